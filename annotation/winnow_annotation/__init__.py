@@ -1,0 +1,1 @@
+"""People in the loop: routing, sampling, and Label Studio both ways."""

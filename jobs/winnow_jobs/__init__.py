@@ -1,0 +1,1 @@
+"""Jobs: the spec, the plan, the run that drives it on Ray, and the command line."""

@@ -1,0 +1,1 @@
+"""The demo: its corpus, its models and the job that runs over them."""

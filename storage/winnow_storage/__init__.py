@@ -1,0 +1,1 @@
+"""Object store, schemas, shard commits, ledger and model registry: everything that a run leaves behind."""

@@ -1,0 +1,73 @@
+"""What does an object store promise? One interface over folders and S3, the implementation chosen by scheme.
+
+Four promises, the same for every implementation (tests/contract/test_blobs.py):
+a `get` returns all bytes of one object or raises; `put_if_absent` lets exactly one writer win and never leaves a
+partial object visible; `walk` is sorted by the UTF-8 bytes of the key; every failure is one of the errors named here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from winnow_storage.uri import Location
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """An object as a listing shows it. `version` is its ETag, or size and mtime where there is none."""
+
+    key: str
+    bytes: int
+    version: str
+
+
+class BlobStore(Protocol):
+    """Objects below one root, named by keys relative to it (`/`-separated, never starting with one).
+
+    Every method may raise StoreDenied (credentials) and StoreUnavailable (transient), StoreError otherwise.
+    """
+
+    root: Location
+
+    def get(self, key: str) -> bytes:
+        """Raises BlobMissing if the object is not there."""
+        ...
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """`length` bytes from `start`, fewer at the end of the object. Raises BlobMissing."""
+        ...
+
+    def info(self, key: str) -> BlobInfo | None:
+        """None if the object is not there."""
+        ...
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Whether this call created the object; False if one was there before (its bytes stay as they are)."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Create or replace atomically. Only for what can be derived again (reports, pointers)."""
+        ...
+
+    def walk(self, prefix: str = "") -> Iterator[BlobInfo]:
+        """Every object whose key starts with `prefix`, sorted by the UTF-8 bytes of the key."""
+        ...
+
+    def folders(self, prefix: str = "") -> list[str]:
+        """The distinct next path parts below the folder `prefix` ("" or ending in "/"), sorted, without slashes."""
+        ...
+
+
+def open_store(root: Location) -> BlobStore:
+    """The store that holds `root`. Opening is cheap and touches nothing; the first call may fail.
+
+    Raises:
+        SpecError: a scheme that no implementation takes.
+    """
+    if root.scheme == "s3":
+        from winnow_storage.s3_store import S3Store
+
+        return S3Store(root)
+    from winnow_storage.local_store import LocalStore
+
+    return LocalStore(root)

@@ -1,0 +1,156 @@
+"""What does every dataset look like on disk? Each Arrow schema, once."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from types import MappingProxyType
+
+import pyarrow as pa
+
+
+class Outcome(StrEnum):
+    """How an item ended in a run; exactly one."""
+
+    DONE = "done"
+    UNREADABLE = "unreadable"
+    MISSING = "missing"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    UNAVAILABLE = "unavailable"
+
+
+class Route(StrEnum):
+    """What is done with a prediction; exactly one."""
+
+    ACCEPT = "accept"
+    REVIEW = "review"
+    AUDIT = "audit"
+    CALIBRATE = "calibrate"
+    HOLD = "hold"
+
+
+UTC_US = pa.timestamp("us", tz="UTC")
+
+# A snapshot: every item of a corpus as it was listed, sorted by the UTF-8 bytes of `key`.
+SNAPSHOT = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64()),
+    ]
+)
+
+# The work of a run: its due items in shards, one row group per shard, with the tasks that are due for each.
+WORK = SNAPSHOT.append(pa.field("shard", pa.int32(), nullable=False)).append(
+    pa.field("tasks", pa.list_(pa.string()), nullable=False)
+)
+
+# Results: the common columns of a row; then one struct column per task.
+RESULT_COMMON = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("content_sha256", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("format", pa.string()),
+        pa.field("width", pa.int32()),  # px, of the upright image (after EXIF)
+        pa.field("height", pa.int32()),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("failed_tasks", pa.list_(pa.string()), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("shard", pa.int32(), nullable=False),
+    ]
+)
+
+# The first fields of every task's struct; the operator's own follow.
+PREDICTION_COMMON: tuple[pa.Field, ...] = (
+    pa.field("model", pa.string()),  # digest
+    pa.field("preproc", pa.string()),
+    pa.field("score", pa.float32()),
+    pa.field("score_kind", pa.string()),
+    pa.field("p_ok", pa.float32()),
+    pa.field("calibrator", pa.string()),
+    pa.field("error", pa.string()),
+)
+
+RLE = pa.struct([pa.field("size", pa.list_(pa.int32(), 2)), pa.field("counts", pa.string())])  # COCO, [height, width]
+BOX_XYXY_PX = pa.list_(pa.float32(), 4)  # absolute pixels of the upright image
+
+# Routes: what was decided about every prediction of a run, and from what.
+ROUTES = pa.schema(
+    [
+        pa.field("job", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("operator", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("format", pa.string()),
+        pa.field("route", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("score", pa.float32()),
+        pa.field("p_ok", pa.float32()),
+        pa.field("calibrator", pa.string()),
+        pa.field("model", pa.string()),
+        # of those that go to a person only:
+        pa.field("dedupe_key", pa.string()),
+        pa.field("round", pa.int32()),
+        pa.field("prediction", pa.string()),  # JSON of the task's struct
+    ]
+)
+
+# Labels: append-only events, one row per state that an annotation was seen in.
+LABELS = pa.schema(
+    [
+        pa.field("label_id", pa.string(), nullable=False),
+        pa.field("event", pa.string(), nullable=False),  # created | updated | deleted
+        pa.field("dedupe_key", pa.string(), nullable=False),
+        pa.field("job", pa.string(), nullable=False),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("operator", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("purpose", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("annotation_id", pa.string(), nullable=False),
+        pa.field("project_id", pa.int64(), nullable=False),
+        pa.field("ls_task_id", pa.int64(), nullable=False),
+        pa.field("annotator", pa.string()),
+        pa.field("created_at", UTC_US),
+        pa.field("updated_at", UTC_US),
+        pa.field("was_cancelled", pa.bool_(), nullable=False),  # the person skipped it
+        pa.field("lead_time_s", pa.float64()),
+        pa.field("value", pa.string()),  # JSON in Winnow's own frames: label, lines, masks, regions
+        pa.field("raw", pa.string()),  # JSON of Label Studio's result, as it came
+        pa.field("config_hash", pa.string()),
+        pa.field("model", pa.string()),  # digest of the model whose prediction was shown, null if none was
+        pa.field("shown", pa.string()),  # JSON of the prediction that was shown, null if none was
+    ]
+)
+
+
+def prediction_type(fields: Sequence[pa.Field]) -> pa.StructType:
+    """The struct of a task whose operator adds `fields`."""
+    return pa.struct([*PREDICTION_COMMON, *fields])
+
+
+def result_schema(tasks: Mapping[str, Sequence[pa.Field]]) -> pa.Schema:
+    """The schema of a run's rows: the common columns, then a nullable struct per task, in the spec's order."""
+    return pa.schema([*RESULT_COMMON, *(pa.field(name, prediction_type(own)) for name, own in tasks.items())])
+
+
+MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
+    {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif",
+     "bmp": "image/bmp", "tif": "image/tiff", "tiff": "image/tiff", "avif": "image/avif"}
+)  # fmt: skip
+IMAGE_SUFFIXES = tuple(MEDIA_TYPES)

@@ -1,0 +1,1 @@
+"""What happens to pixels: decoding, operators, models and the pipeline inside one actor process."""

@@ -1,0 +1,1 @@
+"""Weights by digest: model files, architectures and where they come from."""

@@ -1,0 +1,84 @@
+"""What is in a model file? One safetensors file: tensors, and a card in its metadata that says how to use them."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from winnow_storage.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+CARD_KEY = "winnow"  # the key of the card in the safetensors metadata
+
+
+class Preprocessing(BaseModel):
+    """From a view to the model's input: (channels, height_px, width_px) float32, (pixel / 255 - mean) / std."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    height_px: int = Field(gt=0, le=4096)
+    width_px: int = Field(gt=0, le=4096)
+    channels: Literal[1, 3] = 3
+    fit: Literal["stretch", "crop", "pad"] = "stretch"  # crop: the centre, after the shorter side fits
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+
+class Calibrator(BaseModel):
+    """From raw scores to p_ok. `temperature`: top-1 of softmax(logits / temperature) (Guo et al., 2017)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["temperature"]
+    temperature: float = Field(gt=0)
+    fitted_on: int = Field(ge=0)  # held-out labelled items
+
+
+class ModelCard(BaseModel):
+    """What a weights file says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    architecture: str  # torchvision/NAME, timm/NAME or builtin/NAME
+    arguments: Mapping[str, Any] = {}  # of the architecture's builder
+    labels: tuple[str, ...] = ()  # the label set, in the order of the model's outputs
+    preprocessing: Preprocessing | None = None
+    calibrator: Calibrator | None = None
+    extra: Mapping[str, Any] = {}  # the architecture's own numbers, such as an anomaly threshold
+    licence: str | None = None
+    trained_on: str | None = None
+
+
+def encode_model(tensors: Mapping[str, "torch.Tensor"], card: ModelCard) -> bytes:
+    """The bytes of a model file; equal tensors and card give equal bytes."""
+    from safetensors.torch import save
+
+    contiguous = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    return save(contiguous, metadata={CARD_KEY: card.model_dump_json()})
+
+
+def decode_model(data: bytes, *, where: str) -> tuple[dict[str, "torch.Tensor"], ModelCard | None]:
+    """The tensors and the card (None in a plain safetensors file).
+
+    Raises:
+        ModelError: not a safetensors file, or a card that does not validate. `where` names the file in the message.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise ModelError(
+            f"{where} is not a safetensors file ({error})", hint="convert the weights: winnow models add NAME FILE"
+        ) from error
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+    if CARD_KEY not in metadata:
+        return tensors, None
+    try:
+        return tensors, ModelCard.model_validate_json(metadata[CARD_KEY])
+    except ValidationError as error:
+        raise ModelError(f"{where}: its card is not valid: {error}", hint="write the file again") from error

@@ -1,0 +1,111 @@
+"""What is an operator? The protocol between the pipeline and the code that performs one kind of vision work."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from winnow_workers.models.reference import ResolvedModel
+
+PixelsHWC = npt.NDArray[np.uint8]
+
+
+class OperatorParams(BaseModel):
+    """The keys that a task may carry beside name, operator, model and weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+ParamsT = TypeVar("ParamsT", bound=OperatorParams)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One decoded image as a task sees it.
+
+    `pixels` is uint8 RGB, (height, width, 3), upright, sRGB. It may be smaller than the image (scaled decode);
+    `width_px` and `height_px` are always those of the upright image at full size, in which boxes and masks are given.
+    """
+
+    pixels: PixelsHWC
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What an operator says of one image.
+
+    `score` is what the model says, of kind `score_kind`; `p_ok` the calibrated probability in [0, 1] that the
+    prediction passes its task's acceptance test, with the id of the `calibrator` that gave it; both null where none
+    is fitted. `fields` holds the operator's own fields, plain Python or numpy values that fit `Operator.fields()`.
+    """
+
+    fields: Mapping[str, object]
+    score: float | None = None
+    score_kind: str | None = None
+    p_ok: float | None = None
+    calibrator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskConfig:
+    """A task as an actor receives it: everything that decides its predictions."""
+
+    name: str
+    operator: str
+    model: ResolvedModel
+    params: Mapping[str, object] = field(default_factory=dict)
+
+
+class Operator(ABC, Generic[ParamsT]):
+    """One task's code in one actor process. Built cheaply, opened once, then run on many batches."""
+
+    params_type: ClassVar[type[OperatorParams]]
+    revision: ClassVar[int] = 1  # raised when the same model and parameters give other predictions than before
+    default_model: ClassVar[str | None] = None  # the model of a task that names none; None: it must name one
+
+    def __init__(self, params: ParamsT, model: ResolvedModel, device: str) -> None:
+        self.params = params
+        self.model = model
+        self.device = device  # "cpu" or "cuda"
+
+    @abstractmethod
+    def open(self) -> None:
+        """Load the model. Called once, before anything below.
+
+        Raises:
+            ModelError: the weights are absent, of another digest or shape, or of an unsafe format.
+        """
+
+    @property
+    @abstractmethod
+    def preproc(self) -> str:
+        """An id of what is done to pixels before the model, stable across machines."""
+
+    @property
+    def needed_side_px(self) -> int | None:
+        """The shortest side that a view must keep at least; None asks for every pixel."""
+        return None
+
+    @property
+    def batch_size(self) -> int:
+        """How many views `run` is given at most."""
+        return 16
+
+    @abstractmethod
+    def fields(self) -> list[pa.Field]:
+        """The operator's own fields of its struct, known once it is open."""
+
+    @abstractmethod
+    def run(self, views: Sequence[View]) -> list[Prediction]:
+        """One prediction per view, in order. An exception means that the batch or the view cannot be processed."""
+
+    def close(self) -> None:
+        """Let go of the model."""
+        return
