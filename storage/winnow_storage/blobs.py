@@ -8,7 +8,9 @@ partial object visible; `walk` is sorted by the UTF-8 bytes of the key; every fa
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import unquote
 
+from winnow_storage.errors import SpecError
 from winnow_storage.uri import Location
 
 
@@ -71,3 +73,28 @@ def open_store(root: Location) -> BlobStore:
     from winnow_storage.local_store import LocalStore
 
     return LocalStore(root)
+
+
+def uri_of(root: Location, key: str) -> str:
+    """The canonical URI of the object `key` below `root`: what rows carry, and what `locate` takes apart."""
+    if root.scheme == "file":
+        return (root / key).uri
+    return f"{root.uri}/{key}"  # joined as text: an S3 key may hold "//" or "."
+
+
+def locate(uri: str) -> tuple[Location, str]:
+    """From a canonical URI to (store root, key): the bucket for S3, the root folder for files.
+
+    Raises:
+        SpecError: not an absolute `file://` or `s3://` URI of an object.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme == "s3":
+        bucket, _, key = rest.partition("/")
+        if bucket and key:
+            return Location("s3", bucket, ""), key
+    elif separator and scheme == "file":
+        key = unquote(rest).lstrip("/")
+        if rest.startswith("/") and key:
+            return Location("file", "", "/"), key
+    raise SpecError(f"{uri!r} does not name an object", hint="write s3://bucket/key or file:///path")

@@ -1,0 +1,211 @@
+"""What does the ledger remember? Runs, review tasks, labels and cursors, in few transactions, on SQLite or Postgres."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, bindparam, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from winnow_storage.ledger_engine import default_ledger_url, open_engine, reading, writing
+from winnow_storage.ledger_tables import CURSORS, LABELS, PROJECTS, REVIEW_TASKS, RUNS
+from winnow_storage.records import Label, LabelStudioProject, PushState, ReviewTask, RunRecord
+
+__all__ = ["Ledger", "default_ledger_url", "open_ledger"]
+
+_CHUNK = 1000  # rows or keys of one statement; SQLite takes 32,766 parameters
+
+RecordT = TypeVar("RecordT", RunRecord, ReviewTask, LabelStudioProject, Label)
+
+
+def open_ledger(url: str) -> "Ledger":
+    """The ledger at a URL, migrated to the newest schema; a SQLite file and its folder are made.
+
+    Raises:
+        LedgerError: it cannot be opened.
+    """
+    return Ledger(open_engine(url))
+
+
+class Ledger:
+    """One database. Every method is one transaction, and raises LedgerError if the database fails.
+
+    Threads may share a ledger, and processes a database. Times are UTC.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._engine.dispose()
+
+    def record_run(self, run: RunRecord) -> None:
+        """Add a run, or replace what is known of it."""
+        with writing(self._engine, RUNS) as connection:
+            _upsert(connection, RUNS, asdict(run))
+
+    def runs(self, output: str | None = None, job: str | None = None) -> list[RunRecord]:
+        """The runs of an output, a job, or all, by output and run_id."""
+        query = select(RUNS).order_by(RUNS.c.output, RUNS.c.run_id)
+        if output is not None:
+            query = query.where(RUNS.c.output == output)
+        if job is not None:
+            query = query.where(RUNS.c.job == job)
+        return _records(RunRecord, self._rows(query))
+
+    def find_runs(self, run_id: str) -> list[RunRecord]:
+        """Every run of that id, over all outputs."""
+        return _records(RunRecord, self._rows(select(RUNS).where(RUNS.c.run_id == run_id).order_by(RUNS.c.output)))
+
+    def add_review_tasks(self, tasks: Sequence[ReviewTask]) -> int:
+        """Add those whose dedupe_key is new, in order; how many that were. The others stay as they are."""
+        with writing(self._engine, REVIEW_TASKS) as connection:
+            return _insert_new(connection, REVIEW_TASKS, [_row_of(task) for task in tasks], key="dedupe_key")
+
+    def review_tasks(
+        self, *, output: str, states: Collection[PushState] | None = None, task: str | None = None
+    ) -> list[ReviewTask]:
+        """The review tasks of an output, in the order in which they were added."""
+        query = select(REVIEW_TASKS).where(REVIEW_TASKS.c.output == output).order_by(REVIEW_TASKS.c.id)
+        if states is not None:
+            query = query.where(REVIEW_TASKS.c.state.in_([state.value for state in states]))
+        if task is not None:
+            query = query.where(REVIEW_TASKS.c.task == task)
+        return [_review_task(row) for row in self._rows(query)]
+
+    def review_tasks_by_key(self, dedupe_keys: Collection[str]) -> dict[str, ReviewTask]:
+        """The review tasks with these keys, without the keys that are not known."""
+        found: dict[str, ReviewTask] = {}
+        with reading(self._engine) as connection:
+            for keys in _chunks(list(dedupe_keys)):
+                query = select(REVIEW_TASKS).where(REVIEW_TASKS.c.dedupe_key.in_(keys))
+                found |= {row["dedupe_key"]: _review_task(row) for row in connection.execute(query).mappings()}
+        return found
+
+    def mark_sending(self, dedupe_keys: Collection[str], project_id: int) -> None:
+        """Note, before a request leaves, that Label Studio may have these in that project from now on."""
+        values = {"state": PushState.SENDING.value, "project_id": project_id, "ls_task_id": None}
+        with writing(self._engine, REVIEW_TASKS) as connection:
+            for keys in _chunks(list(dedupe_keys)):
+                connection.execute(update(REVIEW_TASKS).where(REVIEW_TASKS.c.dedupe_key.in_(keys)).values(values))
+
+    def mark_pushed(self, ls_task_ids: Mapping[str, int], project_id: int) -> None:
+        """Note which Label Studio task each dedupe_key became."""
+        change = (
+            update(REVIEW_TASKS)
+            .where(REVIEW_TASKS.c.dedupe_key == bindparam("sent_key"))
+            .values(state=PushState.PUSHED.value, project_id=project_id, ls_task_id=bindparam("sent_as"))
+        )
+        sent = [{"sent_key": key, "sent_as": ls_task_id} for key, ls_task_id in ls_task_ids.items()]
+        with writing(self._engine, REVIEW_TASKS) as connection:
+            for chunk in _chunks(sent):
+                connection.execute(change, chunk)
+
+    def review_counts(self, output: str) -> dict[str, dict[str, int]]:
+        """For each task of an output, how many review tasks are in each state that occurs."""
+        columns = (REVIEW_TASKS.c.task, REVIEW_TASKS.c.state)
+        query = select(*columns, func.count().label("n")).where(REVIEW_TASKS.c.output == output).group_by(*columns)
+        counts: dict[str, dict[str, int]] = {}
+        for row in self._rows(query.order_by(*columns)):
+            counts.setdefault(row["task"], {})[row["state"]] = row["n"]
+        return counts
+
+    def project(self, url: str, job: str, task: str) -> LabelStudioProject | None:
+        """The Label Studio project of a task, None if none is known."""
+        columns = PROJECTS.c
+        query = select(PROJECTS).where(columns.url == url, columns.job == job, columns.task == task)
+        return next(iter(_records(LabelStudioProject, self._rows(query))), None)
+
+    def save_project(self, project: LabelStudioProject) -> None:
+        """Remember the project of a task, instead of an earlier one."""
+        with writing(self._engine, PROJECTS) as connection:
+            _upsert(connection, PROJECTS, asdict(project))
+
+    def append_labels(self, labels: Sequence[Label], *, cursor: tuple[str, str] | None = None) -> int:
+        """Add events whose label_id is new and move the cursor (name, value), both or neither; how many were new."""
+        with writing(self._engine, LABELS) as connection:
+            new = _insert_new(connection, LABELS, [asdict(label) for label in labels], key="label_id")
+            if cursor is not None:
+                _upsert(connection, CURSORS, {"name": cursor[0], "value": cursor[1]})
+        return new
+
+    def labels(self, job: str, task: str | None = None) -> list[Label]:
+        """Every event of a job, in the order in which they were added."""
+        query = select(LABELS).where(LABELS.c.job == job).order_by(LABELS.c.id)
+        if task is not None:
+            query = query.where(LABELS.c.task == task)
+        return _records(Label, self._rows(query))
+
+    def live_annotations(self, project_id: int) -> dict[str, Label]:
+        """The newest event of every annotation of a project that was not deleted, by annotation_id."""
+        newest = select(func.max(LABELS.c.id)).where(LABELS.c.project_id == project_id).group_by(LABELS.c.annotation_id)
+        query = select(LABELS).where(LABELS.c.id.in_(newest), LABELS.c.event != "deleted").order_by(LABELS.c.id)
+        return {label.annotation_id: label for label in _records(Label, self._rows(query))}
+
+    def label_counts(self, job: str) -> dict[str, int]:
+        """For each task of a job, how many answers stand: not deleted, not skipped."""
+        newest = (
+            select(func.max(LABELS.c.id))
+            .where(LABELS.c.job == job)
+            .group_by(LABELS.c.project_id, LABELS.c.annotation_id)
+        )
+        standing = (LABELS.c.id.in_(newest), LABELS.c.event != "deleted", LABELS.c.was_cancelled.is_(False))
+        query = select(LABELS.c.task, func.count().label("n")).where(*standing).group_by(LABELS.c.task)
+        return {row["task"]: row["n"] for row in self._rows(query.order_by(LABELS.c.task))}
+
+    def cursor(self, name: str) -> str | None:
+        """Where a cursor stands, None before it was first moved."""
+        rows = self._rows(select(CURSORS.c.value).where(CURSORS.c.name == name))
+        return str(rows[0]["value"]) if rows else None
+
+    def _rows(self, query: Select[Any]) -> Sequence[RowMapping]:
+        with reading(self._engine) as connection:
+            return connection.execute(query).mappings().all()
+
+
+def _records(kind: type[RecordT], rows: Sequence[RowMapping]) -> list[RecordT]:
+    names = [field.name for field in fields(kind)]
+    return [kind(**{name: row[name] for name in names}) for row in rows]
+
+
+def _review_task(row: RowMapping) -> ReviewTask:
+    values = {field.name: row[field.name] for field in fields(ReviewTask)}
+    return ReviewTask(**{**values, "state": PushState(row["state"])})
+
+
+def _row_of(task: ReviewTask) -> dict[str, Any]:
+    return {**asdict(task), "state": task.state.value}
+
+
+def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, key: str) -> int:
+    """Insert the rows whose `key` is not in the table yet; the caller holds the table, so none can come in between."""
+    new = 0
+    for chunk in _chunks(rows):
+        by_key: dict[str, Mapping[str, Any]] = {}
+        for row in chunk:
+            by_key.setdefault(row[key], row)
+        known = connection.execute(select(table.c[key]).where(table.c[key].in_(list(by_key)))).scalars()
+        for found in known:
+            del by_key[found]
+        if by_key:
+            connection.execute(table.insert(), list(by_key.values()))
+        new += len(by_key)
+    return new
+
+
+def _upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    keys = [column.name for column in table.primary_key]
+    rest = {name: value for name, value in row.items() if name not in keys}
+    connection.execute(insert(table).values(dict(row)).on_conflict_do_update(index_elements=keys, set_=rest))
+
+
+def _chunks(rows: Sequence[Any]) -> list[Sequence[Any]]:
+    return [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]

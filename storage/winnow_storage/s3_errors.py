@@ -1,0 +1,92 @@
+"""Which of the store's errors is a failure of S3? One table of codes, for boto3's and the server's own failures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from botocore import exceptions as boto
+
+from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
+
+# What boto3 and its client raise on the way of one request; any other exception is a defect.
+FAILURES = (boto.BotoCoreError, boto.ClientError)
+
+_CREDENTIAL_FAILURES = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.TokenRetrievalError,
+    boto.SSOError,
+    boto.ProfileNotFound,
+)
+_UNREACHED = (boto.HTTPClientError, boto.ConnectionError)
+# What reading an answer's body raises when the connection breaks or the bytes are not those that were sent.
+BROKEN_OFF = (boto.HTTPClientError, boto.IncompleteReadError, boto.FlexibleChecksumError)
+
+_DENIED = (
+    StoreDenied,
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), and that they may read, list and write there",
+)
+_BUSY = (StoreUnavailable, "the store is busy or broken: try again later")
+_FULL = (StoreError, "the store is full: free some space or raise the quota, then run the same command")
+_ELSEWHERE = (StoreError, "the bucket lives in another region: set AWS_REGION to it")
+_OTHER = (StoreError, "see the store's own log for this request")
+
+# Codes whose HTTP status alone would say something else (a full quota is a 403, a time-out a 400).
+_BY_CODE: Mapping[str, tuple[type[StoreError], str]] = {
+    "NoSuchBucket": (StoreError, "make the bucket, or correct its name or AWS_ENDPOINT_URL"),
+    "QuotaExceeded": _FULL,
+    "InsufficientCapacity": _FULL,
+    "XMinioStorageFull": _FULL,
+    "PermanentRedirect": _ELSEWHERE,
+    "AuthorizationHeaderMalformed": _ELSEWHERE,
+    "IllegalLocationConstraintException": _ELSEWHERE,
+    "RequestTimeTooSkewed": (StoreDenied, "set this machine's clock"),
+    "ExpiredToken": _DENIED,
+    "InvalidToken": _DENIED,
+    "RequestTimeout": _BUSY,
+    "SlowDown": _BUSY,
+    "Throttling": _BUSY,
+}
+_BY_STATUS: Mapping[int, tuple[type[StoreError], str]] = {
+    301: _ELSEWHERE,
+    401: _DENIED,
+    403: _DENIED,
+    404: (BlobMissing, "check the name"),
+    429: _BUSY,
+    500: _BUSY,
+    502: _BUSY,
+    503: _BUSY,
+    504: _BUSY,
+}
+
+
+def code_of(error: BaseException) -> str:
+    """The server's code of the failure (`NoSuchKey`, or a bare status such as `404`); "" if no server answered."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, boto.ClientError) else ""
+
+
+def status_of(error: BaseException) -> int:
+    """The HTTP status of the failure; 0 if no server answered."""
+    if not isinstance(error, boto.ClientError):
+        return 0
+    metadata: dict[str, Any] = error.response.get("ResponseMetadata", {})
+    return int(metadata.get("HTTPStatusCode", 0))
+
+
+def translate(error: Exception, *, verb: str, place: str, endpoint: str) -> StoreError:
+    """The store's error for `error`, met when asked to `verb` (read, write, list) `place` at `endpoint`."""
+    if isinstance(error, boto.ClientError):
+        return _answered(error, f"cannot {verb} {place} at {endpoint}")
+    message = f"cannot {verb} {place} at {endpoint}: {error}"
+    if isinstance(error, _CREDENTIAL_FAILURES):
+        return StoreDenied(message, hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+    if isinstance(error, _UNREACHED):
+        return StoreUnavailable(message, hint="check that the endpoint runs (AWS_ENDPOINT_URL), then try again")
+    return StoreError(message, hint="check AWS_ENDPOINT_URL, the region and the bucket's name")
+
+
+def _answered(error: boto.ClientError, what: str) -> StoreError:
+    code, status = code_of(error), status_of(error)
+    said = error.response.get("Error", {}).get("Message") or ""
+    kind, hint = _BY_CODE.get(code) or _BY_STATUS.get(status, _OTHER)
+    return kind(f"{what}: {code} (HTTP {status}){f': {said}' if said else ''}", hint=hint)

@@ -1,0 +1,147 @@
+"""How is a shard committed and known to be committed? Its one Parquet object is the commit, its footer the receipt."""
+
+import re
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from winnow_storage import ids
+from winnow_storage.blobs import BlobInfo, BlobStore
+from winnow_storage.errors import StoreError
+from winnow_storage.range_file import RangeFile
+
+RECEIPT_KEY = b"winnow.receipt"
+MAX_SHARD_BYTES = 1 << 30  # a commit is one PUT, never multipart: some servers ignore the condition there
+_SHARD_NAME = re.compile(r"(\d{8})\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a shard object says of itself in its footer."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    run_id: str
+    shard: int
+    job: str
+    plan_digest: str
+    items_digest: str  # of the sorted item ids
+    code_version: str
+    attempt: str  # of the worker that wrote it
+    outcomes: dict[str, int]  # rows per outcome
+    predictions: dict[str, int]  # task -> structs that are there with no error
+    errors: dict[str, int]  # task -> structs with an error
+    models: dict[str, str]  # task -> digest
+    bytes: int  # of the images that were read
+    seconds: dict[str, float]  # stage -> time
+
+
+_RECEIPT = TypeAdapter(Receipt)
+
+
+def results_prefix(run_id: str) -> str:
+    """The folder of a run's shard objects, relative to the output root."""
+    return f"runs/{run_id}/results/"
+
+
+def shard_key(run_id: str, shard: int) -> str:
+    """The key of a shard object, relative to the output root."""
+    return f"{results_prefix(run_id)}{shard:08d}.parquet"
+
+
+def encode_shard(rows: pa.Table, receipt: Receipt) -> bytes:
+    """The bytes of a shard object; equal rows and receipt give equal bytes.
+
+    Text is dictionary-encoded, everything else PLAIN, all of it zstd: DuckDB reads float16 in no other encoding.
+
+    Raises:
+        StoreError: more than MAX_SHARD_BYTES.
+    """
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, rows.schema, compression="zstd", use_dictionary=_text_columns(rows.schema)) as writer:
+        writer.write_table(rows, row_group_size=max(1, rows.num_rows))
+        writer.add_key_value_metadata({RECEIPT_KEY: ids.canonical_json(asdict(receipt)).encode()})
+    data: bytes = sink.getvalue().to_pybytes()
+    _check_size(data, receipt)
+    return data
+
+
+def commit_shard(store: BlobStore, data: bytes, receipt: Receipt) -> tuple[Receipt, bool]:
+    """Put the shard object if it is absent; (its receipt, True), or (the receipt of the one that is there, False).
+
+    The one that is there may be this worker's own, of a request that timed out: either way the shard is committed.
+
+    Raises:
+        StoreError: more than MAX_SHARD_BYTES, or what is there is not this shard of this plan.
+    """
+    _check_size(data, receipt)
+    key = shard_key(receipt.run_id, receipt.shard)
+    if store.put_if_absent(key, data):
+        return receipt, True
+    found = read_receipt(store, key)
+    if _identity(found) != _identity(receipt):
+        raise StoreError(
+            f"{store.root}/{key} holds other items or another plan than this shard (written by attempt "
+            f"{found.attempt} of job {found.job})",
+            hint="nothing was overwritten; move that object away, or start again with: winnow run --new",
+        )
+    return found, False
+
+
+def read_receipt(store: BlobStore, key: str, *, size_bytes: int | None = None) -> Receipt:
+    """The receipt in the footer of the shard object `key`, without reading its rows.
+
+    Raises:
+        BlobMissing: there is no such object.
+        StoreError: it is not a shard object.
+    """
+    try:
+        with RangeFile(store, key, size_bytes=size_bytes) as file:
+            metadata = pq.read_metadata(file).metadata or {}
+        return _RECEIPT.validate_json(metadata[RECEIPT_KEY])
+    except (pa.ArrowException, KeyError, ValidationError) as error:
+        raise StoreError(
+            f"{store.root}/{key} is not a shard that Winnow wrote ({type(error).__name__}: {error})",
+            hint="move that object out of the results folder, then run the same command",
+        ) from error
+
+
+def committed_shards(store: BlobStore, run_id: str) -> dict[int, BlobInfo]:
+    """The shards of a run that are committed, by number, in order.
+
+    Raises:
+        StoreError: another Parquet object lies among them, which a glob over the results would read too.
+    """
+    prefix, found = results_prefix(run_id), {}
+    for info in store.walk(prefix):
+        name = info.key.removeprefix(prefix)
+        if (match := _SHARD_NAME.fullmatch(name)) is not None:
+            found[int(match[1])] = info
+        elif name.endswith(".parquet"):
+            raise StoreError(
+                f"{store.root}/{info.key} is no shard of the run", hint="move it out of the results folder"
+            )
+    return found
+
+
+def _identity(receipt: Receipt) -> tuple[str, int, str, str]:
+    return receipt.run_id, receipt.shard, receipt.plan_digest, receipt.items_digest
+
+
+def _text_columns(schema: pa.Schema) -> list[str]:
+    """The Parquet paths of all leaves that hold text."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    leaves = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    paths = (leaves.column(index) for index in range(len(leaves)))
+    return [leaf.path for leaf in paths if leaf.physical_type == "BYTE_ARRAY"]
+
+
+def _check_size(data: bytes, receipt: Receipt) -> None:
+    if len(data) > MAX_SHARD_BYTES:
+        raise StoreError(
+            f"shard {receipt.shard} of run {receipt.run_id} is {len(data):,} bytes; the limit is {MAX_SHARD_BYTES:,}",
+            hint="lower run.shard_items in the spec, then: winnow run --new",
+        )

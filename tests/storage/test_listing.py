@@ -1,0 +1,183 @@
+"""Is a corpus listed completely, in order, and the same wherever it lies?"""
+
+import csv
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.contract.test_blobs import ODD_KEYS
+from winnow_storage import blobs, ids, schemas, uri
+from winnow_storage.errors import SpecError, StoreError
+from winnow_storage.listing import CorpusSource, Listing, list_corpus
+
+EVERY_IMAGE = tuple(f"*.{suffix}" for suffix in schemas.IMAGE_SUFFIXES)
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> uri.Location:
+    if request.param == "local":
+        return uri.parse(str(tmp_path / "my photos"))
+    return uri.parse(f"{request.getfixturevalue('s3_bucket')}/my photos")
+
+
+def fill(root: uri.Location, *keys: str) -> None:
+    store = blobs.open_store(root)
+    for key in keys:
+        store.put(key, key.encode())
+
+
+def listed(root: uri.Location, *include: str) -> Listing:
+    return list_corpus(CorpusSource("shelves", root, include or EVERY_IMAGE))
+
+
+def keys_of(listing: Listing) -> list[str]:
+    return listing.items.column("key").to_pylist()
+
+
+def test_folder__every_item_in_byte_order(root: uri.Location) -> None:
+    fill(root, *ODD_KEYS)
+    listing = listed(root)
+    assert listing.items.schema == schemas.SNAPSHOT
+    assert keys_of(listing) == sorted(ODD_KEYS, key=lambda key: key.encode())
+    assert listing.others == 0
+    for row in listing.items.to_pylist():
+        assert row["item_id"] == ids.item_id("shelves", row["key"])
+        assert row["bytes"] == len(row["key"].encode())
+        place, key = blobs.locate(row["uri"])
+        info = blobs.open_store(place).info(key) if row["key"] in ODD_KEYS[:3] else None
+        assert info is None or info.version == row["version"]
+
+
+def test_folder__other_files_are_counted_and_named(root: uri.Location) -> None:
+    fill(root, "a.JPG", "b.TiFF", "notes.txt", "jpg", "x/.jpg.bak", "x/d.md", "y/e", "z/f", "c.webp")
+    listing = listed(root)
+    assert keys_of(listing) == ["a.JPG", "b.TiFF", "c.webp"]
+    assert listing.others == 6
+    assert listing.other_examples == ("jpg", "notes.txt", "x/.jpg.bak", "x/d.md", "y/e")
+
+
+@pytest.mark.parametrize(
+    ("include", "expected"),
+    [
+        (("*.PNG",), ["a.png", "sub/b.png"]),
+        (("sub/*",), ["sub/b.png", "sub/c.jpg"]),
+        (("Sub/*.jpg", "a.*"), ["a.png", "sub/c.jpg"]),
+        (("[ab].png",), ["a.png", "sub/b.png"]),
+        (("*.gif",), []),
+    ],
+)
+def test_include__name_or_whole_key(tmp_path: Path, include: tuple[str, ...], expected: list[str]) -> None:
+    fill(uri.parse(str(tmp_path)), "a.png", "sub/b.png", "sub/c.jpg")
+    assert keys_of(listed(uri.parse(str(tmp_path)), *include)) == expected
+
+
+def test_folder__absent(root: uri.Location) -> None:
+    with pytest.raises(SpecError, match="nothing at"):
+        listed(root)
+
+
+def test_bucket__absent(s3_bucket: str) -> None:
+    with pytest.raises(StoreError, match="NoSuchBucket"):
+        listed(uri.parse(f"{s3_bucket}-absent"))
+
+
+def test_folder__empty_but_there(tmp_path: Path, s3_bucket: str) -> None:
+    for place in (str(tmp_path), s3_bucket):
+        assert listed(uri.parse(place)).items.num_rows == 0
+
+
+def test_folder__markers_are_no_items(s3_bucket: str) -> None:
+    fill(uri.parse(s3_bucket), "top.jpg")
+    blobs.open_store(uri.parse(s3_bucket)).put("folder.jpg/", b"")
+    listing = listed(uri.parse(s3_bucket))
+    assert (keys_of(listing), listing.others) == (["top.jpg"], 0)
+
+
+def write_corpus_file(root: uri.Location, name: str, uris: list[str | None]) -> uri.Location:
+    if name.lower().endswith("csv"):
+        lines = ["id,uri", *(f'{number},"{text}"' for number, text in enumerate(uris))]
+        data = "\n".join(lines).encode()
+    else:
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table({"id": list(range(len(uris))), "uri": pa.array(uris, pa.string())}), sink)
+        data = sink.getvalue().to_pybytes()
+    blobs.open_store(root).put(name, data)
+    return root / name
+
+
+@pytest.mark.parametrize("name", ["corpus.parquet", "corpus.CSV"])
+def test_corpus_file__its_uris_are_the_items(root: uri.Location, name: str) -> None:
+    fill(root, "a b.jpg", "\u00fc/\U0001f41f.jpg", "not named.jpg", "no-suffix")
+    full = blobs.uri_of(root, "a b.jpg")
+    names: list[str | None] = ["./\u00fc/\U0001f41f.jpg", "x/../a b.jpg", full, "gone.jpg", "no-suffix"]
+    listing = listed(write_corpus_file(root, name, names))
+    expected = [blobs.uri_of(root, key) for key in ("a b.jpg", "gone.jpg", "no-suffix", "\u00fc/\U0001f41f.jpg")]
+    assert keys_of(listing) == sorted(expected, key=lambda key: key.encode())
+    rows = {row["key"]: row for row in listing.items.to_pylist()}
+    assert all(row["uri"] == key and row["item_id"] == ids.item_id("shelves", key) for key, row in rows.items())
+    info = blobs.open_store(root).info("a b.jpg")
+    assert info is not None
+    assert (rows[full]["version"], rows[full]["bytes"]) == (info.version, info.bytes)
+    gone = rows[blobs.uri_of(root, "gone.jpg")]
+    assert (gone["version"], gone["bytes"]) == ("absent", None)
+
+
+@pytest.mark.parametrize("name", ["corpus.parquet", "corpus.csv"])
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("gs://bucket/a.jpg", "'gs' is not supported"),
+        ("", "names no object"),
+        ("s3://bucket", "does not name an object"),
+        ("s3:///key", "does not name an object"),
+    ],
+)
+def test_corpus_file__bad_row_is_named(tmp_path: Path, name: str, bad: str, said: str) -> None:
+    with pytest.raises(SpecError, match="row 2") as caught:
+        listed(write_corpus_file(uri.parse(str(tmp_path)), name, ["a.jpg", bad]))
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+def test_corpus_file__null_row(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="row 3: None"):
+        listed(write_corpus_file(uri.parse(str(tmp_path)), "c.parquet", ["a.jpg", "b.jpg", None]))
+
+
+@pytest.mark.parametrize("text", ["file:///etc/hostname", "/etc/hostname", "../../.."])
+def test_corpus_file__in_a_bucket_names_no_local_file(s3_bucket: str, text: str) -> None:
+    with pytest.raises(SpecError, match="row 1"):
+        listed(write_corpus_file(uri.parse(s3_bucket), "c.parquet", [text]))
+
+
+def test_corpus_file__without_the_column(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": ["a"], "size": [1]}), tmp_path / "c.parquet")
+    with (tmp_path / "c.csv").open("w") as file:
+        csv.writer(file).writerows([["path", "size"], ["a", 1]])
+    for name in ("c.parquet", "c.csv"):
+        with pytest.raises(SpecError, match="no column 'uri'; its columns are path, size"):
+            listed(uri.parse(str(tmp_path / name)))
+
+
+def test_corpus_file__column_is_not_text(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"uri": [1, 2]}), tmp_path / "c.parquet")
+    with pytest.raises(SpecError, match="int64, not text"):
+        listed(uri.parse(str(tmp_path / "c.parquet")))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("c.parquet", b"not parquet"), ("c.parquet", b""), ("c.csv", b""), ("c.csv", b"uri\n\xff\xfe.jpg\n")],
+)
+def test_corpus_file__unreadable(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SpecError, match="cannot be read as"):
+        listed(uri.parse(str(tmp_path / name)))
+
+
+def test_corpus_file__absent(root: uri.Location) -> None:
+    for name in ("c.parquet", "c.csv"):
+        with pytest.raises(SpecError, match="is not there"):
+            listed(root / name)

@@ -1,0 +1,180 @@
+"""What does the S3 store say of failures that a healthy store does not show? Real refusals, and a scripted server."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.servers.s3 import S3Server
+from tests.servers.scripted import Answer, Request, scripted_server
+from winnow_storage import s3_store
+from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
+from winnow_storage.s3_store import S3Store
+from winnow_storage.uri import parse
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """Credentials that no server checks, and no settings of this machine."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "absent"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return monkeypatch
+
+
+@contextmanager
+def answering(aws: pytest.MonkeyPatch, answer: Callable[[Request], Answer]) -> Iterator[S3Store]:
+    aws.setattr(s3_store, "CONFLICT_WAIT_S", 0.0)
+    with scripted_server(answer) as url:
+        aws.setenv("AWS_ENDPOINT_URL", url)
+        yield S3Store(parse("s3://bucket/root"))
+
+
+def failure(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code><Message>said so</Message></Error>".encode()
+
+
+def test_bucket__missing(s3_bucket: str) -> None:
+    store = S3Store(parse(f"{s3_bucket}-absent"))
+    for call in (
+        lambda: store.get("x"),
+        lambda: store.info("x"),
+        lambda: store.put("x", b""),
+        lambda: store.put_if_absent("x", b""),
+        lambda: list(store.walk()),
+    ):
+        with pytest.raises(StoreError, match="bucket") as caught:
+            call()
+        assert type(caught.value) is StoreError
+        assert "make the bucket" in str(caught.value)
+
+
+def test_quota__full(s3: S3Server, s3_bucket: str) -> None:
+    name = s3_bucket.removeprefix("s3://")
+    store = S3Store(parse(s3_bucket))
+    store.put("a", b"fits")
+    s3.admin("quota", "set", "--quota-scope=bucket", f"--bucket={name}", "--max-objects=1")
+    s3.admin("quota", "enable", "--quota-scope=bucket", f"--bucket={name}")
+    with pytest.raises(StoreError, match="QuotaExceeded") as caught:
+        store.put_if_absent("b", b"does not")
+    assert type(caught.value) is StoreError
+    assert "free some space" in str(caught.value)
+
+
+def test_bucket__of_somebody_else(s3: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.admin("user", "create", "--uid=other", "--display-name=other", "--access-key=other", "--secret-key=other")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
+    with pytest.raises(StoreDenied, match="AccessDenied"):
+        S3Store(parse(s3_bucket)).put_if_absent("x", b"")
+
+
+def test_credentials__none(aws: pytest.MonkeyPatch) -> None:
+    aws.delenv("AWS_ACCESS_KEY_ID")
+    aws.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(StoreDenied, match="AWS_ACCESS_KEY_ID"):
+        S3Store(parse("s3://bucket")).get("x")
+
+
+def test_profile__unknown(aws: pytest.MonkeyPatch) -> None:
+    aws.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(StoreDenied, match="nobody"):
+        S3Store(parse("s3://bucket")).get("x")
+
+
+def test_endpoint__malformed(aws: pytest.MonkeyPatch) -> None:
+    aws.setenv("AWS_ENDPOINT_URL", "not a url")
+    with pytest.raises(StoreError, match="not a url"):
+        S3Store(parse("s3://bucket")).get("x")
+
+
+def test_endpoint__nobody_listens(aws: pytest.MonkeyPatch) -> None:
+    with scripted_server(lambda _: Answer()) as url:
+        pass
+    aws.setenv("AWS_ENDPOINT_URL", url)
+    with pytest.raises(StoreUnavailable, match=url):
+        S3Store(parse("s3://bucket")).get("x")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (500, "InternalError", StoreUnavailable),
+        (503, "SlowDown", StoreUnavailable),
+        (403, "SignatureDoesNotMatch", StoreDenied),
+        (403, "RequestTimeTooSkewed", StoreDenied),
+        (404, "NoSuchKey", BlobMissing),
+        (400, "AuthorizationHeaderMalformed", StoreError),
+        (400, "SomethingNew", StoreError),
+    ],
+)
+def test_get__answer_becomes_error(aws: pytest.MonkeyPatch, status: int, code: str, kind: type[StoreError]) -> None:
+    aws.setattr("time.sleep", lambda _: None)  # boto3 waits between its own attempts
+    with answering(aws, lambda _: Answer(status, failure(code))) as store, pytest.raises(StoreError) as caught:
+        store.get("x")
+    assert type(caught.value) is kind
+    assert f"{code} (HTTP {status}): said so" in caught.value.message
+    assert caught.value.hint
+
+
+def test_get__body_breaks_off_once(aws: pytest.MonkeyPatch) -> None:
+    answers = iter([Answer(body=b"0123", promised_bytes=10), Answer(body=b"0123456789")])
+    with answering(aws, lambda _: next(answers)) as store:
+        assert store.get("x") == b"0123456789"
+
+
+def test_get__body_always_breaks_off(aws: pytest.MonkeyPatch) -> None:
+    with answering(aws, lambda _: Answer(body=b"0123", promised_bytes=10)) as store, pytest.raises(StoreUnavailable):
+        store.get("x")
+
+
+def test_put_if_absent__conflict_is_tried_again(aws: pytest.MonkeyPatch) -> None:
+    answers = iter([Answer(409, failure("ConditionalRequestConflict")), Answer(headers={"ETag": '"1"'})])
+    with answering(aws, lambda _: next(answers)) as store:
+        assert store.put_if_absent("x", b"data")
+
+
+def test_put_if_absent__endless_conflict(aws: pytest.MonkeyPatch) -> None:
+    conflict = Answer(409, failure("ConditionalRequestConflict"))
+    with answering(aws, lambda _: conflict) as store, pytest.raises(StoreUnavailable, match="409"):
+        store.put_if_absent("x", b"data")
+
+
+def test_put_if_absent__one_conditional_request(aws: pytest.MonkeyPatch) -> None:
+    seen: list[Request] = []
+    with answering(aws, lambda request: seen.append(request) or Answer(headers={"ETag": '"1"'})) as store:  # type: ignore[func-returns-value]
+        assert store.put_if_absent("a b", b"data" * 5_000_000)
+    assert [(request.method, request.path) for request in seen] == [("PUT", "/bucket/root/a%20b")]
+    assert seen[0].headers["if-none-match"] == "*"
+
+
+def test_put_if_absent__store_without_conditions(aws: pytest.MonkeyPatch) -> None:
+    kept: dict[str, bytes] = {}
+
+    def answer(request: Request) -> Answer:
+        if "if-none-match" in request.headers:
+            return Answer(501, failure("NotImplemented"))
+        if request.method == "PUT":
+            kept[request.path] = request.body
+        if request.method == "HEAD" and request.path.endswith("/x") and request.path not in kept:
+            return Answer(404)
+        return Answer(headers={"ETag": '"1"'})
+
+    with answering(aws, answer) as store:
+        assert store.put_if_absent("x", b"first")
+        assert not store.put_if_absent("x", b"second")
+    assert [body for body in kept.values() if b"first" in body] == list(kept.values())
+
+
+def test_walk__folder_markers_are_no_objects(s3_bucket: str) -> None:
+    outer, inner = S3Store(parse(s3_bucket)), S3Store(parse(f"{s3_bucket}/folder"))
+    for key in ("folder/", "folder/a", "folder/sub/", "folder/sub/b", "folder2/c"):
+        outer.put(key, b"")
+    assert [info.key for info in inner.walk()] == ["a", "sub/b"]
+    assert inner.folders() == ["sub"]
