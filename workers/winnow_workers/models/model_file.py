@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from winnow_storage.errors import ModelError
 
@@ -25,6 +25,12 @@ class Preprocessing(BaseModel):
     fit: Literal["stretch", "crop", "pad"] = "stretch"  # crop: the centre, after the shorter side fits
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    @model_validator(mode="after")
+    def _one_number_per_channel(self) -> "Preprocessing":
+        if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
+            raise ValueError(f"mean and std need {self.channels} number(s) each, one per channel, and std above zero")
+        return self
 
 
 class Calibrator(BaseModel):
@@ -75,10 +81,23 @@ def decode_model(data: bytes, *, where: str) -> tuple[dict[str, "torch.Tensor"],
         raise ModelError(
             f"{where} is not a safetensors file ({error})", hint="convert the weights: winnow models add NAME FILE"
         ) from error
-    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
-    if CARD_KEY not in metadata:
-        return tensors, None
+    return tensors, read_card(data, where=where)
+
+
+def read_card(data: bytes, *, where: str) -> ModelCard | None:
+    """The card of a safetensors file, None in a plain one; needs no torch.
+
+    Raises:
+        ModelError: a card that does not validate.
+    """
     try:
-        return tensors, ModelCard.model_validate_json(metadata[CARD_KEY])
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except ValueError:
+        return None
+    card = header.get("__metadata__", {}).get(CARD_KEY) if isinstance(header, dict) else None
+    if card is None:
+        return None
+    try:
+        return ModelCard.model_validate_json(card)
     except ValidationError as error:
         raise ModelError(f"{where}: its card is not valid: {error}", hint="write the file again") from error

@@ -1,0 +1,37 @@
+"""Which operators are there? Name to class, listed by hand; nothing is registered by being imported."""
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from winnow_storage.errors import SpecError
+from winnow_workers.operator import Operator
+from winnow_workers.operators.anomaly import AnomalyOperator
+from winnow_workers.operators.classify import ClassifyOperator
+from winnow_workers.operators.embed import EmbedOperator
+from winnow_workers.operators.ocr import OcrOperator
+from winnow_workers.operators.segment import SegmentOperator
+
+OPERATORS: Mapping[str, type[Operator[Any]]] = MappingProxyType(
+    {
+        "anomaly": AnomalyOperator,
+        "classify": ClassifyOperator,
+        "embed": EmbedOperator,
+        "ocr": OcrOperator,
+        "segment": SegmentOperator,
+    }
+)
+
+
+def operator_named(name: str) -> type[Operator[Any]]:
+    """The operator of that name.
+
+    Raises:
+        SpecError: there is none; names the nearest one.
+    """
+    if name in OPERATORS:
+        return OPERATORS[name]
+    near = difflib.get_close_matches(name, OPERATORS, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    raise SpecError(f"there is no operator {name!r}", hint=f"{meant}operators: {', '.join(OPERATORS)}")

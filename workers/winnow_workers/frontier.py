@@ -1,0 +1,71 @@
+"""Where does a foreign exception become an item's error? Here only: a failing batch is bisected to the item.
+
+An operator runs code that we did not write on bytes that nobody checked, so anything may be raised. What is isolated
+to one view is that view's error; running out of device memory halves the batch, and the smaller size is remembered.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from winnow_storage.errors import RunFailed, WinnowError
+from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailure:
+    """Why a task could not process one view."""
+
+    error: str
+
+
+class IsolatingRunner:
+    """Runs one opened operator over any number of views; exactly one answer per view, in order."""
+
+    def __init__(self, task: str, operator: Operator[OperatorParams]) -> None:
+        self.task = task
+        self.operator = operator
+        self._batch_size = max(1, operator.batch_size)
+
+    def run(self, views: Sequence[View]) -> list[Prediction | TaskFailure]:
+        """A prediction or a failure per view.
+
+        Raises:
+            RunFailed: the operator breaks its contract (not one prediction per view).
+            WinnowError: whatever of ours the operator raises: it is about the environment, not about a view.
+        """
+        answers: list[Prediction | TaskFailure] = []
+        start = 0
+        while start < len(views):
+            batch = views[start : start + self._batch_size]
+            answers.extend(self._attempt(batch))
+            start += len(batch)
+        return answers
+
+    def _attempt(self, batch: Sequence[View]) -> Sequence[Prediction | TaskFailure]:
+        try:
+            predictions = self.operator.run(batch)
+        except WinnowError:
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                return [TaskFailure(_say(error))]
+            half = len(batch) // 2
+            if _is_out_of_memory(error):
+                self._batch_size = half
+            return [*self._attempt(batch[:half]), *self._attempt(batch[half:])]
+        if len(predictions) != len(batch):
+            raise RunFailed(
+                f"task {self.task!r}: its operator gave {len(predictions)} predictions for {len(batch)} images",
+                hint="an operator must return exactly one prediction per image, in order; fix the operator",
+            )
+        return predictions
+
+
+def _say(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:500]}" if text else type(error).__name__
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch.cuda.OutOfMemoryError, without importing torch for operators that do not use it
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -1,0 +1,51 @@
+"""How does a network run so that the company an image is in changes nothing? In batches padded to one fixed size."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+CPU_BATCH = 4  # more makes a CPU no faster, and what is filled up is wasted
+CUDA_BATCH = 32
+
+
+class FixedBatch:
+    """Runs a network over any number of inputs, always `size` at a time, the rest filled with zeros.
+
+    A kernel may pick another algorithm, and so other last digits, for another batch size; this one never sees another.
+    Running out of device memory halves the size once and for all.
+    """
+
+    def __init__(self, module: "nn.Module", device: str) -> None:
+        self.module = module
+        self.device = device
+        self.size = CUDA_BATCH if device == "cuda" else CPU_BATCH
+
+    def __call__(self, inputs: "Sequence[torch.Tensor]") -> "list[torch.Tensor]":
+        """One output per (channels, height, width) input, in order, float32 on the CPU."""
+        import torch
+
+        outputs: list[torch.Tensor] = []
+        while len(outputs) < len(inputs):
+            part = inputs[len(outputs) : len(outputs) + self.size]
+            try:
+                outputs.extend(self._run(part))
+            except torch.OutOfMemoryError:
+                if self.size == 1:
+                    raise
+                self.size //= 2
+                torch.cuda.empty_cache()
+        return outputs
+
+    def _run(self, part: "Sequence[torch.Tensor]") -> "list[torch.Tensor]":
+        import torch
+
+        batch = torch.zeros((self.size, *part[0].shape))
+        torch.stack(list(part), out=batch[: len(part)])
+        with torch.inference_mode():
+            output = self.module(batch.to(self.device))
+        if isinstance(output, dict):  # torchvision's segmenters
+            output = output["out"]
+        return list(output[: len(part)].float().cpu())

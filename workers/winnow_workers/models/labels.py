@@ -1,0 +1,21 @@
+"""Which answers can a task give? Its label set, from its parameters or from its model's card."""
+
+from winnow_workers.models.load import cached, fetch
+from winnow_workers.models.model_file import read_card
+from winnow_workers.operator import TaskConfig
+
+
+def labels_of(task: TaskConfig) -> tuple[str, ...]:
+    """The labels of a task, in the order of the model's outputs; empty where it has none.
+
+    Raises:
+        ModelError, StoreError: the weights file that holds the card cannot be read.
+    """
+    given = task.params.get("labels")
+    if isinstance(given, list | tuple) and given:
+        return tuple(str(label) for label in given)
+    weights = task.model.weights
+    if weights.kind != "file" or weights.sha256 is None or weights.uri is None:
+        return ()
+    card = read_card(cached(weights.sha256, lambda: fetch(weights), where=weights.uri), where=weights.uri)
+    return () if card is None else card.labels

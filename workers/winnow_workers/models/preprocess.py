@@ -1,0 +1,86 @@
+"""How does a view become a model's input, and which part of the image shows where in that input?"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from winnow_storage.ids import digest_value
+from winnow_workers.models.model_file import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+    from winnow_workers.operator import PixelsHWC
+
+_REVISION = 1  # raised when the same Preprocessing gives other tensors than before
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The part of the image that the model sees (`source`), and where in its input that part lies (`target`)."""
+
+    source: Window
+    target: Window
+
+
+def placement(width_px: int, height_px: int, preprocessing: Preprocessing) -> Placement:
+    """Which part of an image of these sides goes where."""
+    goal_w, goal_h = preprocessing.width_px, preprocessing.height_px
+    source, target = Window(0, 0, width_px, height_px), Window(0, 0, goal_w, goal_h)
+    if preprocessing.fit == "crop":
+        width = min(width_px, max(1, round(height_px * goal_w / goal_h)))
+        height = min(height_px, max(1, round(width_px * goal_h / goal_w)))
+        source = Window((width_px - width) // 2, (height_px - height) // 2, width, height)
+    elif preprocessing.fit == "pad":
+        width = min(goal_w, max(1, round(width_px * goal_h / height_px)))
+        height = min(goal_h, max(1, round(height_px * goal_w / width_px)))
+        target = Window((goal_w - width) // 2, (goal_h - height) // 2, width, height)
+    return Placement(source, target)
+
+
+def to_tensor(pixels: "PixelsHWC", preprocessing: Preprocessing) -> "torch.Tensor":
+    """(channels, height_px, width_px) float32 of uint8 RGB (height, width, 3): bilinear, antialiased.
+
+    One channel is Rec. 601 luma. Padding has the mean's colour, which is zero after normalisation.
+    """
+    import torch
+    from torch.nn import functional
+
+    place = placement(pixels.shape[1], pixels.shape[0], preprocessing)
+    source, target = place.source, place.target
+    part = pixels[source.top : source.top + source.height, source.left : source.left + source.width]
+    nchw = torch.from_numpy(np.require(part, requirements=["C", "W"])).permute(2, 0, 1).unsqueeze(0)
+    scaled = functional.interpolate(nchw, (target.height, target.width), mode="bilinear", antialias=True)[0]
+    values = scaled.to(torch.float32)
+    if preprocessing.channels == 1:
+        values = (values * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=0, keepdim=True)
+    mean = torch.tensor(preprocessing.mean).view(-1, 1, 1)
+    std = torch.tensor(preprocessing.std).view(-1, 1, 1)
+    canvas = torch.zeros((preprocessing.channels, preprocessing.height_px, preprocessing.width_px))
+    canvas[:, target.top : target.top + target.height, target.left : target.left + target.width] = (
+        values / 255.0 - mean
+    ) / std
+    return canvas
+
+
+def preproc_id(preprocessing: Preprocessing) -> str:
+    """An id of what is done to pixels before the model, such as "p1-224x224-crop-3f2a9c01"."""
+    digest = digest_value({"revision": _REVISION, **preprocessing.model_dump(mode="json")})
+    size = f"{preprocessing.width_px}x{preprocessing.height_px}"
+    return f"p{_REVISION}-{size}-{preprocessing.fit}-{digest[:8]}"
+
+
+def needed_side_px(preprocessing: Preprocessing) -> int:
+    """The shortest side that a view needs so that scaling only ever goes down."""
+    return max(preprocessing.width_px, preprocessing.height_px)

@@ -1,0 +1,180 @@
+"""What in an image is unlike everything normal? Patch distances to a memory bank, after PatchCore."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from winnow_storage.errors import ModelError
+from winnow_storage.schemas import BOX_XYXY_PX
+from winnow_workers.models import patchcore
+from winnow_workers.models.architectures import default_preprocessing
+from winnow_workers.models.build import architecture_of, fill, open_weights
+from winnow_workers.models.fixed_batch import FixedBatch
+from winnow_workers.models.load import LoadedWeights
+from winnow_workers.models.model_file import ModelCard, Preprocessing
+from winnow_workers.models.preprocess import needed_side_px, placement, preproc_id, to_tensor
+from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+
+_MAX_REGIONS = 50
+_RANDOM_BANK = 64
+
+Floats = npt.NDArray[np.float32]
+
+
+class AnomalyParams(OperatorParams):
+    """`input`: what the backbone expects, where the weights do not say it; `crop` would overlook the margins."""
+
+    input: Preprocessing | None = None
+
+
+class AnomalyOperator(Operator[AnomalyParams]):
+    """The score is the image's distance over the threshold of the model's card: above 1 the image is anomalous."""
+
+    params_type = AnomalyParams
+
+    def open(self) -> None:
+        """Load the backbone, the memory bank and the threshold."""
+        loaded = open_weights(self.model)
+        card = loaded.card
+        architecture = architecture_of(self.model, card)
+        seed = self.model.weights.seed or 0
+        backbone = patchcore.build_backbone(
+            architecture,
+            card.arguments if card else {},
+            layers=card.extra.get("layers") if card else None,
+            seed=seed,
+        )
+        if self.model.weights.kind != "random":
+            prefix = patchcore.BACKBONE_PREFIX
+            own = {name.removeprefix(prefix): one for name, one in loaded.tensors.items() if name.startswith(prefix)}
+            fill(backbone, own, where=f"{self.model.name} ({architecture})")
+        self._input = self._settle_input(card, architecture)
+        self._batch = FixedBatch(backbone.eval().to(self.device), self.device)
+        features = self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0]
+        self._settle_bank(loaded, features=features.shape[0], seed=seed)
+
+    def _settle_input(self, card: ModelCard | None, architecture: str) -> Preprocessing:
+        chosen = self.params.input or (card.preprocessing if card else None)
+        if chosen is None:
+            return default_preprocessing(architecture).model_copy(update={"fit": "stretch"})
+        if chosen.fit == "crop":
+            raise ModelError(
+                f"{self.model.name}: an anomaly detector must see the whole image, its input says fit: crop",
+                hint="write fit: stretch or fit: pad",
+            )
+        return chosen
+
+    def _settle_bank(self, loaded: LoadedWeights, *, features: int, seed: int) -> None:
+        import torch
+
+        if self.model.weights.kind == "random":
+            self._bank = torch.randn(_RANDOM_BANK, features, generator=torch.Generator().manual_seed(seed))
+            self._threshold = 1.0
+            return
+        self._bank = patchcore.check_bank(loaded.tensors, where=self.model.name)
+        threshold = loaded.card.extra.get("threshold") if loaded.card else None
+        if not isinstance(threshold, int | float) or not threshold > 0:
+            raise ModelError(
+                f"{self.model.name}: its card names no extra.threshold above zero", hint="fit the detector again"
+            )
+        self._threshold = float(threshold)
+        if self._bank.shape[1] != features:
+            raise ModelError(
+                f"{self.model.name}: its bank has {self._bank.shape[1]} features, its backbone gives {features}",
+                hint="fit the detector again",
+            )
+
+    @property
+    def preproc(self) -> str:
+        """The id of the input's preprocessing."""
+        return preproc_id(self._input)
+
+    @property
+    def needed_side_px(self) -> int | None:
+        """The input's longer side."""
+        return needed_side_px(self._input)
+
+    @property
+    def batch_size(self) -> int:
+        """The fixed batch."""
+        return self._batch.size
+
+    def fields(self) -> list[pa.Field]:
+        """Whether, where, and the whole map: `values` are uint8 row by row, value * scale = distance / threshold."""
+        heat_map = pa.struct(
+            [
+                pa.field("height", pa.int32()),
+                pa.field("width", pa.int32()),
+                pa.field("scale", pa.float32()),
+                pa.field("values", pa.binary()),
+            ]
+        )
+        region = pa.struct(
+            [pa.field("box", BOX_XYXY_PX), pa.field("score", pa.float32()), pa.field("area_px", pa.int64())]
+        )
+        return [
+            pa.field("is_anomalous", pa.bool_()),
+            pa.field("heat_map", heat_map),
+            pa.field("regions", pa.list_(region)),
+        ]
+
+    def run(self, views: Sequence[View]) -> list[Prediction]:
+        """One verdict per view."""
+        outputs = self._batch([to_tensor(view.pixels, self._input) for view in views])
+        predictions = []
+        for output, view in zip(outputs, views, strict=True):
+            ratios: Floats = (patchcore.distance_map(output, self._bank) / self._threshold).numpy()
+            predictions.append(self._predict(self._inside(ratios, view), view))
+        return predictions
+
+    def _inside(self, ratios: Floats, view: View) -> Floats:
+        """The part of the map that shows the image, without the padding around it."""
+        place = placement(view.pixels.shape[1], view.pixels.shape[0], self._input).target
+        rows, columns = ratios.shape
+        top = min(rows - 1, place.top * rows // self._input.height_px)
+        left = min(columns - 1, place.left * columns // self._input.width_px)
+        bottom = max(top + 1, round((place.top + place.height) * rows / self._input.height_px))
+        right = max(left + 1, round((place.left + place.width) * columns / self._input.width_px))
+        return ratios[top:bottom, left:right]
+
+    def _predict(self, ratios: Floats, view: View) -> Prediction:
+        if not np.isfinite(ratios).all():
+            raise ArithmeticError("the backbone's features are not finite")
+        score = patchcore.image_distance(ratios)
+        scale = max(float(ratios.max()), 1e-6) / 255.0
+        values = np.rint(ratios / scale).astype(np.uint8)
+        return Prediction(
+            fields={
+                "is_anomalous": score > 1.0,
+                "heat_map": {
+                    "height": ratios.shape[0],
+                    "width": ratios.shape[1],
+                    "scale": scale,
+                    "values": values.tobytes(),
+                },
+                "regions": find_regions(ratios, width_px=view.width_px, height_px=view.height_px),
+            },
+            score=score,
+            score_kind="distance_over_threshold",
+        )
+
+
+def find_regions(ratios: Floats, *, width_px: int, height_px: int) -> list[dict[str, Any]]:
+    """The connected parts of the map above 1, the farthest first, in pixels of an image of that size."""
+    cell_w, cell_h = width_px / ratios.shape[1], height_px / ratios.shape[0]
+    count, parts, stats, _ = cv2.connectedComponentsWithStats((ratios > 1.0).astype(np.uint8), connectivity=8)
+    regions: list[dict[str, Any]] = []
+    for index in range(1, count):
+        left, top, width, height, cells = (int(number) for number in stats[index])
+        regions.append(
+            {
+                "box": [left * cell_w, top * cell_h, (left + width) * cell_w, (top + height) * cell_h],
+                "score": float(ratios[parts == index].max()),
+                "area_px": max(1, round(cells * cell_w * cell_h)),
+            }
+        )
+    return sorted(regions, key=lambda region: -region["score"])[:_MAX_REGIONS]

@@ -1,0 +1,95 @@
+"""Where does an image lie among others? One vector per image: a network's pooled features, or a plain fingerprint."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from winnow_storage.errors import ModelError
+from winnow_workers.models import fingerprint
+from winnow_workers.models.architectures import default_preprocessing
+from winnow_workers.models.build import open_network
+from winnow_workers.models.features import pooled_features
+from winnow_workers.models.fixed_batch import FixedBatch
+from winnow_workers.models.model_file import Preprocessing
+from winnow_workers.models.preprocess import needed_side_px, preproc_id, to_tensor
+from winnow_workers.models.resolve import FINGERPRINT
+from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+
+
+class EmbedParams(OperatorParams):
+    """`input`: what the model expects, where its weights do not say it. A normalised vector has length one."""
+
+    dtype: Literal["float16", "float32"] = "float16"
+    normalize: bool = True
+    input: Preprocessing | None = None
+
+
+class EmbedOperator(Operator[EmbedParams]):
+    """Pooled features of any torchvision, timm or builtin network; `builtin/fingerprint` needs no weights.
+
+    It makes no claim that could be right or wrong, so there is no score.
+    """
+
+    params_type = EmbedParams
+
+    def open(self) -> None:
+        """Load the network, take its head off, and see how long its vectors are."""
+        self._input: Preprocessing | None = None
+        self._batch: FixedBatch | None = None
+        if self.model.architecture == FINGERPRINT:
+            self._length = fingerprint.LENGTH
+            return
+        network = open_network(self.model, device=self.device, n_labels=None)
+        card = network.card
+        self._input = (
+            self.params.input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
+        )
+        self._batch = FixedBatch(pooled_features(network.module, network.architecture), self.device)
+        shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0].shape)
+        if len(shape) != 1:
+            raise ModelError(
+                f"{self.model.name}: {network.architecture} gives features of shape {shape}, not one vector per image",
+                hint="name a classifier's or an embedder's architecture",
+            )
+        self._length = shape[0]
+
+    @property
+    def preproc(self) -> str:
+        """The id of the input's preprocessing."""
+        return "fingerprint-1" if self._input is None else preproc_id(self._input)
+
+    @property
+    def needed_side_px(self) -> int | None:
+        """The input's longer side."""
+        return fingerprint.SIDE_PX if self._input is None else needed_side_px(self._input)
+
+    @property
+    def batch_size(self) -> int:
+        """The fixed batch; any number for the fingerprint."""
+        return 32 if self._batch is None else self._batch.size
+
+    def fields(self) -> list[pa.Field]:
+        """The vector."""
+        value = pa.float16() if self.params.dtype == "float16" else pa.float32()
+        return [pa.field("vector", pa.list_(value, self._length))]
+
+    def run(self, views: Sequence[View]) -> list[Prediction]:
+        """One vector per view."""
+        if self._batch is None or self._input is None:
+            vectors = [fingerprint.fingerprint(view.pixels) for view in views]
+        else:
+            outputs = self._batch([to_tensor(view.pixels, self._input) for view in views])
+            vectors = [output.numpy() for output in outputs]
+        return [Prediction(fields={"vector": self._finish(vector)}) for vector in vectors]
+
+    def _finish(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[npt.NBitBase]]:
+        wide = vector.astype(np.float64)
+        if not np.isfinite(wide).all():
+            raise ArithmeticError("the model's features are not finite")
+        length = float(np.linalg.norm(wide))
+        if self.params.normalize and length > 0:
+            wide = wide / length
+        return wide.astype(np.float16 if self.params.dtype == "float16" else np.float32)

@@ -1,0 +1,177 @@
+"""How does a shard become a committed object? Fetch, decode once, every task, one Parquet object put if absent.
+
+Runs inside one process and needs no Ray: the actor is a thin frontier around it.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from winnow_storage.blobs import open_store
+from winnow_storage.range_file import RangeFile
+from winnow_storage.schemas import WORK, result_schema
+from winnow_storage.shards import Receipt, commit_shard, encode_shard
+from winnow_storage.uri import parse
+from winnow_workers.catalogue import operator_named
+from winnow_workers.decode import DecodeLimits
+from winnow_workers.fetch import Fetched, Fetcher, Item
+from winnow_workers.frontier import IsolatingRunner, TaskFailure
+from winnow_workers.operator import Operator, OperatorParams, Prediction, TaskConfig, View
+from winnow_workers.rows import build_row, summarise
+
+CHUNK_ITEMS = 32  # images that stand decoded in memory together, at most
+CHUNK_BYTES = 256 * 2**20  # and their pixels
+FETCH_AHEAD = 8  # images on their way while a chunk is worked on
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Everything that an actor needs to know of its run; all of it crosses Ray as plain data."""
+
+    job: str
+    run_id: str
+    plan_digest: str
+    output: str
+    work_key: str
+    code_version: str
+    tasks: tuple[TaskConfig, ...]
+    limits: DecodeLimits
+    device: str = "cpu"
+    threads: int = 1
+
+
+@dataclass(slots=True)
+class Stages:
+    """Seconds that a shard spent waiting for images, in each task, and in writing."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add to a stage."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+class Pipeline:
+    """The operators of one run, open and warm, and the shards that they are run over."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self.config = config
+        self.store = open_store(parse(config.output))
+        self.fetcher = Fetcher(config.limits)
+        self.operators: dict[str, Operator[OperatorParams]] = {}
+        self.runners: dict[str, IsolatingRunner] = {}
+
+    def open(self) -> None:
+        """Load every model of the run.
+
+        Raises:
+            ModelError: one of them cannot be used.
+        """
+        for task in self.config.tasks:
+            kind = operator_named(task.operator)
+            operator = kind(kind.params_type.model_validate(dict(task.params)), task.model, self.config.device)
+            operator.open()
+            self.operators[task.name] = operator
+            self.runners[task.name] = IsolatingRunner(task.name, operator)
+        self.schema = result_schema({name: operator.fields() for name, operator in self.operators.items()})
+
+    def close(self) -> None:
+        """Let go of the models."""
+        for operator in self.operators.values():
+            operator.close()
+
+    def run_shard(self, shard: int) -> Receipt:
+        """Process and commit one shard; the receipt of whoever committed it first.
+
+        Raises:
+            StoreError: the corpus or the output refuses us.
+        """
+        stages = Stages()
+        items = self._items(shard)
+        batches = [self._chunk_rows(chunk, shard, stages) for chunk in self._chunks(items, stages)]
+        rows = pa.Table.from_batches(batches, schema=self.schema)
+        start = time.perf_counter()
+        counts = summarise(rows, tuple(self.operators))
+        receipt = Receipt(
+            run_id=self.config.run_id,
+            shard=shard,
+            job=self.config.job,
+            plan_digest=self.config.plan_digest,
+            items_digest=counts.items_digest,
+            code_version=self.config.code_version,
+            attempt=uuid4().hex,
+            outcomes=counts.outcomes,
+            predictions=counts.predictions,
+            errors=counts.errors,
+            models={task.name: task.model.digest for task in self.config.tasks},
+            bytes=counts.bytes,
+            seconds={name: round(value, 6) for name, value in stages.seconds.items()}
+            | {"encode": round(time.perf_counter() - start, 6)},
+        )
+        committed, _ = commit_shard(self.store, encode_shard(rows, receipt), receipt)
+        return committed
+
+    def _items(self, shard: int) -> list[Item]:
+        with pq.ParquetFile(RangeFile(self.store, self.config.work_key)) as work:
+            rows = work.read_row_group(shard, columns=WORK.names).to_pylist()
+        return [
+            Item(row["item_id"], row["key"], row["uri"], row["version"], row["bytes"], frozenset(row["tasks"]))
+            for row in rows
+        ]
+
+    def _chunks(self, items: Sequence[Item], stages: Stages) -> Iterator[list[Fetched]]:
+        """The shard's images in order, fetched and decoded ahead, cut where enough pixels stand in memory."""
+        needed_side_px = self._needed_side_px()
+        waiting: deque[Future[Fetched]] = deque()
+        upcoming = iter(items)
+        chunk: list[Fetched] = []
+        pixel_bytes = 0
+        with ThreadPoolExecutor(max_workers=max(FETCH_AHEAD, self.config.threads)) as pool:
+            try:
+                for _ in items:
+                    while len(waiting) < FETCH_AHEAD and (item := next(upcoming, None)) is not None:
+                        waiting.append(pool.submit(self.fetcher.fetch, item, needed_side_px=needed_side_px))
+                    start = time.perf_counter()
+                    fetched = waiting.popleft().result()
+                    stages.add("fetch_decode", time.perf_counter() - start)
+                    chunk.append(fetched)
+                    pixel_bytes += fetched.decoded.pixels.nbytes if fetched.decoded is not None else 0
+                    if len(chunk) == CHUNK_ITEMS or pixel_bytes >= CHUNK_BYTES:
+                        yield chunk
+                        chunk, pixel_bytes = [], 0
+                if chunk:
+                    yield chunk
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _needed_side_px(self) -> int | None:
+        sides = [operator.needed_side_px for operator in self.operators.values()]
+        return None if not sides or None in sides else max(side for side in sides if side is not None)
+
+    def _chunk_rows(self, chunk: Sequence[Fetched], shard: int, stages: Stages) -> pa.RecordBatch:
+        answers: list[dict[str, Prediction | TaskFailure]] = [{} for _ in chunk]
+        for name, runner in self.runners.items():
+            chosen = [
+                (index, View(one.decoded.pixels, one.decoded.width_px, one.decoded.height_px))
+                for index, one in enumerate(chunk)
+                if one.decoded is not None and name in one.item.tasks
+            ]
+            if not chosen:
+                continue
+            start = time.perf_counter()
+            answered = runner.run([view for _, view in chosen])
+            stages.add(name, time.perf_counter() - start)
+            for (index, _), answer in zip(chosen, answered, strict=True):
+                answers[index][name] = answer
+        rows = [
+            build_row(one, given, operators=self.operators, run_id=self.config.run_id, shard=shard)
+            for one, given in zip(chunk, answers, strict=True)
+        ]
+        return pa.RecordBatch.from_pylist(rows, schema=self.schema)

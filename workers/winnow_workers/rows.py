@@ -1,0 +1,104 @@
+"""What does an item's row say? From what came of the item to one row of the results."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from winnow_storage.ids import digest_bytes
+from winnow_storage.schemas import Outcome
+from winnow_workers.fetch import Fetched
+from winnow_workers.frontier import TaskFailure
+from winnow_workers.operator import Operator, OperatorParams, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """What a shard's rows add up to."""
+
+    outcomes: dict[str, int]
+    predictions: dict[str, int]  # per task, structs without an error
+    errors: dict[str, int]
+    bytes: int
+    items_digest: str
+
+
+def build_row(
+    fetched: Fetched,
+    answers: Mapping[str, Prediction | TaskFailure],
+    *,
+    operators: Mapping[str, Operator[OperatorParams]],
+    run_id: str,
+    shard: int,
+) -> dict[str, object]:
+    """The row of one item: exactly one outcome, a struct for every task that ran, null for every one that did not."""
+    item, decoded, signal = fetched.item, fetched.decoded, fetched.signal
+    failed = [name for name, answer in answers.items() if isinstance(answer, TaskFailure)]
+    if signal is not None:
+        outcome, reason = signal.outcome, signal.reason
+    elif failed:
+        outcome = Outcome.FAILED
+        reason = "; ".join(f"{name}: {_error(answers[name])}" for name in failed)
+    else:
+        outcome, reason = Outcome.DONE, None
+    row: dict[str, object] = {
+        "item_id": item.item_id,
+        "key": item.key,
+        "uri": item.uri,
+        "version": item.version,
+        "content_sha256": fetched.content_sha256,
+        "bytes": fetched.bytes,
+        "format": decoded.format if decoded is not None else None,
+        "width": decoded.width_px if decoded is not None else None,
+        "height": decoded.height_px if decoded is not None else None,
+        "outcome": str(outcome),
+        "reason": reason,
+        "failed_tasks": failed,
+        "run_id": run_id,
+        "shard": shard,
+    }
+    for name, answer in answers.items():
+        row[name] = _struct(answer, operators[name])
+    return row
+
+
+def summarise(rows: pa.Table, tasks: Sequence[str]) -> RowCounts:
+    """Count a shard's rows for its receipt."""
+    outcomes = Counter(rows["outcome"].to_pylist())
+    predictions, errors = {}, {}
+    for task in tasks:
+        ran = pc.is_valid(rows[task])
+        failed = pc.and_(ran, pc.is_valid(pc.struct_field(rows[task], "error")))
+        errors[task] = pc.sum(failed).as_py() or 0
+        predictions[task] = (pc.sum(ran).as_py() or 0) - errors[task]
+    return RowCounts(
+        outcomes=dict(sorted(outcomes.items())),
+        predictions=predictions,
+        errors=errors,
+        bytes=pc.sum(rows["bytes"]).as_py() or 0,
+        items_digest=items_digest(rows["item_id"].to_pylist()),
+    )
+
+
+def items_digest(item_ids: Sequence[str]) -> str:
+    """The digest of a set of items, whatever its order."""
+    return digest_bytes("\n".join(sorted(item_ids)).encode())
+
+
+def _error(answer: Prediction | TaskFailure) -> str:
+    return answer.error if isinstance(answer, TaskFailure) else ""
+
+
+def _struct(answer: Prediction | TaskFailure, operator: Operator[OperatorParams]) -> dict[str, object]:
+    common: dict[str, object] = {"model": operator.model.digest, "preproc": operator.preproc}
+    if isinstance(answer, TaskFailure):
+        return common | {"error": answer.error}
+    return common | {
+        "score": answer.score,
+        "score_kind": answer.score_kind,
+        "p_ok": answer.p_ok,
+        "calibrator": answer.calibrator,
+        **answer.fields,
+    }

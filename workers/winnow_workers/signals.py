@@ -1,0 +1,46 @@
+"""What may end an item before its tasks run? The signals that become an outcome; every other exception is a defect.
+
+ItemSignal
+├── Unreadable     its bytes are no image that a decoder takes
+├── Missing        the store says that it is not there
+├── Rejected       it is over a limit
+└── Unavailable    the store could not deliver it now
+"""
+
+from typing import ClassVar
+
+from winnow_storage.schemas import Outcome
+
+
+class ItemSignal(Exception):
+    """An item ends here, with `outcome` and a `reason` that a person can act on."""
+
+    outcome: ClassVar[Outcome]
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Unreadable(ItemSignal):
+    """The bytes are no image that a decoder takes."""
+
+    outcome = Outcome.UNREADABLE
+
+
+class Missing(ItemSignal):
+    """The store says that the item is not there."""
+
+    outcome = Outcome.MISSING
+
+
+class Rejected(ItemSignal):
+    """The item is over a limit."""
+
+    outcome = Outcome.REJECTED
+
+
+class Unavailable(ItemSignal):
+    """The store could not deliver the item within its retry budget; not final."""
+
+    outcome = Outcome.UNAVAILABLE
