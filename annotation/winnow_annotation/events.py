@@ -1,0 +1,108 @@
+"""What happened to the answers of a task since they were last seen? Pure: a task as served in, labels out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from winnow_annotation.label_studio import instant
+from winnow_annotation.tasks import value_of
+from winnow_storage.ids import canonical_json, digest_value
+from winnow_storage.records import Label
+from winnow_storage.schemas import Route
+
+_BLIND = (Route.AUDIT, Route.CALIBRATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where answers are read: the server, the project with its interface, and who its users are."""
+
+    url: str
+    project_id: int
+    config_hash: str
+    emails: Mapping[int, str]
+
+
+def events_of(task: Mapping[str, Any], seen: Mapping[str, Label], origin: Origin) -> list[Label]:
+    """A label per annotation that is new, changed or gone; `seen` has the live annotations by id, as last seen.
+
+    Tasks that people added by hand carry no dedupe_key and give none.
+    """
+    if "dedupe_key" not in task["data"]:
+        return []
+    annotations = {str(annotation["id"]): annotation for annotation in task["annotations"] or []}
+    events = []
+    for annotation_id, annotation in annotations.items():
+        before = seen.get(annotation_id)
+        if before is None or before.updated_at != instant(annotation["updated_at"]):
+            events.append(_label("created" if before is None else "updated", task, annotation, origin))
+    gone = [label for key, label in seen.items() if label.ls_task_id == task["id"] and key not in annotations]
+    return [*events, *(_deleted(label, task, origin) for label in gone)]
+
+
+def _label(event: str, task: Mapping[str, Any], annotation: Mapping[str, Any], origin: Origin) -> Label:
+    data = task["data"]
+    skipped = bool(annotation["was_cancelled"])
+    shown = None if data["purpose"] in _BLIND else _shown(task, annotation)
+    return Label(
+        label_id=_label_id(origin, annotation["id"], event, annotation["updated_at"]),
+        event=event,
+        **{name: data[name] for name in _FROM_DATA},
+        annotation_id=str(annotation["id"]),
+        project_id=origin.project_id,
+        ls_task_id=int(task["id"]),
+        annotator=_annotator(annotation["completed_by"], origin.emails),
+        created_at=instant(annotation["created_at"]),
+        updated_at=instant(annotation["updated_at"]),
+        was_cancelled=skipped,
+        lead_time_s=annotation["lead_time"],
+        value=None if skipped else _value(data["operator"], annotation["result"]),
+        raw=canonical_json(annotation["result"]),
+        config_hash=origin.config_hash,
+        model=None if shown is None else data["model"],
+        shown=shown,
+    )
+
+
+_FROM_DATA = ("dedupe_key", "job", "task", "operator", "item_id", "version", "key", "uri", "purpose", "run_id")
+
+
+def _deleted(label: Label, task: Mapping[str, Any], origin: Origin) -> Label:
+    return replace(
+        label,
+        label_id=_label_id(origin, label.annotation_id, "deleted", task["updated_at"]),
+        event="deleted",
+        updated_at=instant(task["updated_at"]),
+        value=None,
+        raw=None,
+    )
+
+
+def _label_id(origin: Origin, annotation_id: object, event: str, updated_at: str) -> str:
+    """Equal for the same event however often it is read."""
+    return digest_value([origin.url, origin.project_id, str(annotation_id), event, updated_at])[:32]
+
+
+def _annotator(completed_by: Any, emails: Mapping[int, str]) -> str | None:
+    if isinstance(completed_by, Mapping):
+        return str(completed_by.get("email") or completed_by.get("id"))
+    return None if completed_by is None else emails.get(int(completed_by), str(completed_by))
+
+
+def _value(operator: str, result: Any) -> str | None:
+    """Null where a person changed the interface so that the answer is none of ours; `raw` then still has it."""
+    try:
+        return canonical_json(value_of(operator, result))
+    except ValueError:
+        return None
+
+
+def _shown(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> str | None:
+    """The prediction that the answer started from, or else the one that stood beside it."""
+    predictions = task["predictions"] or []
+    parent = [one for one in predictions if one["id"] == annotation.get("parent_prediction")]
+    for prediction in parent or predictions:
+        about = {name: prediction.get(name) for name in ("model_version", "score")}
+        value = _value(task["data"]["operator"], prediction["result"])
+        return canonical_json({**about, "value": value})
+    return None

@@ -1,0 +1,1 @@
+"""One file per operator whose predictions people can answer."""

@@ -1,0 +1,55 @@
+"""Which Label Studio interface does a task get? The XML template of its operator, filled with its label set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+
+from winnow_annotation.kinds.catalogue import kind_of
+from winnow_storage.errors import SpecError
+from winnow_storage.ids import digest_bytes
+
+# Tableau's ten, in an order that keeps neighbours apart
+_COLOURS = (
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#17becf",
+    "#bcbd22",
+    "#7f7f7f",
+)
+_NEED_LABELS = ("classify", "segment")
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    text: str
+    colour: str
+
+
+def labelling_config(operator: str, labels: Sequence[str] = ()) -> str:
+    """The XML of a project; equal arguments give equal text.
+
+    Raises:
+        SpecError: people cannot answer this operator, or it needs labels and there are none.
+    """
+    kind_of(operator)
+    if operator in _NEED_LABELS and not labels:
+        raise SpecError(
+            f"a model of the operator {operator!r} without labels cannot be reviewed",
+            hint="use a model file whose card names its labels",
+        )
+    source = (resources.files("winnow_annotation") / "templates" / f"{operator}.xml").read_text(encoding="utf-8")
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
+    shown = [_Label(text, _COLOURS[number % len(_COLOURS)]) for number, text in enumerate(labels)]
+    return template.render(labels=shown)
+
+
+def config_hash(config: str) -> str:
+    """What identifies an interface in a label: 16 hex characters."""
+    return digest_bytes(config.encode())[:16]

@@ -1,0 +1,151 @@
+"""How do review tasks reach Label Studio, each exactly once? Ledger, look-up before every import, no repeated POST.
+
+A review task is `pending` in the ledger, then `sending` before a request leaves, then `pushed`. Whatever dies in
+between, the next push looks up by `dedupe_key` what the server really has. Two pushes at once, or a request that
+commits after we gave up on it, may double a task; the sweep at the end removes the copy that nobody answered.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from winnow_annotation.images import Render, image_reference, image_sources, showable_uri
+from winnow_annotation.label_studio import LabelStudioClient
+from winnow_annotation.labelling_config import config_hash, labelling_config
+from winnow_annotation.tasks import PushItem, review_task
+from winnow_storage.blobs import BlobStore
+from winnow_storage.errors import LabelStudioError
+from winnow_storage.ledger import Ledger
+from winnow_storage.records import LabelStudioProject, PushState
+
+_CHUNK = 100
+_SETTLE_S = 2.0  # a request that broke off may still commit on the server
+
+
+@dataclass(frozen=True, slots=True)
+class PushSummary:
+    """Of the items given: `sent` now, `already` there before. `swept`: surplus copies removed."""
+
+    sent: int
+    already: int
+    swept: int
+
+
+def push(
+    client: LabelStudioClient,
+    ledger: Ledger,
+    items: Sequence[PushItem],
+    *,
+    output: BlobStore,
+    labels: Mapping[str, Sequence[str]],
+    render: Render,
+) -> PushSummary:
+    """Send what is not there yet, most urgent first as given; `labels` has the label set of each task that needs one.
+
+    `render` makes a JPEG of an image in a format that browsers do not open.
+
+    Raises:
+        SpecError: a task that people cannot answer, or images that Label Studio could not show.
+        LabelStudioError: unreachable or refusing; what was sent is known, and the same call goes on.
+        StoreError, LedgerError: as their rooms say.
+    """
+    ledger.add_review_tasks([item.pending(output.root.uri) for item in items])
+    sent = swept = 0
+    for task in dict.fromkeys(item.task for item in items):
+        own = [item for item in items if item.task == task]
+        project = _project(client, ledger, own[0], labels.get(task, ()))
+        todo = _not_pushed(ledger, own, output, project.project_id)
+        images = _images(client, todo, output, project.project_id, render=render)
+        sent += sum(_send(client, ledger, chunk, images, project.project_id) for chunk in _chunks(todo))
+        swept += _sweep(client, ledger, todo, project.project_id)
+    return PushSummary(sent, len(items) - sent, swept)
+
+
+def _project(client: LabelStudioClient, ledger: Ledger, item: PushItem, labels: Sequence[str]) -> LabelStudioProject:
+    """The project of an item's task: the one in the ledger if the server still has it, with the right interface."""
+    config = labelling_config(item.operator, labels)
+    known = ledger.project(client.url, item.job, item.task)
+    if known is not None and client.project(known.project_id) is not None:
+        if known.config_hash == config_hash(config):
+            return known  # a person may have refined the interface since: theirs stays
+        project_id = known.project_id
+        client.change_config(project_id, config)
+    else:
+        made = client.ensure_project(f"{item.job} / {item.task}", config)
+        project_id = made.id
+        if made.config != config:
+            client.change_config(project_id, config)
+    project = LabelStudioProject(client.url, item.job, item.task, project_id, config_hash(config))
+    ledger.save_project(project)
+    return project
+
+
+def _not_pushed(ledger: Ledger, items: Sequence[PushItem], output: BlobStore, project_id: int) -> list[PushItem]:
+    rows = ledger.review_tasks(output=output.root.uri, states=[PushState.PUSHED], task=items[0].task)
+    there = {row.dedupe_key for row in rows if row.project_id == project_id}
+    return [item for item in items if item.dedupe_key not in there]
+
+
+def _images(
+    client: LabelStudioClient, items: Sequence[PushItem], output: BlobStore, project_id: int, *, render: Render
+) -> Mapping[str, str]:
+    """The image reference of each item by dedupe_key, after the project was allowed to show them."""
+    root = client.document_root
+    originals = {item.dedupe_key: item.uri for item in items}
+    shown = {item.dedupe_key: showable_uri(item.uri, item.format, output=output, render=render) for item in items}
+    copies = [uri for key, uri in shown.items() if uri != originals[key]]
+    kept = [uri for key, uri in shown.items() if uri == originals[key]]
+    for uris in (kept, copies):  # apart: what both have in common may be a folder with much else in it
+        sources = image_sources(uris, document_root=root)
+        for folder in sources.folders:
+            client.ensure_folder(project_id, folder)
+        for bucket in sources.buckets:
+            client.ensure_bucket(project_id, bucket)
+    return {key: image_reference(uri, document_root=root) for key, uri in shown.items()}
+
+
+def _chunks(items: Sequence[PushItem]) -> list[list[PushItem]]:
+    rest = iter(items)
+    return [chunk for _ in range(0, len(items), _CHUNK) if (chunk := list(islice(rest, _CHUNK)))]
+
+
+def _send(
+    client: LabelStudioClient, ledger: Ledger, chunk: Sequence[PushItem], images: Mapping[str, str], project_id: int
+) -> int:
+    """How many tasks of the chunk this call brought to the server."""
+    there = _ids(client, chunk, project_id)
+    missing = [item for item in chunk if item.dedupe_key not in there]
+    tasks = [review_task(item, image=images[item.dedupe_key]) for item in missing]
+    if missing:
+        ledger.mark_sending([item.dedupe_key for item in missing], project_id)
+        try:
+            made = client.import_tasks(project_id, tasks)
+            there |= {item.dedupe_key: task_id for item, task_id in zip(missing, made, strict=True)}
+        except LabelStudioError:
+            time.sleep(_SETTLE_S)
+            there |= _ids(client, missing, project_id)
+            ledger.mark_pushed(there, project_id)
+            if any(item.dedupe_key not in there for item in missing):
+                raise
+    ledger.mark_pushed(there, project_id)
+    return len(missing)
+
+
+def _ids(client: LabelStudioClient, items: Sequence[PushItem], project_id: int) -> dict[str, int]:
+    found = client.find_tasks(project_id, [item.dedupe_key for item in items])
+    return {key: tasks[0].id for key, tasks in found.items()}
+
+
+def _sweep(client: LabelStudioClient, ledger: Ledger, items: Sequence[PushItem], project_id: int) -> int:
+    """Remove surplus copies: those without an answer if one has answers, else all but the oldest."""
+    swept = 0
+    for key, copies in client.find_tasks(project_id, [item.dedupe_key for item in items]).items():
+        kept = [task for task in copies if task.annotations] or copies[:1]
+        surplus = [task for task in copies if task not in kept]
+        for task in surplus:
+            client.delete_task(task.id)
+        if surplus:
+            ledger.mark_pushed({key: kept[0].id}, project_id)
+        swept += len(surplus)
+    return swept

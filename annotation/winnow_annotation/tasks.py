@@ -1,0 +1,125 @@
+"""How does a prediction become a task of Label Studio, and an answer a value in our own frames? Pure, both ways."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from winnow_annotation.kinds.catalogue import kind_of
+from winnow_annotation.kinds.geometry import Frame, Result
+from winnow_storage.records import ReviewTask
+from winnow_storage.schemas import Route
+
+_SHORT_DIGEST = 12  # characters of a model's digest that people see
+_BLIND = frozenset({Route.AUDIT, Route.CALIBRATE})
+
+
+@dataclass(frozen=True, slots=True)
+class PushItem:
+    """A prediction on its way to a person: the columns of `schemas.ROUTES` that matter here.
+
+    `route` is review, audit or calibrate; the last two are blind: the person does not see the prediction.
+    """
+
+    dedupe_key: str
+    job: str
+    run_id: str
+    task: str
+    operator: str
+    item_id: str
+    version: str
+    key: str
+    uri: str
+    width: int | None
+    height: int | None
+    format: str | None
+    route: str
+    reason: str
+    round: int
+    p_ok: float | None
+    score: float | None
+    model: str | None
+    prediction: str | None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """The item of a row of `routes/`."""
+        return cls(**{field.name: row[field.name] for field in fields(cls)})
+
+    def pending(self, output: str) -> ReviewTask:
+        """As the ledger notes it before it is sent; `output` is the URI of the job's output."""
+        return ReviewTask(
+            dedupe_key=self.dedupe_key,
+            output=output,
+            job=self.job,
+            run_id=self.run_id,
+            task=self.task,
+            operator=self.operator,
+            item_id=self.item_id,
+            version=self.version,
+            key=self.key,
+            uri=self.uri,
+            purpose=self.route,
+            round=self.round,
+            reason=self.reason,
+        )
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the prediction is kept from the person."""
+        return self.route in _BLIND
+
+
+def review_task(item: PushItem, *, image: str) -> dict[str, Any]:
+    """The task to import: `image` is what Label Studio resolves to the picture, the rest says where it is from."""
+    data = {
+        "image": image,
+        "key": item.key,
+        "uri": item.uri,
+        "item_id": item.item_id,
+        "job": item.job,
+        "task": item.task,
+        "run_id": item.run_id,
+        "version": item.version,
+        "purpose": item.route,
+        "reason": item.reason,
+        "model": item.model,
+        "operator": item.operator,
+        "dedupe_key": item.dedupe_key,
+    }
+    shown = None if item.is_blind or item.prediction is None else json.loads(item.prediction)
+    if shown is None or shown.get("error") is not None:
+        return {"data": data}
+    frame = None if item.width is None or item.height is None else Frame(item.width, item.height)
+    prediction: dict[str, Any] = {"result": kind_of(item.operator).results(shown, frame)}
+    prediction["model_version"] = short_digest(item.model)
+    score = shown_score(item.p_ok, item.score)
+    if score is not None:
+        prediction["score"] = score
+    return {"data": data, "predictions": [prediction]}
+
+
+def value_of(operator: str, answer: Sequence[Result]) -> Mapping[str, Any]:
+    """What a person answered, in our frames: upright pixels, COCO masks.
+
+    Raises:
+        ValueError: the result is not one that this operator's interface makes.
+    """
+    try:
+        return kind_of(operator).value(answer)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"not a result of the interface for {operator}: {error!r}") from error
+
+
+def short_digest(model: str | None) -> str:
+    """A model as people see it: the first characters of its sha256, or its whole name if it has none."""
+    if model is None:
+        return "unknown"
+    return model if ":" in model else model[:_SHORT_DIGEST]
+
+
+def shown_score(p_ok: float | None, score: float | None) -> float | None:
+    """The one number that Label Studio shows and sorts by, in [0, 1]: p_ok, else the score, cut to that range."""
+    number = score if p_ok is None else p_ok
+    return None if number is None or math.isnan(number) else min(1.0, max(0.0, number))

@@ -1,0 +1,123 @@
+"""Tests of predictions as Label Studio results and back: masks bit for bit, coordinates within 0.01 px."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from label_studio_sdk.label_interface import LabelInterface
+
+from tests.annotation.examples import HEIGHT, LABELS, OPERATORS, PREDICTIONS, WIDTH, disc, item
+from winnow_annotation.kinds import masks
+from winnow_annotation.kinds.catalogue import kind_of
+from winnow_annotation.kinds.geometry import Frame, polygon_px
+from winnow_annotation.labelling_config import config_hash, labelling_config
+from winnow_annotation.tasks import review_task, value_of
+from winnow_storage.errors import SpecError
+
+FRAME = Frame(WIDTH, HEIGHT)
+
+
+def there_and_back(task: str) -> Any:
+    results = kind_of(OPERATORS[task]).results(PREDICTIONS[task], FRAME)
+    return value_of(OPERATORS[task], json.loads(json.dumps(results)))
+
+
+@pytest.mark.parametrize("task", list(OPERATORS))
+def test_review_task__fits_its_interface_by_the_sdks_own_check(task: str) -> None:
+    config = labelling_config(OPERATORS[task], LABELS.get(task, ()))
+    interface = LabelInterface(config)
+    interface.validate()
+    made = review_task(item(task, "s3://bucket/a.jpg"), image="s3://bucket/a.jpg")
+    for prediction in made["predictions"]:
+        assert interface.validate_prediction(prediction, return_errors=True) == []
+
+
+def test_classify__there_and_back() -> None:
+    assert there_and_back("kind") == {"label": "dog & cow"}
+    assert value_of("classify", []) == {"label": None}
+
+
+def test_segment__there_and_back_bit_for_bit() -> None:
+    value = there_and_back("parts")
+    assert [(mask["label"], mask["rle"]) for mask in value["masks"]] == [
+        (mask["label"], mask["rle"]) for mask in PREDICTIONS["parts"]["masks"]
+    ]
+    assert value["masks"][0]["area_px"] == int(disc(120, 100, 40).sum())
+
+
+def test_segment__answers_of_one_label_are_united_and_an_empty_mask_is_not_shown() -> None:
+    two = {"masks": [_mask(disc(100, 100, 20)), _mask(disc(110, 100, 20)), _mask(np.zeros((HEIGHT, WIDTH), bool))]}
+    results = kind_of("segment").results(two, None)
+    assert len(results) == 2
+    (mask,) = value_of("segment", results)["masks"]
+    assert np.array_equal(masks.from_coco(mask["rle"])[0], disc(100, 100, 20) | disc(110, 100, 20))
+
+
+def test_ocr__there_and_back_in_reading_order() -> None:
+    value = there_and_back("text")
+    assert value["full_text"] == "first\nsecond"
+    expected = sorted(PREDICTIONS["text"]["lines"], key=lambda line: line["order"])
+    for line, wanted in zip(value["lines"], expected, strict=True):
+        assert line["text"] == wanted["text"]
+        assert line["polygon"] == pytest.approx(wanted["polygon"], abs=0.01)
+        assert line["order"] == wanted["order"]
+
+
+def test_ocr__a_rectangle_drawn_by_a_person_and_turned() -> None:
+    shape = {"x": 50.0, "y": 50.0, "width": 10.0, "height": 10.0, "rotation": 90}
+    common = {"id": "drawn", "to_name": "image", "original_width": WIDTH, "original_height": HEIGHT}
+    answer = [
+        {**common, "from_name": "box", "type": "rectangle", "value": shape},
+        {**common, "from_name": "transcription", "type": "textarea", "value": {**shape, "text": ["turned"]}},
+    ]
+    (line,) = value_of("ocr", answer)["lines"]
+    # 40 x 30 px at (200, 150), turned by a quarter around that corner
+    assert line["polygon"] == pytest.approx([200, 150, 200, 190, 170, 190, 170, 150], abs=0.01)
+    assert line["text"] == "turned"
+
+
+def test_anomaly__there_and_back() -> None:
+    value = there_and_back("defect")
+    assert value["is_anomalous"] is True
+    (region,) = value["regions"]
+    assert region["box"] == pytest.approx(PREDICTIONS["defect"]["regions"][0]["box"], abs=0.01)
+    assert value_of("anomaly", [])["is_anomalous"] is None
+
+
+def test_anomaly__the_heat_region_lies_where_the_heat_is_and_cannot_be_edited() -> None:
+    results = kind_of("anomaly").results(PREDICTIONS["defect"], FRAME)
+    (heat,) = (result for result in results if result["id"] == "heat")
+    mask = masks.union_per_label([heat])["heat"]
+    assert mask[125, 125]
+    rows, columns = np.nonzero(mask)
+    assert 75 <= columns.min() < columns.max() <= 175
+    assert 75 <= rows.min() < rows.max() <= 175
+    assert heat["readonly"] is True
+
+
+def test_anomaly__a_cool_map_shows_its_hottest_place_and_an_empty_one_nothing() -> None:
+    cool = {**PREDICTIONS["defect"], "heat_map": {**PREDICTIONS["defect"]["heat_map"], "scale": 0.001}}
+    assert "heat" in {result["id"] for result in kind_of("anomaly").results(cool, FRAME)}
+    cold = {**cool, "heat_map": {**cool["heat_map"], "scale": 0.0}}
+    assert "heat" not in {result["id"] for result in kind_of("anomaly").results(cold, FRAME)}
+
+
+def test_polygon_px__nothing_of_a_choice() -> None:
+    assert polygon_px({"value": {"choices": ["a"]}, "original_width": 4, "original_height": 3}) is None
+
+
+def test_kind_of__an_embedding_cannot_be_reviewed() -> None:
+    with pytest.raises(SpecError, match="'embed' cannot be reviewed"):
+        kind_of("embed")
+
+
+def test_labelling_config__escapes_labels_and_needs_some() -> None:
+    assert 'value="dog &amp; cow"' in labelling_config("classify", LABELS["kind"])
+    assert config_hash(labelling_config("ocr")) == config_hash(labelling_config("ocr"))
+    with pytest.raises(SpecError, match="without labels"):
+        labelling_config("segment")
+
+
+def _mask(mask: Any) -> dict[str, Any]:
+    return {"label": "coin", "score": None, "rle": masks.to_coco(mask)}

@@ -1,0 +1,57 @@
+"""Tests of the review section of a spec."""
+
+import pytest
+from pydantic import ValidationError
+
+from winnow_annotation.policies import LabelStudioSpec, Policy, ReviewSpec, ScoreBelow, ScoreBetween, resolve_secret
+from winnow_storage.errors import SpecError
+
+
+def test_review_spec__reads_what_the_design_shows() -> None:
+    spec = ReviewSpec.model_validate(
+        {
+            "label_studio": {"url": "http://127.0.0.1:8080/", "token": "${LABEL_STUDIO_TOKEN}"},
+            "policies": {
+                "kind": {"max_error": 0.02, "confidence": 0.9},
+                "text": {"min_p_ok": 0.85, "uncalibrated": "review"},
+                "parts": {"uncalibrated": {"score_below": 0.6}},
+                "defect": {"uncalibrated": {"score_between": [0.8, 1.2]}},
+            },
+            "budget": 20,
+            "audit": 0.01,
+        }
+    )
+    assert spec.label_studio is not None
+    assert spec.label_studio.url == "http://127.0.0.1:8080"
+    assert spec.policies["parts"].uncalibrated == ScoreBelow(score_below=0.6)
+    assert spec.policies["defect"].uncalibrated == ScoreBetween(score_between=(0.8, 1.2))
+    assert ReviewSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"min_p_ok": 0.5, "max_error": 0.1}, "not both"),
+        ({"max_error": 0.1, "uncalibrated": {"score_below": 0.5}}, "keeps no promise"),
+        ({"uncalibrated": {"score_between": [2, 1]}}, "first number"),
+        ({"uncalibrated": "maybe"}, "review"),
+        ({"min_p_ok": 1.5}, "less than or equal to 1"),
+        ({"min_pok": 0.5}, "Extra inputs"),
+    ],
+)
+def test_policy__refuses_what_contradicts_itself(policy: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Policy.model_validate(policy)
+
+
+def test_label_studio_spec__takes_no_secret_itself_and_does_not_repeat_it() -> None:
+    with pytest.raises(ValidationError) as caught:
+        LabelStudioSpec.model_validate({"url": "http://localhost:8080", "token": "a-real-secret"})
+    assert "${NAME}" in str(caught.value)
+    assert "a-real-secret" not in str(caught.value)
+
+
+def test_resolve_secret__says_which_variable_is_missing() -> None:
+    assert resolve_secret("${TOKEN}", {"TOKEN": "x"}) == "x"
+    with pytest.raises(SpecError, match="TOKEN is not set"):
+        resolve_secret("${TOKEN}", {"TOKEN": ""})

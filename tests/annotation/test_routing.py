@@ -1,0 +1,129 @@
+"""Tests of where predictions go."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from winnow_annotation.policies import Policy
+from winnow_annotation.routing import Candidate, Decision, Reason, labels_needed, route
+from winnow_storage.schemas import Route
+
+POLICIES = {
+    "kind": Policy(min_p_ok=0.8),
+    "text": Policy.model_validate({"uncalibrated": {"score_below": 0.6}}),
+    "defect": Policy.model_validate({"uncalibrated": {"score_between": [0.8, 1.2]}}),
+    "sure": Policy(max_error=0.02),
+    "later": Policy(min_p_ok=0.8, uncalibrated="hold"),
+}
+
+
+def one(candidate: Candidate, *, budget: int = 10, audit: float = 0.0) -> Decision:
+    (decision,) = route([candidate], POLICIES, budget=budget, audit=audit, seed="s")
+    return decision
+
+
+def candidate(task: str, *, p_ok: float | None = None, score: float | None = None, item: str = "i") -> Candidate:
+    return Candidate(item, task, "v1", score, p_ok)
+
+
+@pytest.mark.parametrize(
+    ("given_one", "expected", "reason"),
+    [
+        (candidate("free"), Route.ACCEPT, Reason.NO_POLICY),
+        (candidate("kind", p_ok=0.8), Route.ACCEPT, Reason.P_OK_HIGH),
+        (candidate("kind", p_ok=0.79), Route.REVIEW, Reason.P_OK_LOW),
+        (candidate("kind", score=0.99), Route.REVIEW, Reason.UNCALIBRATED),
+        (candidate("later", score=0.99), Route.HOLD, Reason.UNCALIBRATED),
+        (candidate("text", score=0.59), Route.REVIEW, Reason.SCORE_LOW),
+        (candidate("text", score=0.6), Route.ACCEPT, Reason.SCORE_HIGH),
+        (candidate("text"), Route.HOLD, Reason.NO_SCORE),
+        (candidate("text", score=float("nan")), Route.HOLD, Reason.NO_SCORE),
+        (candidate("text", score=0.1, p_ok=0.99), Route.REVIEW, Reason.SCORE_LOW),
+        (candidate("defect", score=0.79), Route.ACCEPT, Reason.SCORE_LOW),
+        (candidate("defect", score=0.8), Route.REVIEW, Reason.SCORE_UNSURE),
+        (candidate("defect", score=1.2), Route.REVIEW, Reason.SCORE_UNSURE),
+        (candidate("defect", score=1.21), Route.ACCEPT, Reason.SCORE_HIGH),
+        (candidate("sure", p_ok=0.999), Route.REVIEW, Reason.PROMISE_UNSUPPORTED),
+    ],
+)
+def test_route__follows_the_policy(given_one: Candidate, expected: Route, reason: Reason) -> None:
+    decision = one(given_one)
+    assert (decision.route, decision.reason) == (expected, reason)
+    assert (decision.order == 0) == (expected is Route.REVIEW)
+
+
+def test_route__holds_what_is_over_the_budget_and_sends_the_least_sure_first() -> None:
+    least_sure = [candidate("kind", p_ok=0.1 * n, item=f"i{n}") for n in (5, 3, 4, 1, 2)]
+    decisions = route(least_sure, POLICIES, budget=2, audit=0.0, seed="s")
+    sent = {d.order: d.candidate.item_id for d in decisions if d.route is Route.REVIEW}
+    assert sent == {0: "i1", 1: "i2"}
+    assert {d.reason for d in decisions if d.route is Route.HOLD} == {Reason.OVER_BUDGET}
+
+
+def test_route__a_promise_over_the_budget_is_still_a_promise_unsupported() -> None:
+    decision = one(candidate("sure", p_ok=0.9), budget=0)
+    assert (decision.route, decision.reason) == (Route.HOLD, Reason.PROMISE_UNSUPPORTED)
+
+
+def test_route__budget_counts_over_all_tasks() -> None:
+    both = [candidate("kind", p_ok=0.5), candidate("text", score=0.1)]
+    decisions = route(both, POLICIES, budget=1, audit=0.0, seed="s")
+    assert Counter(d.route for d in decisions) == {Route.REVIEW: 1, Route.HOLD: 1}
+
+
+def test_route__audit_comes_first_and_what_does_not_fit_stays_accepted() -> None:
+    accepted = [candidate("kind", p_ok=0.9, item=f"a{n}") for n in range(5)]
+    decisions = route([*accepted, candidate("kind", p_ok=0.1)], POLICIES, budget=3, audit=1.0, seed="s")
+    assert Counter(d.route for d in decisions) == {Route.AUDIT: 3, Route.ACCEPT: 2, Route.HOLD: 1}
+    assert sorted(d.order for d in decisions if d.order is not None) == [0, 1, 2]
+
+
+def test_route__never_audits_a_task_without_a_policy() -> None:
+    assert one(candidate("free"), audit=1.0).route is Route.ACCEPT
+
+
+def test_labels_needed__is_the_zero_failure_bound() -> None:
+    assert labels_needed(0.02, 0.9) == 114
+    assert (1 - 0.02) ** 114 <= 0.1 < (1 - 0.02) ** 113
+
+
+CANDIDATES = st.lists(
+    st.builds(
+        Candidate,
+        item_id=st.text("abcdef", min_size=1, max_size=4),
+        task=st.sampled_from([*POLICIES, "free"]),
+        version=st.just("v"),
+        score=st.none() | st.floats(0, 2),
+        p_ok=st.none() | st.floats(0, 1),
+    ),
+    unique_by=lambda c: (c.item_id, c.task),
+    max_size=40,
+)
+
+
+@given(CANDIDATES, st.integers(0, 12), st.floats(0, 1), st.randoms(use_true_random=False))
+def test_route__does_not_depend_on_order_and_keeps_the_budget(
+    candidates: list[Candidate], budget: int, audit: float, random: object
+) -> None:
+    decisions = route(candidates, POLICIES, budget=budget, audit=audit, seed="s")
+    shuffled = list(candidates)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert route(shuffled, POLICIES, budget=budget, audit=audit, seed="s") == decisions
+    assert {d.candidate for d in decisions} == set(candidates)
+    assert len(decisions) == len(candidates)
+    sent = [d for d in decisions if d.route in (Route.REVIEW, Route.AUDIT)]
+    assert sorted(d.order for d in sent if d.order is not None) == list(range(len(sent)))
+    assert len(sent) <= budget
+    refused = [d for d in decisions if d.reason is Reason.OVER_BUDGET]
+    assert not refused or len(sent) == budget
+
+
+@given(CANDIDATES, st.integers(0, 12), st.floats(0, 1))
+def test_route__a_larger_budget_takes_no_review_back(candidates: list[Candidate], budget: int, audit: float) -> None:
+    def people(size: int) -> set[Candidate]:
+        decisions = route(candidates, POLICIES, budget=size, audit=audit, seed="s")
+        return {d.candidate for d in decisions if d.route in (Route.REVIEW, Route.AUDIT)}
+
+    assert people(budget) <= people(budget + 3)
