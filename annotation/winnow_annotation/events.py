@@ -48,6 +48,7 @@ def _label(event: str, task: Mapping[str, Any], annotation: Mapping[str, Any], o
         label_id=_label_id(origin, annotation["id"], event, annotation["updated_at"]),
         event=event,
         **{name: data[name] for name in _FROM_DATA},
+        server=origin.url,
         annotation_id=str(annotation["id"]),
         project_id=origin.project_id,
         ls_task_id=int(task["id"]),
@@ -57,7 +58,7 @@ def _label(event: str, task: Mapping[str, Any], annotation: Mapping[str, Any], o
         was_cancelled=skipped,
         lead_time_s=annotation["lead_time"],
         value=None if skipped else _value(data["operator"], annotation["result"]),
-        raw=canonical_json(annotation["result"]),
+        raw=_json(annotation["result"]),
         config_hash=origin.config_hash,
         model=None if shown is None else data["model"],
         shown=shown,
@@ -92,9 +93,14 @@ def _annotator(completed_by: Any, emails: Mapping[int, str]) -> str | None:
 def _value(operator: str, result: Any) -> str | None:
     """Null where a person changed the interface so that the answer is none of ours; `raw` then still has it."""
     try:
-        return canonical_json(value_of(operator, result))
+        return _json(value_of(operator, result))
     except ValueError:
         return None
+
+
+def _json(value: Any) -> str:
+    # half of a character (a lone surrogate) can be typed, but not stored; it must not stop every later pull
+    return canonical_json(value).encode("utf-8", "replace").decode()
 
 
 def _shown(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> str | None:

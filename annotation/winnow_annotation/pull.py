@@ -74,7 +74,7 @@ def _pull_project(
     if newest is None:
         return PullSummary()
     origin = Origin(client.url, project.project_id, config_hash(served.config), client.emails())
-    seen = ledger.live_annotations(project.project_id)
+    seen = ledger.live_annotations(client.url, project.project_id)
     events: list[Label] = []
     count = 0
     for task in client.changed_tasks(project.project_id, _since(ledger.cursor(cursor))):

@@ -1,6 +1,7 @@
 """What is done with each prediction? Accept, review, audit or hold, within one budget of review tasks."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,12 +71,12 @@ def route(
     """One decision per candidate, sorted by task and item: the same for every order of `predictions`.
 
     Audit draws come first inside the budget; a draw that no longer fits stays accepted (those that fit are the ones
-    with the lowest draw, so they are random too). Reviews follow by lowest p_ok, then lowest score; those over the
-    budget are held.
+    with the lowest draw, so they are random too). Reviews follow by turns: the most urgent of each task (lowest p_ok,
+    then lowest score) before the second of any, since scores do not compare between tasks. The rest is held.
     """
     wishes = {candidate: _wish(candidate, policies.get(candidate.task)) for candidate in sorted(predictions, key=_id)}
     audited = _audit_draws(wishes, budget=budget, share=audit, seed=seed)
-    reviews = sorted((one for one, wish in wishes.items() if wish.route is Route.REVIEW), key=_urgency)
+    reviews = _by_turns([one for one, wish in wishes.items() if wish.route is Route.REVIEW])
     sent = [*audited, *reviews[: budget - len(audited)]]
     order = {candidate: place for place, candidate in enumerate(sent)}
     return [_decide(one, wish, order.get(one)) for one, wish in wishes.items()]
@@ -87,6 +88,15 @@ def _audit_draws(wishes: Mapping[Candidate, _Wish], *, budget: int, share: float
     ]
     hits = [one for one in accepted if drawn(seed, one.item_id, one.task, share=share)]
     return sorted(hits, key=lambda one: (position(seed, one.item_id, one.task), _id(one)))[:budget]
+
+
+def _by_turns(reviews: Sequence[Candidate]) -> list[Candidate]:
+    seen: Counter[str] = Counter()
+    turns: list[tuple[int, str, Candidate]] = []
+    for one in sorted(reviews, key=_urgency):
+        turns.append((seen[one.task], one.task, one))
+        seen[one.task] += 1
+    return [one for _, _, one in sorted(turns, key=lambda turn: turn[:2])]
 
 
 def _decide(candidate: Candidate, wish: _Wish, order: int | None) -> Decision:

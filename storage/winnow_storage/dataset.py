@@ -28,6 +28,9 @@ def iter_results(store: BlobStore, run_id: str, columns: Sequence[str] | None = 
         yield shard, _rows(store, info, columns)
 
 
+WHOLE_BYTES = 4 * 2**20  # up to this size one request for all is cheaper than one for each column
+
+
 def read_results(store: BlobStore, run_id: str, columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of the committed shards; an empty table of the common columns while there are none.
 
@@ -41,10 +44,19 @@ def read_results(store: BlobStore, run_id: str, columns: Sequence[str] | None = 
     return common if columns is None else common.select([name for name in columns if name in common.column_names])
 
 
+def _read(file: object, columns: Sequence[str] | None) -> pa.Table:
+    # Without Arrow's threads: one that still lets go of a Python object while the interpreter ends aborts the process.
+    with pq.ParquetFile(file, pre_buffer=False) as parquet:
+        return parquet.read(columns=None if columns is None else list(columns), use_threads=False)
+
+
 def _rows(store: BlobStore, info: BlobInfo, columns: Sequence[str] | None) -> pa.Table:
     try:
-        with RangeFile(store, info.key, size_bytes=info.bytes) as file:
-            rows = pq.ParquetFile(file, pre_buffer=True).read(columns=None if columns is None else list(columns))
+        if info.bytes <= WHOLE_BYTES:
+            rows = _read(pa.BufferReader(store.get(info.key)), columns)
+        else:
+            with RangeFile(store, info.key, size_bytes=info.bytes) as file:
+                rows = _read(file, columns)
     except pa.ArrowException as error:
         raise StoreError(
             f"{store.root}/{info.key} is not a shard that Winnow wrote ({error})",

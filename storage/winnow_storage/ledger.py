@@ -143,9 +143,10 @@ class Ledger:
             query = query.where(LABELS.c.task == task)
         return _records(Label, self._rows(query))
 
-    def live_annotations(self, project_id: int) -> dict[str, Label]:
-        """The newest event of every annotation of a project that was not deleted, by annotation_id."""
-        newest = select(func.max(LABELS.c.id)).where(LABELS.c.project_id == project_id).group_by(LABELS.c.annotation_id)
+    def live_annotations(self, server: str, project_id: int) -> dict[str, Label]:
+        """The newest event of every annotation of a server's project that was not deleted, by annotation_id."""
+        own = (LABELS.c.server == server, LABELS.c.project_id == project_id)
+        newest = select(func.max(LABELS.c.id)).where(*own).group_by(LABELS.c.annotation_id)
         query = select(LABELS).where(LABELS.c.id.in_(newest), LABELS.c.event != "deleted").order_by(LABELS.c.id)
         return {label.annotation_id: label for label in _records(Label, self._rows(query))}
 
@@ -154,7 +155,7 @@ class Ledger:
         newest = (
             select(func.max(LABELS.c.id))
             .where(LABELS.c.job == job)
-            .group_by(LABELS.c.project_id, LABELS.c.annotation_id)
+            .group_by(LABELS.c.server, LABELS.c.project_id, LABELS.c.annotation_id)
         )
         standing = (LABELS.c.id.in_(newest), LABELS.c.event != "deleted", LABELS.c.was_cancelled.is_(False))
         query = select(LABELS.c.task, func.count().label("n")).where(*standing).group_by(LABELS.c.task)

@@ -102,6 +102,7 @@ LABELS = Table(
     Column("uri", Text, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("run_id", Text, nullable=False),
+    Column("server", Text, nullable=False),
     Column("annotation_id", Text, nullable=False),
     Column("project_id", BigInteger, nullable=False),
     Column("ls_task_id", BigInteger, nullable=False),
@@ -116,7 +117,7 @@ LABELS = Table(
     Column("model", Text),
     Column("shown", Text),
     Index(None, "job", "task"),
-    Index(None, "project_id", "annotation_id"),
+    Index(None, "server", "project_id", "annotation_id"),
 )
 
 CURSORS = Table(

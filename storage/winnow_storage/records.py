@@ -76,6 +76,7 @@ class Label:
     uri: str
     purpose: str
     run_id: str
+    server: str
     annotation_id: str
     project_id: int
     ls_task_id: int

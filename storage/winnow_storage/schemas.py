@@ -122,6 +122,7 @@ LABELS = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("purpose", pa.string(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
+        pa.field("server", pa.string(), nullable=False),  # URL of the Label Studio that counts the ids below
         pa.field("annotation_id", pa.string(), nullable=False),
         pa.field("project_id", pa.int64(), nullable=False),
         pa.field("ls_task_id", pa.int64(), nullable=False),

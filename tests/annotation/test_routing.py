@@ -127,3 +127,13 @@ def test_route__a_larger_budget_takes_no_review_back(candidates: list[Candidate]
         return {d.candidate for d in decisions if d.route in (Route.REVIEW, Route.AUDIT)}
 
     assert people(budget) <= people(budget + 3)
+
+
+def test_route__tasks_take_turns_so_that_none_starves() -> None:
+    """A calibrated probability and a raw score do not compare: neither may fill the budget alone."""
+    policies = {"kind": Policy(min_p_ok=0.9), "text": Policy(uncalibrated=ScoreBelow(score_below=0.9))}
+    unsure = [Candidate(f"{n}", "kind", "v", p_ok=0.01 * n) for n in range(10)]
+    unsure += [Candidate(f"{n}", "text", "v", score=0.5 + 0.01 * n) for n in range(3)]
+    sent = {d.order: d.candidate for d in route(unsure, policies, budget=7, audit=0, seed="s") if d.order is not None}
+    assert [sent[place].task for place in range(7)] == ["kind", "text", "kind", "text", "kind", "text", "kind"]
+    assert [sent[place].item_id for place in (0, 2, 4, 6)] == ["0", "1", "2", "3"]

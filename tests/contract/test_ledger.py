@@ -65,8 +65,9 @@ def review_task(key: str, **changes: object) -> ReviewTask:
 def label(label_id: str, **changes: object) -> Label:
     event = Label(
         label_id=label_id, event="created", dedupe_key="k", job="job", task="kind", operator="classify", item_id="item",
-        version="v1", key="a.jpg", uri="file:///x", purpose="review", run_id="0001", annotation_id="1", project_id=7,
-        ls_task_id=2**40, annotator="ann@example.org", created_at=NOON, updated_at=NOON, was_cancelled=False,
+        version="v1", key="a.jpg", uri="file:///x", purpose="review", run_id="0001", server="http://ls",
+        annotation_id="1", project_id=7, ls_task_id=2**40,
+        annotator="ann@example.org", created_at=NOON, updated_at=NOON, was_cancelled=False,
         lead_time_s=1.5, value='{"label":"ß"}', raw="[]", config_hash=None, model=None, shown=None,
     )  # fmt: skip
     return replace(event, **changes)
@@ -309,7 +310,8 @@ def test_labels__the_newest_event_of_an_annotation_counts(ledger: Ledger, histor
     newest = {event.annotation_id: event for event in events}
     live = {key: event for key, event in newest.items() if event.event != "deleted"}
     answers = sum(not event.was_cancelled for event in live.values())
-    assert ledger.live_annotations(project) == live
+    assert ledger.live_annotations("http://ls", project) == live
+    assert ledger.live_annotations("http://other", project) == {}  # which counts its projects from 1 too
     assert ledger.label_counts(f"job-{project}") == ({"kind": answers} if answers else {})
 
 

@@ -119,7 +119,7 @@ class Pipeline:
 
     def _items(self, shard: int) -> list[Item]:
         with pq.ParquetFile(RangeFile(self.store, self.config.work_key)) as work:
-            rows = work.read_row_group(shard, columns=WORK.names).to_pylist()
+            rows = work.read_row_group(shard, columns=WORK.names, use_threads=False).to_pylist()
         return [
             Item(row["item_id"], row["key"], row["uri"], row["version"], row["bytes"], frozenset(row["tasks"]))
             for row in rows

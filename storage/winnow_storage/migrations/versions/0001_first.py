@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("uri", sa.Text(), nullable=False),
         sa.Column("purpose", sa.Text(), nullable=False),
         sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("server", sa.Text(), nullable=False),
         sa.Column("annotation_id", sa.Text(), nullable=False),
         sa.Column("project_id", sa.BigInteger(), nullable=False),
         sa.Column("ls_task_id", sa.BigInteger(), nullable=False),
@@ -58,7 +59,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("label_id", name=op.f("uq_labels_label_id")),
     )
     op.create_index(op.f("ix_labels_job_task"), "labels", ["job", "task"])
-    op.create_index(op.f("ix_labels_project_id_annotation_id"), "labels", ["project_id", "annotation_id"])
+    op.create_index(
+        op.f("ix_labels_server_project_id_annotation_id"), "labels", ["server", "project_id", "annotation_id"]
+    )
     op.create_table(
         "review_tasks",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
