@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from winnow_annotation.policies import Policy
+from winnow_annotation.policies import Policy, ScoreBelow
 from winnow_annotation.routing import Candidate, Decision, Reason, labels_needed, route
 from winnow_storage.schemas import Route
 
