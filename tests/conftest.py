@@ -8,7 +8,9 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.servers.label_studio import running_label_studio
 from tests.servers.s3 import S3Server, s3_server
+from winnow_jobs.demo.label_studio_server import LabelStudioServer
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +56,13 @@ def use_s3(server: S3Server, absent: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "AWS_SHARED_CREDENTIALS_FILE": str(absent),
     }.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudioServer]:
+    """The server; images are served from below the session's temporary folder."""
+    with running_label_studio(tmp_path_factory.getbasetemp()) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

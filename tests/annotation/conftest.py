@@ -1,4 +1,4 @@
-"""Which Label Studio do these tests speak to? One real server for the session; clients and stores of their own."""
+"""What do these tests speak to Label Studio with? Clients, stores and ledgers of their own."""
 
 import os
 from collections.abc import Iterator
@@ -6,19 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.label_studio import running_label_studio
 from winnow_annotation.label_studio import LabelStudioClient
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 from winnow_storage.blobs import BlobStore, open_store
 from winnow_storage.ledger import Ledger, open_ledger
 from winnow_storage.uri import parse
-
-
-@pytest.fixture(scope="session")
-def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudioServer]:
-    """The server; images are served from below the session's temporary folder."""
-    with running_label_studio(tmp_path_factory.getbasetemp()) as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,0 +1,67 @@
+# Winnow. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+LABEL_STUDIO_VENV := .venv-label-studio
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+LOCK := requirements.lock
+LABEL_STUDIO_LOCK := infra/label-studio/requirements.lock
+COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+
+# every process, and every Ray actor, would otherwise compile torch and ray again
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fmt types contracts unit bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready $(LABEL_STUDIO_VENV)/.ready ## make .venv and Label Studio's own environment
+
+$(VENV)/.ready: $(LOCK) infra/setup/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else f"Winnow needs Python 3.11 to 3.13; {sys.executable} is {sys.version.split()[0]}. Set PYTHON=python3.12, say.")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r infra/setup/requirements.lock
+	$(UV) pip sync --quiet --python $(VENV) --require-hashes $(LOCK) infra/setup/requirements.lock
+	$(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(LABEL_STUDIO_VENV)/.ready: $(LABEL_STUDIO_LOCK) $(VENV)/.ready
+	test -x $(LABEL_STUDIO_VENV)/bin/python || $(PYTHON) -m venv $(LABEL_STUDIO_VENV)
+	$(UV) pip sync --quiet --python $(LABEL_STUDIO_VENV) --require-hashes $(LABEL_STUDIO_LOCK)
+	@touch $@
+
+demo: setup ## the main job on the embedded default: corpus, models, run, Label Studio, report
+	$(BIN)/winnow demo
+
+test: setup lint types contracts unit ## everything that must hold
+
+lint: $(VENV)/.ready ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+fmt: $(VENV)/.ready ## format, and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.ready ## mypy, strict
+	$(BIN)/mypy
+
+contracts: $(VENV)/.ready ## which room may import which
+	$(BIN)/lint-imports
+
+unit: setup ## the tests, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+bench: setup ## the benchmarks, short form
+	$(BIN)/python -m tests.benchmarks.engine_tax
+
+lock: $(VENV)/.ready ## compile the lock files again, newest versions
+	$(UV) $(COMPILE) --upgrade pyproject.toml --extra dev -o $(LOCK)
+	$(UV) $(COMPILE) --upgrade infra/label-studio/requirements.in -o $(LABEL_STUDIO_LOCK)
+	$(UV) $(COMPILE) --upgrade infra/setup/requirements.in -o infra/setup/requirements.lock
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) $(LABEL_STUDIO_VENV) .cache demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*

@@ -1,0 +1,1 @@
+"""The commands of `winnow`, a file for each group."""

@@ -1,0 +1,80 @@
+"""`winnow demo`: everything once, on this machine, with nothing to configure."""
+
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+from typing import Annotated, Any
+
+import typer
+
+from winnow_jobs.commands.options import AsJson
+from winnow_jobs.demo.label_studio_server import LabelStudioServer
+from winnow_jobs.render import Screen, outcomes_text
+
+EXIT_INTERRUPTED = 130
+LABEL_STUDIO = Path(".venv-label-studio/bin/label-studio")
+
+
+def demo(
+    *,
+    folder: Annotated[Path, typer.Option(help="Where the demo's corpus, models and output go.")] = Path("demo"),
+    label_studio: Annotated[
+        Path | None,
+        typer.Option(
+            help="Label Studio's executable; $WINNOW_LABEL_STUDIO, or the one that make setup installs.",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option(help="Keep Label Studio up until Ctrl-C; by default at a terminal only.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the demo: corpus, models, a run, Label Studio with a scripted annotator, labels, a report."""
+    from winnow_jobs.demo.show import demo_session
+
+    executable = label_studio or Path(os.environ.get("WINNOW_LABEL_STUDIO", LABEL_STUDIO))
+    screen = Screen(as_json=as_json)
+    try:
+        with ExitStack() as stack:
+            with screen.listening() as listener:
+                result = stack.enter_context(demo_session(folder, executable, listener))
+            if not screen.record(result.record):
+                _show(screen, result.record)
+            if sys.stdout.isatty() if keep is None else keep:
+                _keep_up(screen, result.server)
+    except KeyboardInterrupt:
+        screen.note("\nInterrupted. winnow demo starts over from a fresh output and keeps the corpus and the models.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _show(screen: Screen, record: dict[str, Any]) -> None:
+    ended = outcomes_text(record["outcomes"])
+    screen.say(f"run {record['run_id']}: {record['items']} images in {record['seconds']:.0f} s: {ended}")
+    for one in record["quality"]:
+        target = one["target"]
+        goal = f" ({target['text']}: {'met' if target['met'] else 'missed'})" if target is not None else ""
+        screen.say(f"  {one['task']}: {one['name']} {one['value']:.4f} over {one['n']}{goal}")
+    review = record["review"]
+    screen.say(
+        f"for people: {review['selected']} selected, {review['pushed']} in Label Studio, "
+        f"{record['answered']} answered, {record['labels']} labels pulled"
+    )
+    screen.say(f"results: {record['results']}")
+    screen.say(f"labels:  {record['labels_glob']}")
+    screen.say(f"report:  {record['report']}")
+    screen.say(f"spec:    {record['spec']}")
+
+
+def _keep_up(screen: Screen, server: LabelStudioServer) -> None:
+    screen.say(f"\nLabel Studio is up at {server.url}  (log in as {server.email}, password {server.password})")
+    screen.say("Answer some tasks, then in another terminal:")
+    screen.say(f"  LABEL_STUDIO_TOKEN={server.token} .venv/bin/winnow pull demo/job.yaml")
+    screen.say("Ctrl-C stops it.")
+    try:
+        Event().wait()
+    except KeyboardInterrupt:
+        screen.say("stopped")

@@ -1,0 +1,107 @@
+"""`winnow push`, `winnow pull`, `winnow status` and `winnow report`: what people are asked, said, and can read."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from winnow_jobs.commands.options import AsJson, SpecPath
+from winnow_jobs.machine import ledger_of
+from winnow_jobs.people import pull_labels, push_pending, sync_ledger
+from winnow_jobs.render import Screen, outcomes_text
+from winnow_jobs.report import Truth, write_report
+from winnow_jobs.resolved import resolve_spec
+from winnow_jobs.runs import Runs
+from winnow_jobs.spec_source import load_spec
+from winnow_jobs.views import status_record
+from winnow_storage.blobs import open_store
+from winnow_storage.uri import parse
+
+RunId = Annotated[
+    str | None, typer.Option("--run", help="A run of the job; the newest by default.", show_default=False)
+]
+
+
+def push(spec: SpecPath, *, as_json: AsJson = False) -> None:
+    """Send the selected review tasks to Label Studio; what is there already is not sent again."""
+    resolved = resolve_spec(load_spec(spec))
+    runs, ledger = Runs(open_store(parse(resolved.output))), ledger_of(resolved.ledger)
+    sync_ledger(runs, ledger)
+    screen = Screen(as_json=as_json)
+    with screen.listening() as listener:
+        pushed = push_pending(resolved, runs, ledger, listener)
+    record = {"job": resolved.job, "sent": pushed.sent, "already": pushed.already, "swept": pushed.swept}
+    if not screen.record(record):
+        screen.say(
+            f"{resolved.job}: {pushed.sent} review tasks sent to Label Studio, {pushed.already} were there already"
+        )
+
+
+def pull(spec: SpecPath, *, as_json: AsJson = False) -> None:
+    """Bring people's answers from Label Studio into the bucket and the ledger."""
+    resolved = resolve_spec(load_spec(spec))
+    runs, ledger = Runs(open_store(parse(resolved.output))), ledger_of(resolved.ledger)
+    pulled = pull_labels(resolved, runs, ledger)
+    screen = Screen(as_json=as_json)
+    record = {
+        "job": resolved.job,
+        "new": pulled.new,
+        "changed": pulled.changed,
+        "gone": pulled.gone,
+        "tasks": pulled.tasks,
+    }
+    if not screen.record(record):
+        screen.say(f"{resolved.job}: {pulled.new} new labels, {pulled.changed} changed, {pulled.gone} deleted")
+
+
+def status(spec: SpecPath, *, as_json: AsJson = False) -> None:
+    """Show a job's runs, what people were asked and what they answered."""
+    resolved = resolve_spec(load_spec(spec))
+    record = status_record(resolved, Runs(open_store(parse(resolved.output))), ledger_of(resolved.ledger))
+    screen = Screen(as_json=as_json)
+    if not screen.record(record):
+        _show_status(screen, record)
+
+
+def _show_status(screen: Screen, record: dict[str, Any]) -> None:
+    screen.say(f"{record['job']} at {record['output']}")
+    if not record["runs"]:
+        screen.say("no runs yet: winnow run SPEC")
+        return
+    rows = [
+        [
+            run["run_id"],
+            run["state"],
+            f"{run['shards_committed']}/{run['shards']}",
+            str(run["items"]),
+            outcomes_text(run["outcomes"]),
+        ]
+        for run in record["runs"]
+    ]
+    screen.table("", ["run", "state", "shards", "items", "outcomes"], rows)
+    for task, counts in record["review"].items():
+        states = ", ".join(f"{count} {state}" for state, count in counts["tasks"].items())
+        screen.say(f"{task}: review tasks {states or 'none'}; {counts['labels']} labels")
+
+
+def report(
+    spec: SpecPath,
+    *,
+    run: RunId = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="A Parquet file with the truth, to measure against.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write it; beside the run by default.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the HTML report of a run."""
+    resolved = resolve_spec(load_spec(spec))
+    runs, ledger = Runs(open_store(parse(resolved.output))), ledger_of(resolved.ledger)
+    record = write_report(resolved, runs, ledger, run_id=run, truth=None if truth is None else Truth(truth), out=out)
+    screen = Screen(as_json=as_json)
+    if not screen.record(record):
+        for measure in record["quality"]:
+            screen.say(f"{measure['task']}: {measure['name']} {measure['value']:.4f} over {measure['n']}")
+        screen.say(f"report: {record['report']}")

@@ -1,0 +1,176 @@
+"""`winnow run` and `winnow resume`: drive a run, show how it goes, end with its record and exit code."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from winnow_jobs.commands.options import AsJson, SpecPath, now, split
+from winnow_jobs.events import Listener
+from winnow_jobs.job import Ended, Options, find_output, resume_run, run_job
+from winnow_jobs.machine import ledger_of
+from winnow_jobs.plan import Selection
+from winnow_jobs.render import Screen, outcomes_text
+from winnow_jobs.resolved import resolve_spec
+from winnow_jobs.spec_source import load_spec
+from winnow_storage.errors import UsageError
+from winnow_storage.schemas import Outcome
+
+EXIT_PARTIAL = 3
+EXIT_ENVIRONMENT = 4
+EXIT_INTERRUPTED = 130
+NOT_DONE = tuple(outcome for outcome in Outcome if outcome is not Outcome.DONE)
+
+Tasks = Annotated[list[str] | None, typer.Option("--tasks", help="Only these tasks (NAME,NAME).", show_default=False)]
+Retry = Annotated[
+    list[str] | None,
+    typer.Option("--retry", help="Take items that ended so again, such as failed,unreadable.", show_default=False),
+]
+Tolerate = Annotated[
+    list[str] | None,
+    typer.Option("--tolerate", help="Outcomes that do not make the exit code 3.", show_default=False),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N due items.", show_default=False)]
+Sample = Annotated[int | None, typer.Option(min=1, help="Only N due items, at random.", show_default=False)]
+
+
+def selection(tasks: list[str] | None, retry: list[str] | None, limit: int | None, sample: int | None) -> Selection:
+    """What the options select.
+
+    Raises:
+        UsageError: --retry names no outcome.
+    """
+    return Selection(tasks=tuple(split(tasks)), retry=tuple(outcomes(retry, "--retry")), limit=limit, sample=sample)
+
+
+def outcomes(values: list[str] | None, option: str) -> list[Outcome]:
+    """The outcomes that an option names.
+
+    Raises:
+        UsageError: one of them is none, or is `done`.
+    """
+    named = split(values)
+    for name in named:
+        if name not in NOT_DONE:
+            raise UsageError(f"{option} {name!r}: no outcome", hint=f"allowed: {', '.join(NOT_DONE)}")
+    return [Outcome(name) for name in named]
+
+
+def run(
+    ctx: typer.Context,
+    spec: SpecPath,
+    *,
+    new: Annotated[bool, typer.Option("--new", help="Abandon an open run and begin another.")] = False,
+    limit: Limit = None,
+    sample: Sample = None,
+    tasks: Tasks = None,
+    retry: Retry = None,
+    tolerate: Tolerate = None,
+    push: Annotated[bool, typer.Option(help="Send the selected review tasks to Label Studio.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Run a job: go on with its open run, or begin one over everything that is due."""
+    chosen = selection(tasks, retry, limit, sample)
+    tolerated = outcomes(tolerate, "--tolerate")
+    options = Options(chosen, new=new, push=push, debug=bool(ctx.obj))
+    screen = Screen(as_json=as_json)
+    resolved = resolve_spec(load_spec(spec))
+    _drive(
+        screen,
+        lambda listener: run_job(resolved, options, listener, now),
+        go_on=f"winnow run {spec}",
+        tolerated=tolerated,
+        spec_path=str(spec),
+    )
+
+
+def resume(
+    ctx: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Such as 0007.", show_default=False)],
+    *,
+    output: Annotated[
+        str | None, typer.Option(help="The job's output, if the ledger does not know the run.", show_default=False)
+    ] = None,
+    tolerate: Tolerate = None,
+    push: Annotated[bool, typer.Option(help="Send the selected review tasks to Label Studio.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with an open run as it was begun, whatever the spec says now."""
+    tolerated = outcomes(tolerate, "--tolerate")
+    options = Options(push=push, debug=bool(ctx.obj))
+    place = output or find_output(ledger_of(None), run_id)
+    _drive(
+        Screen(as_json=as_json),
+        lambda listener: resume_run(place, run_id, options, listener),
+        go_on=f"winnow resume {run_id} --output {place}",
+        tolerated=tolerated,
+        spec_path="SPEC",
+    )
+
+
+def _drive(
+    screen: Screen, work: Callable[[Listener], Ended], *, go_on: str, tolerated: list[Outcome], spec_path: str
+) -> None:
+    try:
+        with _termination_as_interrupt(), screen.listening() as listener:
+            ended = work(listener)
+    except KeyboardInterrupt:
+        screen.note(f"\nInterrupted. What was committed stays committed; go on with:  {go_on}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if not screen.record(ended.record):
+        _show(screen, ended.record)
+    code = _exit_code(screen, ended.record, tolerated, spec_path)
+    if ended.push_error is not None:
+        screen.note(
+            f"the results are committed, but nothing could be sent to people:\n  {ended.push_error.message}",
+            warning=True,
+        )
+        screen.note(f"  next: {ended.push_error.hint or 'look at Label Studio'}; then winnow push {spec_path}")
+        code = EXIT_ENVIRONMENT
+    raise typer.Exit(code)
+
+
+def _show(screen: Screen, record: dict[str, Any]) -> None:
+    if record["state"] == "nothing_due":
+        screen.say(f"{record['job']}: nothing is due")
+    else:
+        screen.say(
+            f"{record['job']} run {record['run_id']}: {record['state']}, {record['items']} items in "
+            f"{record['seconds']:.1f} s ({record['items_per_s']:.1f} items/s): {outcomes_text(record['outcomes'])}"
+        )
+        for task, count in record["predictions"].items():
+            errors = record["errors"].get(task, 0)
+            screen.say(f"  {task}: {count} predictions" + (f", {errors} errors" if errors else ""))
+    review = record["review"]
+    if review["selected"] or review["pushed"]:
+        screen.say(f"for people: {review['selected']} selected, {review['pushed']} pushed to Label Studio")
+    if record["results"]:
+        screen.say(f"results: {record['results']}")
+
+
+def _exit_code(screen: Screen, record: dict[str, Any], tolerated: list[Outcome], spec_path: str) -> int:
+    if record["state"] != "partial":
+        return 0
+    left = {name: count for name, count in record["outcomes"].items() if name in NOT_DONE and count}
+    again = [name for name in left if name != Outcome.UNAVAILABLE]
+    if again:
+        screen.note(f"to take these items again:  winnow run {spec_path} --retry {','.join(again)}")
+    if Outcome.UNAVAILABLE in left:
+        screen.note(f"{left[Outcome.UNAVAILABLE]} items could not be fetched; the next winnow run takes them again")
+    return 0 if set(left) <= set(tolerated) else EXIT_PARTIAL
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    # schedulers stop a job with SIGTERM; it ends as cleanly as Ctrl-C
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

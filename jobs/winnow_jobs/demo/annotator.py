@@ -1,0 +1,71 @@
+"""Who answers in the demo? A script that uses Label Studio's HTTP API as a person's browser does."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.parquet as pq
+
+from winnow_jobs.demo.label_studio_server import LabelStudioServer
+from winnow_storage.errors import LabelStudioError
+
+
+class ScriptedAnnotator:
+    """Answers by the truth where it is a digit, and otherwise confirms what the model proposed."""
+
+    def __init__(self, server: LabelStudioServer, truth: Path) -> None:
+        self._server = server
+        self._truth = truth
+        self._http = httpx.Client(base_url=server.url, timeout=60, trust_env=False)
+        self._log_in()
+
+    def forget_projects(self, prefix: str) -> None:
+        """Delete the projects of an earlier demo."""
+        for project in self._get("/api/projects/?page_size=1000")["results"]:
+            if project["title"].startswith(prefix):
+                self._ask("DELETE", f"/api/projects/{project['id']}/")
+
+    def answer(self, per_project: int) -> int:
+        """Answer the first tasks of every project; how many answers there are."""
+        labels = self._digit_labels()
+        answered = 0
+        for project in self._get("/api/projects/?page_size=1000")["results"]:
+            tasks = self._get(f"/api/tasks/?project={project['id']}&page_size={per_project}&fields=all")["tasks"]
+            for task in tasks[:per_project]:
+                result = self._answer_of(task, labels)
+                if result is not None:
+                    body = {"result": result, "lead_time": 4.0}
+                    self._ask("POST", f"/api/tasks/{task['id']}/annotations/", body)
+                    answered += 1
+        return answered
+
+    def _answer_of(self, task: dict[str, Any], labels: dict[str, str]) -> list[dict[str, Any]] | None:
+        data = task["data"]
+        if data["operator"] == "classify" and data["key"] in labels:
+            value = {"choices": [labels[data["key"]]]}
+            return [{"from_name": "label", "to_name": "image", "type": "choices", "value": value}]
+        predictions = task.get("predictions") or []
+        return list(predictions[0]["result"]) if predictions else None
+
+    def _digit_labels(self) -> dict[str, str]:
+        rows = pq.read_table(self._truth, columns=["key", "label", "operator"]).to_pylist()
+        return {row["key"]: row["label"] for row in rows if row["operator"] == "classify"}
+
+    def _log_in(self) -> None:
+        answer = self._http.post("/api/token/refresh/", json={"refresh": self._server.token})
+        if answer.is_success:
+            self._http.headers["Authorization"] = f"Bearer {answer.json()['access']}"
+        else:
+            self._http.headers["Authorization"] = f"Token {self._server.token}"
+
+    def _get(self, path: str) -> Any:
+        return self._ask("GET", path).json()
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        answer = self._http.request(method, path, json=body)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:  # the token of a login lasts five minutes
+            self._log_in()
+            answer = self._http.request(method, path, json=body)
+        if not answer.is_success:
+            raise LabelStudioError(f"{method} {path}: {answer.status_code} {answer.text[:200]}", hint="read its log")
+        return answer

@@ -1,0 +1,144 @@
+"""What does one command do to a job? Run it, resume a run, push, pull: the bucket, the ledger and people together."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from winnow_annotation.policies import resolve_secret
+from winnow_jobs.begin import begin_or_go_on, open_runs
+from winnow_jobs.events import Listener, Note
+from winnow_jobs.machine import ledger_of
+from winnow_jobs.people import push_pending, sync_ledger
+from winnow_jobs.plan import Selection
+from winnow_jobs.resolved import ResolvedSpec
+from winnow_jobs.run import finish, work_through
+from winnow_jobs.runs import PlanDocument, Runs
+from winnow_storage.blobs import open_store
+from winnow_storage.dataset import results_glob
+from winnow_storage.errors import LabelStudioError, UsageError
+from winnow_storage.ledger import Ledger
+from winnow_storage.records import RunRecord
+from winnow_storage.uri import parse
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run is driven, beside its spec."""
+
+    selection: Selection = field(default_factory=Selection)
+    new: bool = False
+    push: bool = True
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The record of a command, and an error that came after everything was committed."""
+
+    record: dict[str, Any]
+    push_error: LabelStudioError | None = None
+
+
+def run_job(spec: ResolvedSpec, options: Options, listener: Listener, now: Callable[[], datetime]) -> Ended:
+    """Run a job: go on with its open run, or begin one over what is due.
+
+    Raises:
+        UsageError: an open run differs. RunFailed, EnvironmentFault: as the parts say; committed shards stay.
+    """
+    if options.push and spec.review.label_studio is not None:
+        resolve_secret(spec.review.label_studio.token, os.environ)  # better said now than after hours of work
+    runs = open_runs(spec)
+    ledger = ledger_of(spec.ledger)
+    plan, standing = begin_or_go_on(runs, spec, options.selection, new=options.new, now=now)
+    if plan is None:
+        listener(Note(f"nothing is due: every item of {spec.corpus.uri} has its predictions"))
+        sync_ledger(runs, ledger)
+        return _with_push(_nothing_due(runs, spec), spec, runs, ledger, options, listener)
+    listener(
+        Note(f"{'going on with' if standing else 'run'} {plan.run_id}: {plan.items} items in {plan.shards} shards")
+    )
+    return _drive(runs, plan, ledger, options, listener)
+
+
+def resume_run(output: str, run_id: str, options: Options, listener: Listener) -> Ended:
+    """Go on with one run as it was begun, with its own pins.
+
+    Raises:
+        StoreError: there is no such run. UsageError: it is closed.
+    """
+    runs = Runs(open_store(parse(output)))
+    plan = runs.plan(run_id)
+    summary = runs.summary(run_id)
+    if summary is not None:
+        raise UsageError(
+            f"run {run_id} at {output} is closed ({summary['state']})", hint="winnow run SPEC begins another"
+        )
+    ledger = ledger_of(plan.spec.ledger)
+    listener(Note(f"going on with {plan.run_id}: {plan.items} items in {plan.shards} shards"))
+    return _drive(runs, plan, ledger, options, listener)
+
+
+def find_output(ledger: Ledger, run_id: str) -> str:
+    """The output that holds a run, from the ledger's index.
+
+    Raises:
+        UsageError: none, or several.
+    """
+    found = sorted({run.output for run in ledger.find_runs(run_id)})
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(f"the ledger knows no run {run_id}", hint=f"winnow resume {run_id} --output URI-OF-THE-OUTPUT")
+    places = "\n  ".join(found)
+    raise UsageError(f"several outputs have a run {run_id}:\n  {places}", hint=f"winnow resume {run_id} --output URI")
+
+
+def _drive(runs: Runs, plan: PlanDocument, ledger: Ledger, options: Options, listener: Listener) -> Ended:
+    spec = plan.spec
+    ledger.record_run(RunRecord(runs.store.root.uri, plan.run_id, spec.job, "open", plan.digest, plan.created_at))
+    tally, seconds = work_through(runs, plan, listener, debug=options.debug)
+    summary = finish(runs, plan, tally, seconds)
+    sync_ledger(runs, ledger)
+    return _with_push(run_record(summary, spec), spec, runs, ledger, options, listener)
+
+
+def run_record(summary: dict[str, Any], spec: ResolvedSpec) -> dict[str, Any]:
+    """What `run --json` says: the run's summary with where it stands."""
+    return summary | {
+        "review": dict(summary.get("review", {"selected": 0})) | {"pushed": 0},
+        "output": spec.output,
+        "results": results_glob(parse(spec.output), summary["run_id"]),
+    }
+
+
+def _nothing_due(runs: Runs, spec: ResolvedSpec) -> dict[str, Any]:
+    newest = runs.newest()
+    return {
+        "run_id": newest,
+        "job": spec.job,
+        "state": "nothing_due",
+        "items": 0,
+        "outcomes": {},
+        "shards": 0,
+        "predictions": {},
+        "review": {"selected": 0, "pushed": 0},
+        "seconds": 0.0,
+        "items_per_s": 0.0,
+        "output": spec.output,
+        "results": results_glob(parse(spec.output), newest) if newest is not None else None,
+    }
+
+
+def _with_push(
+    record: dict[str, Any], spec: ResolvedSpec, runs: Runs, ledger: Ledger, options: Options, listener: Listener
+) -> Ended:
+    if not options.push or spec.review.label_studio is None:
+        return Ended(record)
+    try:
+        pushed = push_pending(spec, runs, ledger, listener)
+    except LabelStudioError as error:
+        return Ended(record, error)
+    record["review"]["pushed"] = pushed.sent
+    return Ended(record)

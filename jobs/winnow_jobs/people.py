@@ -1,0 +1,129 @@
+"""How do a job's decisions reach people, and their answers come back? Bucket, ledger and Label Studio together."""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from winnow_annotation.tasks import PushItem
+from winnow_jobs.events import Listener, Note
+from winnow_jobs.resolved import ResolvedSpec
+from winnow_jobs.review import TO_PEOPLE, read_routes
+from winnow_jobs.runs import Runs
+from winnow_storage.errors import StoreError, UsageError
+from winnow_storage.ids import canonical_json
+from winnow_storage.ledger import Ledger
+from winnow_storage.records import PushState, RunRecord
+from winnow_workers.decode import DecodeLimits
+from winnow_workers.models.labels import labels_of
+from winnow_workers.rendition import to_browser_image
+from winnow_workers.signals import ItemSignal
+
+if TYPE_CHECKING:
+    from winnow_annotation.label_studio import LabelStudioClient
+    from winnow_annotation.pull import PullSummary
+    from winnow_annotation.push import PushSummary
+
+# Label Studio's SDK takes seconds to import, and most commands never speak to it: hence the imports in functions.
+
+CLOSED = ("done", "partial", "failed", "abandoned")
+
+
+def sync_ledger(runs: Runs, ledger: Ledger) -> None:
+    """Bring the ledger's index up to what the bucket says: closed runs, and the review tasks that they selected.
+
+    The bucket is the truth, so a lost ledger is rebuilt by this, and a crash between the two is repaired by it.
+    """
+    output = runs.store.root.uri
+    known = {run.run_id: run.state for run in ledger.runs(output=output)}
+    for run_id in runs.ids():
+        if known.get(run_id) in CLOSED:
+            continue
+        summary = runs.summary(run_id)
+        if summary is None:
+            continue
+        plan = runs.plan(run_id)
+        ledger.add_review_tasks([item.pending(output) for item in _push_items(runs, run_id)])
+        ledger.record_run(
+            RunRecord(
+                output,
+                run_id,
+                plan.spec.job,
+                summary["state"],
+                plan.digest,
+                plan.created_at,
+                summary=canonical_json(summary),
+            )
+        )
+
+
+def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Listener) -> "PushSummary":
+    """Send every review task of the job that Label Studio does not have yet, run by run.
+
+    Raises:
+        UsageError: the spec names no Label Studio.
+        LabelStudioError: it is unreachable or refuses; what was sent is known, and the same call goes on.
+    """
+    from winnow_annotation.push import PushSummary, push
+
+    client = client_of(spec)
+    output = runs.store.root.uri
+    waiting = ledger.review_tasks(output=output, states=[PushState.PENDING, PushState.SENDING])
+    total = PushSummary(sent=0, already=0, swept=0)
+    if not waiting:
+        return total
+    listener(Note(f"sending {len(waiting)} review tasks to Label Studio at {client.url}"))
+    labels = {task.name: labels_of(task.config()) for task in spec.tasks if task.name in spec.review.policies}
+    render = partial(_render, limits=spec.limits)
+    for run_id in dict.fromkeys(task.run_id for task in waiting):
+        keys = {task.dedupe_key for task in waiting if task.run_id == run_id}
+        items = [item for item in _push_items(runs, run_id) if item.dedupe_key in keys]
+        done = push(client, ledger, items, output=runs.store, labels=labels, render=render)
+        total = PushSummary(total.sent + done.sent, total.already + done.already, total.swept + done.swept)
+    return total
+
+
+def pull_labels(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> "PullSummary":
+    """Bring the answers to the job's review tasks into the bucket and the ledger.
+
+    Raises:
+        UsageError: the spec names no Label Studio.
+        LabelStudioError: it is unreachable or refuses.
+    """
+    from winnow_annotation.pull import pull
+
+    tasks = [task.name for task in spec.tasks]
+    return pull(client_of(spec), ledger, runs.store, job=spec.job, tasks=tasks)
+
+
+def client_of(spec: ResolvedSpec) -> "LabelStudioClient":
+    """The Label Studio of a spec.
+
+    Raises:
+        UsageError: it names none.
+    """
+    if spec.review.label_studio is None:
+        raise UsageError(
+            f"the spec of {spec.job} names no Label Studio",
+            hint='add review: {label_studio: {url: "http://127.0.0.1:8080", token: "${LABEL_STUDIO_TOKEN}"}}',
+        )
+    from winnow_annotation.label_studio import connect
+
+    return connect(spec.review.label_studio, os.environ)
+
+
+def _render(data: bytes, limits: DecodeLimits) -> bytes:
+    try:
+        return to_browser_image(data, limits)
+    except ItemSignal as signal:
+        raise StoreError(
+            f"an image that was read during its run is {signal.outcome} now: {signal.reason}",
+            hint="was it replaced? winnow run takes the new version; then push again",
+        ) from signal
+
+
+def _push_items(runs: Runs, run_id: str) -> Sequence[PushItem]:
+    routes = read_routes(runs.store, run_id)
+    if routes is None:
+        return []
+    return [PushItem.from_row(row) for row in routes.to_pylist() if row["route"] in TO_PEOPLE]

@@ -1,0 +1,153 @@
+"""What exactly will a job do? The spec with everything pinned: places, models by digest, tasks by digest."""
+
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import Field
+
+from winnow_annotation.policies import ReviewSpec
+from winnow_jobs.machine import registry_uri
+from winnow_jobs.spec import ExecutionSpec, Section
+from winnow_jobs.spec_source import SpecSource
+from winnow_storage.blobs import open_store
+from winnow_storage.ids import digest_value
+from winnow_storage.registry import Registry
+from winnow_storage.uri import parse
+from winnow_workers.catalogue import operator_named
+from winnow_workers.decode import DecodeLimits
+from winnow_workers.models.reference import ResolvedModel
+from winnow_workers.models.resolve import resolve_model
+from winnow_workers.operator import TaskConfig
+
+CODE_VERSION = version("winnow")
+
+
+class ResolvedTask(Section):
+    """A task with its model pinned and its parameters complete."""
+
+    name: str
+    operator: str
+    revision: int
+    params: dict[str, Any]
+    model: ResolvedModel
+
+    @property
+    def digest(self) -> str:
+        """What decides this task's predictions; a task with another digest is due again."""
+        return digest_value(
+            {
+                "operator": self.operator,
+                "revision": self.revision,
+                "params": self.params,
+                "model": self.model.digest,
+                "architecture": self.model.architecture,
+            }
+        )
+
+    def config(self) -> TaskConfig:
+        """The task as an actor takes it."""
+        return TaskConfig(self.name, self.operator, self.model, self.params)
+
+
+class ResolvedCorpus(Section):
+    """The corpus with its canonical place and its id."""
+
+    id: str
+    uri: str
+    include: tuple[str, ...]
+
+
+class ResolvedSpec(Section):
+    """What a run's plan holds of its spec. Secrets stand in it as ${NAME} only."""
+
+    job: str
+    corpus: ResolvedCorpus
+    output: str
+    single_writer: bool
+    tasks: tuple[ResolvedTask, ...] = Field(min_length=1)
+    review: ReviewSpec
+    run: ExecutionSpec
+    limits: DecodeLimits
+    ledger: str | None
+    registry: str
+
+    def identity(self) -> dict[str, Any]:
+        """What two specs must share for one to go on with the other's run: all that decides rows and routes."""
+        document = self.model_dump(mode="json", exclude={"single_writer", "ledger", "registry"})
+        document["run"] = {"shard_items": document["run"]["shard_items"]}
+        document["review"].pop("label_studio", None)
+        return document
+
+    def task(self, name: str) -> ResolvedTask:
+        """The task of that name."""
+        return next(task for task in self.tasks if task.name == name)
+
+
+def resolve_spec(source: SpecSource) -> ResolvedSpec:
+    """Pin a spec: every place absolute, every model by digest.
+
+    Raises:
+        SpecError: a place of an unknown scheme.
+        ModelError: a model that is not there or has another digest.
+    """
+    spec = source.spec
+    registry = parse(spec.registry or registry_uri(), base=source.base)
+    models = Registry(open_store(registry))
+    tasks = []
+    for task in spec.tasks:
+        operator = operator_named(task.operator)
+        params = operator.params_type.model_validate(task.params)
+        tasks.append(
+            ResolvedTask(
+                name=task.name,
+                operator=task.operator,
+                revision=operator.revision,
+                params=params.model_dump(mode="json"),
+                model=resolve_model(
+                    task.model or operator.default_model, task.weights, registry=models, base=source.base
+                ),
+            )
+        )
+    corpus = parse(spec.corpus.uri, base=source.base)
+    return ResolvedSpec(
+        job=spec.name,
+        corpus=ResolvedCorpus(id=spec.corpus.id or spec.name, uri=str(corpus), include=spec.corpus.include),
+        output=str(parse(spec.output.uri, base=source.base)),
+        single_writer=spec.output.single_writer,
+        tasks=tuple(tasks),
+        review=spec.review,
+        run=spec.run,
+        limits=spec.limits,
+        ledger=spec.ledger,
+        registry=str(registry),
+    )
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> list[str]:
+    """Where two identities part, as `path: theirs -> ours`, sorted by path."""
+    found: list[str] = []
+    for key in sorted(set(ours) | set(theirs)):
+        mine, other = ours.get(key), theirs.get(key)
+        place = f"{path}.{key}" if path else key
+        if mine == other:
+            continue
+        if isinstance(mine, dict) and isinstance(other, dict):
+            found += differences(mine, other, place)
+        elif _named(mine) and _named(other):
+            found += differences(_by_name(mine), _by_name(other), place)
+        else:
+            found.append(f"{place}: {_short(other)} -> {_short(mine)}")
+    return found
+
+
+def _named(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "name" in one for one in value)
+
+
+def _by_name(value: Any) -> dict[str, Any]:
+    return {one["name"]: one for one in value}
+
+
+def _short(value: object) -> str:
+    text = "(nothing)" if value is None else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
