@@ -55,8 +55,8 @@ contracts: $(VENV)/.ready ## which room may import which
 unit: setup ## the tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-bench: setup ## the benchmarks, short form
-	$(BIN)/python -m tests.benchmarks.engine_tax
+bench: setup ## a thousand photographs through all five tasks (after make demo, whose models it uses)
+	$(BIN)/python -m tests.benchmarks.thousand
 
 lock: $(VENV)/.ready ## compile the lock files again, newest versions
 	$(UV) $(COMPILE) --upgrade pyproject.toml --extra dev -o $(LOCK)
