@@ -40,7 +40,9 @@ def load_marked(text: str, name: str) -> MarkedYaml:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
-            raise SpecError(f"{name}:1:1: the file is empty", hint="the README has a spec of twenty lines to start from")
+            raise SpecError(
+                f"{name}:1:1: the file is empty", hint="the README has a spec of twenty lines to start from"
+            )
         marked.value = _read(node, (), marked, yaml.SafeLoader(""))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
