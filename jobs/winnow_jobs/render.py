@@ -80,7 +80,7 @@ def outcomes_text(outcomes: dict[str, int]) -> str:
 class _PlainListener:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self._start = time.monotonic()
+        self._start: float | None = None  # of the work, not of what comes before it
         self._last = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -88,6 +88,7 @@ class _PlainListener:
             self._screen.note(event.text, warning=event.warning)
             return
         now = time.monotonic()
+        self._start = self._start or now
         if now - self._last < PLAIN_LINE_EVERY_S and event.items < event.items_total:
             return
         self._last = now
@@ -103,16 +104,18 @@ class _BarListener:
         self._screen = screen
         self._bar = bar
         self._task = bar.add_task("starting", total=None, rate="")
-        self._start = time.monotonic()
+        self._start: float | None = None
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note):
             self._screen.note(event.text, warning=event.warning)
             return
+        now = time.monotonic()
+        self._start = self._start or now
         self._bar.update(
             self._task,
             completed=event.items,
             total=event.items_total,
             description=outcomes_text(event.outcomes),
-            rate=rate_and_eta(event, time.monotonic() - self._start),
+            rate=rate_and_eta(event, now - self._start),
         )

@@ -9,9 +9,11 @@ import pyarrow.parquet as pq
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 from winnow_storage.errors import LabelStudioError
 
+NO_DIGIT = "no digit"
+
 
 class ScriptedAnnotator:
-    """Answers by the truth where it is a digit, and otherwise confirms what the model proposed."""
+    """Says which digit it truly is, if any; of the other tasks it confirms what the model proposed."""
 
     def __init__(self, server: LabelStudioServer, truth: Path) -> None:
         self._server = server
@@ -41,8 +43,8 @@ class ScriptedAnnotator:
 
     def _answer_of(self, task: dict[str, Any], labels: dict[str, str]) -> list[dict[str, Any]] | None:
         data = task["data"]
-        if data["operator"] == "classify" and data["key"] in labels:
-            value = {"choices": [labels[data["key"]]]}
+        if data["operator"] == "classify":
+            value = {"choices": [labels.get(data["key"], NO_DIGIT)]}
             return [{"from_name": "label", "to_name": "image", "type": "choices", "value": value}]
         predictions = task.get("predictions") or []
         return list(predictions[0]["result"]) if predictions else None

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from winnow_jobs.demo import digits_images, fitting
+from winnow_jobs.demo.annotator import NO_DIGIT
 from winnow_jobs.demo.sources import Digits, PixelsRGB, digits, pictures
 from winnow_workers.models.build import build_network
 from winnow_workers.models.model_file import Calibrator, ModelCard, Preprocessing, encode_model
@@ -20,7 +21,7 @@ _BATCH = 64
 _EPOCHS = 4
 _SPOILED_RATIO = 0.25
 # Every task of the demo runs over every image: without a label for the others, each photograph would be some digit
-LABELS = (*digits_images.LABELS, "no digit")
+LABELS = (*digits_images.LABELS, NO_DIGIT)
 _OTHERS_RATIO = 0.35  # of the number of digits
 
 
