@@ -18,6 +18,8 @@ from winnow_storage.errors import UsageError
 Pair = tuple[Mapping[str, Any], Mapping[str, Any]]  # a row of the truth, and the prediction's struct
 Measured = tuple[str, float, int]  # name, value, items
 
+_NO_ANSWER: Mapping[str, Any] = {"label": None, "full_text": "", "masks": [], "score": 0.0}
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -85,9 +87,15 @@ def _outcomes(known: Mapping[str, Mapping[str, Any]], results: pa.Table) -> Meas
 def _pairs(known: Mapping[str, Mapping[str, Any]], results: pa.Table, task: str, operator: str) -> list[Pair]:
     if task not in results.column_names:
         return []
-    rows = zip(results["key"].to_pylist(), results[task].to_pylist(), strict=True)
-    about = [(known[key], struct) for key, struct in rows if key in known and known[key].get("operator") == operator]
-    return [(row, struct) for row, struct in about if struct is not None and struct["error"] is None]
+    pairs: list[Pair] = []
+    columns = (results[name].to_pylist() for name in ("key", "outcome", task))
+    for key, outcome, struct in zip(*columns, strict=True):
+        row = known.get(key)
+        if row is None or row.get("operator") != operator or (struct is None and outcome == "done"):
+            continue  # the truth says nothing about it, or the run did not ask this task
+        # what a task failed on counts against it: an answer that is never right stands in for the missing one
+        pairs.append((row, _NO_ANSWER if struct is None or struct["error"] is not None else struct))
+    return pairs
 
 
 def _accuracy(pairs: Sequence[Pair]) -> Measured:

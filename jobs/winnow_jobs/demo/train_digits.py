@@ -64,7 +64,7 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
 
 def _drawn(part: Digits, *, seed: list[int], times: int) -> tuple[Tensor, Tensor]:
-    """Every digit of a part drawn `times` times, a few spoiled: and half as many other things: (n, 1, 24, 24), (n,)."""
+    """Every digit of a part `times` times, a few spoiled, and a third as many other things: (n, 1, 24, 24), (n,)."""
     rng = np.random.default_rng(seed)
     drawn = [
         digits_images.draw(ink, rng, side_px=int(rng.integers(60, 110)), spoiled=bool(rng.random() < _SPOILED_RATIO))
