@@ -1,5 +1,6 @@
 """Which run is worked on? The open one if it is the same, a new one otherwise; or none, if nothing is due."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,7 @@ import pyarrow as pa
 from winnow_jobs.history import final_pairs
 from winnow_jobs.plan import Selection, due_work
 from winnow_jobs.resolved import CODE_VERSION, ResolvedSpec, differences
+from winnow_jobs.review import route_run
 from winnow_jobs.runs import FORMAT, PlanDocument, Runs, encode_table, next_run_id
 from winnow_storage.blobs import BlobStore, open_store
 from winnow_storage.errors import UsageError
@@ -94,6 +96,7 @@ def begin_or_go_on(
             _refuse_other(standing, spec, selection)
             return standing, True
         if standing is not None:
+            route_run(runs.store, standing)  # its committed rows are final: nobody else would show them to people
             runs.close(standing.run_id, {"run_id": standing.run_id, "job": spec.job, "state": "abandoned"})
         draft = draft_run(runs, spec, selection, now=now())
         if draft.plan.items == 0:
@@ -111,7 +114,8 @@ def _refuse_other(standing: PlanDocument, spec: ResolvedSpec, selection: Selecti
         raise UsageError(
             f"run {standing.run_id} of {spec.job} is still open, and was begun with another spec:\n  "
             + "\n  ".join(found),
-            hint=f"winnow resume {standing.run_id} --output {spec.output}  goes on with that run as it was begun;\n"
+            hint=f"winnow resume {standing.run_id} --output {shlex.quote(spec.output)}  "
+            "goes on with that run as it was begun;\n"
             f"        winnow run --new ...  abandons it and begins another (its committed rows stay)",
         )
 

@@ -13,8 +13,6 @@ from winnow_jobs.render import Screen
 from winnow_jobs.resolved import CODE_VERSION
 from winnow_storage.errors import WinnowError
 
-EXIT_INTERRUPTED = 130
-
 app = typer.Typer(
     name="winnow",
     no_args_is_help=True,
@@ -64,9 +62,6 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     screen = Screen(as_json="--json" in arguments)
     try:
         app(arguments)  # ends with SystemExit, also for what typer finds wrong in the line
-    except KeyboardInterrupt:
-        screen.note("\nInterrupted.")
-        return EXIT_INTERRUPTED
     except WinnowError as error:
         if debug:
             traceback.print_exc()

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import stat
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +63,7 @@ class Cluster:
             }
         else:
             options["address"] = address
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
@@ -69,6 +72,8 @@ class Cluster:
                 f"{where} could not be started or reached: {str(error).splitlines()[0] if str(error) else error!r}",
                 hint="check RAY_ADDRESS, or unset it to run on this machine" if address else "see winnow doctor SPEC",
             ) from error
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray put its own in place, which ends the process at once
         _protect_token()
         return self
 
@@ -94,7 +99,8 @@ class Cluster:
             actors = spec.actors
         elif isinstance(spec.actors, ActorRange):
             actors = min(max(fitting, spec.actors.min), spec.actors.max)
-        actors = max(1, min(actors, shards))
+        # an actor beyond what the cluster has would be waited for forever
+        actors = max(1, min(actors, shards, gpus if device == "cuda" else cpus))
         return Placement(actors, device, max(1, cpus // actors))
 
 
@@ -181,7 +187,11 @@ class ShardExecutor:
         except RayTaskError as error:
             if isinstance(error.cause, WinnowError):
                 raise error.cause from None
-            raise
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            raise RunFailed(
+                f"an actor failed: {type(cause).__name__}: {_first_line(cause)}",
+                hint="what was committed stays; this is a defect: run again with --debug and report what it prints",
+            ) from error
         except RayActorError as error:
             if died is None:
                 raise

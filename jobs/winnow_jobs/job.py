@@ -17,7 +17,7 @@ from winnow_jobs.run import finish, work_through
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.blobs import open_store
 from winnow_storage.dataset import results_glob
-from winnow_storage.errors import LabelStudioError, UsageError
+from winnow_storage.errors import UsageError, WinnowError
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import RunRecord
 from winnow_storage.uri import parse
@@ -38,7 +38,7 @@ class Ended:
     """The record of a command, and an error that came after everything was committed."""
 
     record: dict[str, Any]
-    push_error: LabelStudioError | None = None
+    push_error: WinnowError | None = None
 
 
 def run_job(spec: ResolvedSpec, options: Options, listener: Listener, now: Callable[[], datetime]) -> Ended:
@@ -59,7 +59,7 @@ def run_job(spec: ResolvedSpec, options: Options, listener: Listener, now: Calla
     listener(
         Note(f"{'going on with' if standing else 'run'} {plan.run_id}: {plan.items} items in {plan.shards} shards")
     )
-    return _drive(runs, plan, ledger, options, listener)
+    return _drive(runs, plan, spec, ledger, options, listener)
 
 
 def resume_run(output: str, run_id: str, options: Options, listener: Listener) -> Ended:
@@ -77,7 +77,7 @@ def resume_run(output: str, run_id: str, options: Options, listener: Listener) -
         )
     ledger = ledger_of(plan.spec.ledger)
     listener(Note(f"going on with {plan.run_id}: {plan.items} items in {plan.shards} shards"))
-    return _drive(runs, plan, ledger, options, listener)
+    return _drive(runs, plan, plan.spec, ledger, options, listener)
 
 
 def find_output(ledger: Ledger, run_id: str) -> str:
@@ -95,10 +95,12 @@ def find_output(ledger: Ledger, run_id: str) -> str:
     raise UsageError(f"several outputs have a run {run_id}:\n  {places}", hint=f"winnow resume {run_id} --output URI")
 
 
-def _drive(runs: Runs, plan: PlanDocument, ledger: Ledger, options: Options, listener: Listener) -> Ended:
-    spec = plan.spec
+def _drive(
+    runs: Runs, plan: PlanDocument, spec: ResolvedSpec, ledger: Ledger, options: Options, listener: Listener
+) -> Ended:
+    # `spec` may differ from the plan's in where the work is done and where people are; the plan decides all else
     ledger.record_run(RunRecord(runs.store.root.uri, plan.run_id, spec.job, "open", plan.digest, plan.created_at))
-    tally, seconds = work_through(runs, plan, listener, debug=options.debug)
+    tally, seconds = work_through(runs, plan, spec.run, listener, debug=options.debug)
     summary = finish(runs, plan, tally, seconds)
     sync_ledger(runs, ledger)
     return _with_push(run_record(summary, spec), spec, runs, ledger, options, listener)
@@ -138,7 +140,7 @@ def _with_push(
         return Ended(record)
     try:
         pushed = push_pending(spec, runs, ledger, listener)
-    except LabelStudioError as error:
+    except WinnowError as error:
         return Ended(record, error)
     record["review"]["pushed"] = pushed.sent
     return Ended(record)

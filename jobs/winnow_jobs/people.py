@@ -73,10 +73,11 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
     if not waiting:
         return total
     listener(Note(f"sending {len(waiting)} review tasks to Label Studio at {client.url}"))
-    labels = {task.name: labels_of(task.config()) for task in spec.tasks if task.name in spec.review.policies}
     render = partial(_render, limits=spec.limits)
     for run_id in dict.fromkeys(task.run_id for task in waiting):
         keys = {task.dedupe_key for task in waiting if task.run_id == run_id}
+        # by the run's own plan: the spec may have lost a task that people were already chosen for
+        labels = {task.name: labels_of(task.config()) for task in runs.plan(run_id).tasks()}
         items = [item for item in _push_items(runs, run_id) if item.dedupe_key in keys]
         done = push(client, ledger, items, output=runs.store, labels=labels, render=render)
         total = PushSummary(total.sent + done.sent, total.already + done.already, total.swept + done.swept)

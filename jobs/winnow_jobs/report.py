@@ -120,6 +120,8 @@ def _task_view(
 
 
 def _predicted(results: pa.Table, name: str) -> int:
+    if name not in results.column_names:
+        return 0  # no shard is committed yet
     struct = results[name]
     ran = pc.and_(pc.is_valid(struct), pc.is_null(pc.struct_field(struct, "error")))
     return int(pc.sum(ran).as_py() or 0)

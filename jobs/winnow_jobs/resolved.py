@@ -10,6 +10,7 @@ from winnow_jobs.machine import registry_uri
 from winnow_jobs.spec import ExecutionSpec, Section
 from winnow_jobs.spec_source import SpecSource
 from winnow_storage.blobs import open_store
+from winnow_storage.errors import SpecError
 from winnow_storage.ids import digest_value
 from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
@@ -87,7 +88,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
     """Pin a spec: every place absolute, every model by digest.
 
     Raises:
-        SpecError: a place of an unknown scheme.
+        SpecError: a place of an unknown scheme, or an output inside the corpus.
         ModelError: a model that is not there or has another digest.
     """
     spec = source.spec
@@ -108,11 +109,16 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
                 ),
             )
         )
-    corpus = parse(spec.corpus.uri, base=source.base)
+    corpus, output = parse(spec.corpus.uri, base=source.base), parse(spec.output.uri, base=source.base)
+    if f"{output}/".startswith(f"{corpus}/"):
+        raise SpecError(
+            f"the output {output} lies in the corpus {corpus}: what a run writes would be items of the next one",
+            hint="choose an output beside the corpus",
+        )
     return ResolvedSpec(
         job=spec.name,
         corpus=ResolvedCorpus(id=spec.corpus.id or spec.name, uri=str(corpus), include=spec.corpus.include),
-        output=str(parse(spec.output.uri, base=source.base)),
+        output=str(output),
         single_writer=spec.output.single_writer,
         tasks=tuple(tasks),
         review=spec.review,

@@ -9,7 +9,8 @@ from winnow_jobs.events import Listener, Note, Progress
 from winnow_jobs.resolved import CODE_VERSION
 from winnow_jobs.review import route_run
 from winnow_jobs.runs import PlanDocument, Runs
-from winnow_storage.errors import StoreError
+from winnow_jobs.spec import ExecutionSpec
+from winnow_storage.errors import RunFailed, StoreError
 from winnow_storage.schemas import Outcome
 from winnow_storage.shards import Receipt, committed_shards, read_receipt, shard_key
 from winnow_workers.pipeline import WorkerConfig
@@ -46,7 +47,9 @@ class Tally:
         return Progress(self.items, plan.items, self.shards, plan.shards, self.items_now, dict(self.outcomes))
 
 
-def work_through(runs: Runs, plan: PlanDocument, listener: Listener, *, debug: bool = False) -> tuple[Tally, float]:
+def work_through(
+    runs: Runs, plan: PlanDocument, execution: ExecutionSpec, listener: Listener, *, debug: bool = False
+) -> tuple[Tally, float]:
     """Commit every open shard of a run; what all its receipts add up to, and the seconds that this driver took.
 
     Raises:
@@ -63,7 +66,7 @@ def work_through(runs: Runs, plan: PlanDocument, listener: Listener, *, debug: b
         from winnow_jobs.executor import Cluster, ShardExecutor  # Ray costs a second to import
 
         with Cluster(debug=debug) as cluster:
-            placement = cluster.placement(plan.spec.run, len(missing))
+            placement = cluster.placement(execution, len(missing))
             plural = "" if placement.actors == 1 else "s"
             listener(Note(f"{placement.actors} actor{plural} on {placement.device}, loading models"))
             with ShardExecutor(_worker_config(plan), placement) as executor:
@@ -93,6 +96,7 @@ def finish(runs: Runs, plan: PlanDocument, tally: Tally, seconds: float) -> dict
 
     Raises:
         StoreError: the receipts do not add up to the plan.
+        RunFailed: another driver abandoned the run meanwhile.
     """
     if tally.shards != plan.shards or tally.items != plan.items:
         raise StoreError(
@@ -118,4 +122,10 @@ def finish(runs: Runs, plan: PlanDocument, tally: Tally, seconds: float) -> dict
         "items_per_s": round(tally.items_now / seconds, 3) if seconds > 0 else 0.0,
         "stage_seconds": {name: round(value, 3) for name, value in sorted(tally.seconds.items())},
     }
-    return runs.close(plan.run_id, summary)
+    standing = runs.close(plan.run_id, summary)
+    if standing["state"] == "abandoned":
+        raise RunFailed(
+            f"run {plan.run_id} was abandoned by another driver (winnow run --new) while this one worked on it",
+            hint="its committed rows count; winnow status SPEC shows the run that took over",
+        )
+    return standing

@@ -59,14 +59,17 @@ class Runs:
 
     def ids(self) -> list[str]:
         """Runs that have a plan, oldest first."""
-        return [name for name in self.store.folders("runs/") if self.store.info(f"runs/{name}/plan.json") is not None]
+        return [name for name in self._numbered() if self.store.info(f"runs/{name}/plan.json") is not None]
 
     def newest(self) -> str | None:
         """The last run that has a plan."""
-        for name in reversed(self.store.folders("runs/")):
+        for name in reversed(self._numbered()):
             if self.store.info(f"runs/{name}/plan.json") is not None:
                 return name
         return None
+
+    def _numbered(self) -> list[str]:
+        return sorted((name for name in self.store.folders("runs/") if name.isdecimal()), key=int)
 
     def plan(self, run_id: str) -> PlanDocument:
         """The plan of a run.

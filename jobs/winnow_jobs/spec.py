@@ -1,6 +1,7 @@
 """What may a job spec say? Section by section, with the defaults of each key."""
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -111,6 +112,14 @@ class JobSpec(Section):
     @classmethod
     def _corpus_may_be_a_uri(cls, value: object) -> object:
         return {"uri": value} if isinstance(value, str) else value
+
+    @field_validator("ledger")
+    @classmethod
+    def _no_password_in_the_file(cls, url: str | None) -> str | None:
+        password = urlsplit(url).password if url is not None else None
+        if password is not None and "${" not in password:
+            raise ValueError("a password is taken from the environment: write postgresql://USER:${NAME}@HOST/DATABASE")
+        return url
 
     @field_validator("tasks")
     @classmethod

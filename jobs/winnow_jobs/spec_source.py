@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from winnow_annotation.kinds.catalogue import kind_of
 from winnow_jobs.spec import JobSpec, TaskSpec
 from winnow_jobs.spec_errors import SECRETS, Explainer
 from winnow_jobs.yaml_marks import MarkedYaml, load_marked
@@ -53,6 +54,8 @@ def load_spec(path: Path, environ: Mapping[str, str] | None = None) -> SpecSourc
         raise Explainer(marked, JobSpec).spec_error(error) from error
     for index, task in enumerate(spec.tasks):
         _check_task(task, index, marked)
+        if task.name in spec.review.policies:
+            _check_policy(task, marked)
     return SpecSource(spec, path)
 
 
@@ -72,6 +75,14 @@ def _check_task(task: TaskSpec, index: int, marked: MarkedYaml) -> None:
             "has none of its own",
             hint="add model: torchvision/NAME, timm/NAME, models/NAME@STAGE or the URI of a weights file",
         )
+
+
+def _check_policy(task: TaskSpec, marked: MarkedYaml) -> None:
+    try:
+        kind_of(task.operator)
+    except SpecError as error:
+        place = marked.where(("review", "policies", task.name), key=True)
+        raise SpecError(f"{place}: {error.message}", hint=error.hint) from error
 
 
 def _fill_in(value: object, path: MarkPath, marked: MarkedYaml, environ: Mapping[str, str]) -> object:

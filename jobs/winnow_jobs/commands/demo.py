@@ -1,6 +1,7 @@
 """`winnow demo`: everything once, on this machine, with nothing to configure."""
 
 import os
+import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from winnow_jobs.commands.options import AsJson
+from winnow_jobs.commands.run import termination_as_interrupt
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 from winnow_jobs.render import Screen, outcomes_text
 
@@ -39,13 +41,13 @@ def demo(
     executable = label_studio or Path(os.environ.get("WINNOW_LABEL_STUDIO", LABEL_STUDIO))
     screen = Screen(as_json=as_json)
     try:
-        with ExitStack() as stack:
+        with termination_as_interrupt(), ExitStack() as stack:
             with screen.listening() as listener:
                 result = stack.enter_context(demo_session(folder, executable, listener))
             if not screen.record(result.record):
                 _show(screen, result.record)
             if sys.stdout.isatty() if keep is None else keep:
-                _keep_up(screen, result.server)
+                _keep_up(screen, result.server, result.record["spec"])
     except KeyboardInterrupt:
         screen.note("\nInterrupted. winnow demo starts over from a fresh output and keeps the corpus and the models.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -69,10 +71,10 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
     screen.say(f"spec:    {record['spec']}")
 
 
-def _keep_up(screen: Screen, server: LabelStudioServer) -> None:
+def _keep_up(screen: Screen, server: LabelStudioServer, spec: str) -> None:
     screen.say(f"\nLabel Studio is up at {server.url}  (log in as {server.email}, password {server.password})")
     screen.say("Answer some tasks, then in another terminal:")
-    screen.say(f"  LABEL_STUDIO_TOKEN={server.token} .venv/bin/winnow pull demo/job.yaml")
+    screen.say(f"  LABEL_STUDIO_TOKEN={server.token} {shlex.quote(sys.argv[0])} pull {shlex.quote(spec)}")
     screen.say("Ctrl-C stops it.")
     try:
         Event().wait()

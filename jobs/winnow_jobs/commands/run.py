@@ -1,5 +1,6 @@
 """`winnow run` and `winnow resume`: drive a run, show how it goes, end with its record and exit code."""
 
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,9 +82,9 @@ def run(
     _drive(
         screen,
         lambda listener: run_job(resolved, options, listener, now),
-        go_on=f"winnow run {spec}",
+        go_on=["winnow", "run", str(spec), *_flags(chosen)],
+        again=["winnow", "run", str(spec), *_flags(chosen.model_copy(update={"retry": ()}))],
         tolerated=tolerated,
-        spec_path=str(spec),
     )
 
 
@@ -105,30 +106,42 @@ def resume(
     _drive(
         Screen(as_json=as_json),
         lambda listener: resume_run(place, run_id, options, listener),
-        go_on=f"winnow resume {run_id} --output {place}",
+        go_on=["winnow", "resume", run_id, "--output", place],
+        again=["winnow", "run", "SPEC"],
         tolerated=tolerated,
-        spec_path="SPEC",
     )
 
 
+def _flags(chosen: Selection) -> list[str]:
+    flags = [("--tasks", ",".join(chosen.tasks)), ("--retry", ",".join(chosen.retry))]
+    flags += [("--limit", str(chosen.limit or "")), ("--sample", str(chosen.sample or ""))]
+    return [word for flag, value in flags if value for word in (flag, value)]
+
+
 def _drive(
-    screen: Screen, work: Callable[[Listener], Ended], *, go_on: str, tolerated: list[Outcome], spec_path: str
+    screen: Screen,
+    work: Callable[[Listener], Ended],
+    *,
+    go_on: list[str],
+    again: list[str],
+    tolerated: list[Outcome],
 ) -> None:
     try:
-        with _termination_as_interrupt(), screen.listening() as listener:
+        with termination_as_interrupt(), screen.listening() as listener:
             ended = work(listener)
     except KeyboardInterrupt:
-        screen.note(f"\nInterrupted. What was committed stays committed; go on with:  {go_on}")
+        screen.note(f"\nInterrupted. What was committed stays committed; go on with:  {shlex.join(go_on)}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if not screen.record(ended.record):
         _show(screen, ended.record)
-    code = _exit_code(screen, ended.record, tolerated, spec_path)
+    code = _exit_code(screen, ended.record, tolerated, again)
     if ended.push_error is not None:
         screen.note(
             f"the results are committed, but nothing could be sent to people:\n  {ended.push_error.message}",
             warning=True,
         )
-        screen.note(f"  next: {ended.push_error.hint or 'look at Label Studio'}; then winnow push {spec_path}")
+        push_again = shlex.join(["winnow", "push", again[2]])
+        screen.note(f"  next: {ended.push_error.hint or 'look at Label Studio'}; then {push_again}")
         code = EXIT_ENVIRONMENT
     raise typer.Exit(code)
 
@@ -151,26 +164,28 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
         screen.say(f"results: {record['results']}")
 
 
-def _exit_code(screen: Screen, record: dict[str, Any], tolerated: list[Outcome], spec_path: str) -> int:
+def _exit_code(screen: Screen, record: dict[str, Any], tolerated: list[Outcome], again: list[str]) -> int:
     if record["state"] != "partial":
         return 0
     left = {name: count for name, count in record["outcomes"].items() if name in NOT_DONE and count}
-    again = [name for name in left if name != Outcome.UNAVAILABLE]
-    if again:
-        screen.note(f"to take these items again:  winnow run {spec_path} --retry {','.join(again)}")
+    final = [name for name in left if name != Outcome.UNAVAILABLE]
+    if final:
+        screen.note(f"to take these items again:  {shlex.join([*again, '--retry', ','.join(final)])}")
     if Outcome.UNAVAILABLE in left:
         screen.note(f"{left[Outcome.UNAVAILABLE]} items could not be fetched; the next winnow run takes them again")
     return 0 if set(left) <= set(tolerated) else EXIT_PARTIAL
 
 
 @contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    # schedulers stop a job with SIGTERM; it ends as cleanly as Ctrl-C
+def termination_as_interrupt() -> Iterator[None]:
+    """Schedulers stop a job with SIGTERM, a closed terminal with SIGHUP: both end it as cleanly as Ctrl-C."""
+
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

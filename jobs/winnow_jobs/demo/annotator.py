@@ -21,6 +21,10 @@ class ScriptedAnnotator:
         self._http = httpx.Client(base_url=server.url, timeout=60, trust_env=False)
         self._log_in()
 
+    def close(self) -> None:
+        """Hang up."""
+        self._http.close()
+
     def forget_projects(self, prefix: str) -> None:
         """Delete the projects of an earlier demo."""
         for project in self._get("/api/projects/?page_size=1000")["results"]:

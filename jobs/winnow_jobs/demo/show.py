@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,10 +119,11 @@ def demo_session(root: Path, label_studio: Path, listener: Listener) -> Iterator
     listener(Note("starting Label Studio (the first time it makes its database, about 40 s)"))
     with label_studio_server(label_studio, places.root / "label-studio", document_root=places.root.parent) as server:
         os.environ["LABEL_STUDIO_TOKEN"] = server.token
-        annotator = ScriptedAnnotator(server, places.truth)
-        annotator.forget_projects("demo / ")
-        start_fresh(places, server)
-        yield DemoResult(_show(places, annotator, listener), server)
+        with closing(ScriptedAnnotator(server, places.truth)) as annotator:
+            annotator.forget_projects("demo / ")
+            start_fresh(places, server)
+            record = _show(places, annotator, listener)
+        yield DemoResult(record, server)
 
 
 def prepare(places: DemoPlaces, listener: Listener) -> None:
