@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.spec_source import load_spec
 from winnow_storage.errors import SpecError
 
@@ -91,11 +92,18 @@ run:
         (GOOD + "review: {policies: {text: {min_p_ok: 1.5}}}\n", "/job.yaml:8:38: review.policies.text.min_p_ok: "),
         (GOOD + "review: {budgt: 3}\n", "/job.yaml:8:10: unknown key 'budgt'; did you mean 'budget'?"),
         (GOOD.replace("embed, model: builtin/fingerprint", "classify"), "names no model"),
+        (GOOD + "ledger: postgresql://u:secret@h/db\n", "/job.yaml:8:9: ledger: a password is taken"),
+        (GOOD + "review: {policies: {vector: {}}}\n", "/job.yaml:8:21: predictions of the operator 'embed' cannot"),
         (GOOD.replace("photos", "${PHOTOS}"), "/job.yaml:3:8: the environment variable PHOTOS is not set"),
     ],
 )  # fmt: skip
 def test_load_spec__says_where_and_what(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in message(tmp_path, text)
+
+
+def test_resolve_spec__an_output_inside_the_corpus_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="lies in the corpus"):
+        resolve_spec(load(tmp_path, GOOD.replace("output: out", "output: photos/out")))
 
 
 def test_load_spec__reports_several_mistakes_at_once(tmp_path: Path) -> None:
