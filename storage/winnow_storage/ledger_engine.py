@@ -4,7 +4,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sqlalchemy import (
@@ -65,11 +65,10 @@ def open_engine(url: str) -> Engine:
     place = _parse(url)
     with speaking(place):
         engine = _sqlite(place) if place.get_backend_name() == "sqlite" else _postgres(place)
-        try:
+        with ExitStack() as undo:
+            undo.callback(engine.dispose)  # no connection stays open where the migration fails
             _migrate(engine)
-        except BaseException:
-            engine.dispose()
-            raise
+            undo.pop_all()
     return engine
 
 

@@ -33,7 +33,7 @@ def answering(aws: pytest.MonkeyPatch, answer: Callable[[Request], Answer]) -> I
     aws.setattr(s3_store, "CONFLICT_WAIT_S", 0.0)
     with scripted_server(answer) as url:
         aws.setenv("AWS_ENDPOINT_URL", url)
-        yield S3Store(parse("s3://bucket/root"))
+        yield S3Store(parse("s3://bucket/prefix"))
 
 
 def failure(code: str) -> bytes:
@@ -150,7 +150,7 @@ def test_put_if_absent__one_conditional_request(aws: pytest.MonkeyPatch) -> None
     seen: list[Request] = []
     with answering(aws, lambda request: seen.append(request) or Answer(headers={"ETag": '"1"'})) as store:  # type: ignore[func-returns-value]
         assert store.put_if_absent("a b", b"data" * 5_000_000)
-    assert [(request.method, request.path) for request in seen] == [("PUT", "/bucket/root/a%20b")]
+    assert [(request.method, request.path) for request in seen] == [("PUT", "/bucket/prefix/a%20b")]
     assert seen[0].headers["if-none-match"] == "*"
 
 
