@@ -62,6 +62,7 @@ lock: $(VENV)/.ready ## compile the lock files again, newest versions
 	$(UV) $(COMPILE) --upgrade pyproject.toml --extra dev -o $(LOCK)
 	$(UV) $(COMPILE) --upgrade infra/label-studio/requirements.in -o $(LABEL_STUDIO_LOCK)
 	$(UV) $(COMPILE) --upgrade infra/setup/requirements.in -o infra/setup/requirements.lock
+	$(UV) $(COMPILE) --upgrade infra/ray/requirements.in -o infra/ray/requirements.lock
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) $(LABEL_STUDIO_VENV) .cache demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*

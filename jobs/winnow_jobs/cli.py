@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from winnow_jobs.commands import people, run, spec
+from winnow_jobs.commands.compact import compact
 from winnow_jobs.commands.demo import demo
 from winnow_jobs.commands.models import models
+from winnow_jobs.commands.verify import verify
 from winnow_jobs.render import Screen
 from winnow_jobs.resolved import CODE_VERSION
 from winnow_storage.errors import WinnowError
@@ -26,6 +28,8 @@ for command in (spec.validate, spec.plan, run.run, run.resume, people.status, pe
     app.command()(command)
 app.add_typer(models, name="models")
 app.command()(spec.doctor)
+app.command()(verify)
+app.command()(compact)
 app.command()(demo)
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from winnow_jobs.begin import list_items
+from winnow_jobs.draft import list_items
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.people import client_of
 from winnow_jobs.resolved import CODE_VERSION, ResolvedSpec, ResolvedTask, resolve_spec
@@ -72,7 +72,9 @@ def _check(name: str, check: Callable[[], str]) -> Finding:
 
 def _corpus(spec: ResolvedSpec) -> str:
     listing = list_items(spec)
-    return f"{listing.items.num_rows} items at {spec.corpus.uri}, {listing.others} other files"
+    for _ in listing:
+        pass  # its counts are final when it was read
+    return f"{listing.items} items at {spec.corpus.uri}, {listing.others} other files"
 
 
 def _output(spec: ResolvedSpec) -> str:
@@ -89,7 +91,7 @@ def _ledger(spec: ResolvedSpec) -> str:
 
 
 def _ray(spec: ResolvedSpec) -> str:
-    from winnow_jobs.executor import Cluster  # Ray costs a second to import
+    from winnow_jobs.cluster import Cluster  # Ray costs a second to import
 
     with Cluster() as cluster:
         placement = cluster.placement(spec.run, shards=2**31)
@@ -97,7 +99,7 @@ def _ray(spec: ResolvedSpec) -> str:
 
 
 def _model(spec: ResolvedSpec, task: ResolvedTask) -> str:
-    config = WorkerConfig(spec.job, "0000", "", spec.output, "", CODE_VERSION, (task.config(),), spec.limits)
+    config = WorkerConfig(spec.job, "0000", "", spec.output, (), CODE_VERSION, (task.config(),), spec.limits)
     pipeline = Pipeline(config)
     pipeline.open()
     pipeline.close()

@@ -1,116 +1,76 @@
-"""How do shards reach actors? The driver of Ray: start or join a cluster, keep actors busy, replace the dead."""
+"""How do shards reach actors? Keep every actor busy, watch its deadline, replace the dead, give each shard its care."""
 
-import logging
-import os
-import signal
-import stat
-import tempfile
-import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
 
-from winnow_jobs.spec import ActorRange, ExecutionSpec
+from winnow_jobs.cluster import Placement
+from winnow_jobs.retry import Action, Ending, ShardPast, next_attempt
 from winnow_storage.errors import RayError, RunFailed, WinnowError
 from winnow_storage.shards import Receipt
-from winnow_workers.actor import ShardActor
+from winnow_workers.actor import CareWanted, ShardActor
 from winnow_workers.pipeline import WorkerConfig
 
-SHARD_ATTEMPTS = 3  # a shard whose actor died that often stops the run
-POLL_S = 0.5  # how soon an interrupt is noticed while actors work
-MEMORY_PER_ACTOR = 2 * 2**30  # bytes: torch, an OCR engine and a chunk of pixels
+POLL_S = 0.5  # how soon an interrupt, or a deadline, is noticed while actors work
+OPEN_ATTEMPTS = 3
+OPEN_DEADLINE_S = 900.0
+LOST = (RayActorError, OutOfMemoryError, WorkerCrashedError)
+
+
+class Journal(Protocol):
+    """Where attempts at shards are written down before they start, so that the next driver knows of them."""
+
+    def started(self, shard: int) -> None:
+        """An attempt begins."""
+        ...
+
+    def ended(self, shard: int) -> None:
+        """The shard is committed."""
+        ...
+
+
+@dataclass(slots=True)
+class _Worker:
+    actor: Any
+    node_id: str | None = None  # known once it is open
+    opens: int = 0  # how often the actor in this place was started without becoming open
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """Where the actors of a run go."""
-
-    actors: int
-    device: str
-    threads: int  # of torch and of the decoder, in each actor
-
-
-class Cluster:
-    """A Ray cluster for the time of one run: the one at RAY_ADDRESS, or one of this machine's own."""
-
-    def __init__(self, *, debug: bool = False) -> None:
-        self.debug = debug
-
-    def __enter__(self) -> Self:
-        options: dict[str, Any] = {
-            "log_to_driver": self.debug,
-            "logging_level": logging.ERROR,
-            "configure_logging": False,
-        }
-        address = os.environ.get("RAY_ADDRESS")
-        logging.getLogger("ray").setLevel(logging.DEBUG if self.debug else logging.ERROR)
-        # Ray would otherwise send anonymous usage figures over the network
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        if address is None:
-            options |= {
-                "address": "local",
-                "include_dashboard": False,
-                "_node_ip_address": "127.0.0.1",
-                "object_store_memory": 128 * 2**20,  # only keys and receipts cross Ray
-                "_temp_dir": str(Path(tempfile.gettempdir()) / f"winnow-ray-{os.getuid()}"),
-            }
-        else:
-            options["address"] = address
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
-            where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
-            raise RayError(
-                f"{where} could not be started or reached: {str(error).splitlines()[0] if str(error) else error!r}",
-                hint="check RAY_ADDRESS, or unset it to run on this machine" if address else "see winnow doctor SPEC",
-            ) from error
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray put its own in place, which ends the process at once
-        _protect_token()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        ray.shutdown()
-
-    def placement(self, spec: ExecutionSpec, shards: int) -> Placement:
-        """How many actors, where, with how many threads.
-
-        Raises:
-            RayError: the spec asks for CUDA and no node has a GPU.
-        """
-        resources = ray.cluster_resources()
-        cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
-        if spec.device == "cuda" and gpus == 0:
-            raise RayError("run.device is cuda, but the Ray cluster has no GPU", hint="set run.device: auto or cpu")
-        device = "cuda" if gpus and spec.device != "cpu" else "cpu"
-        fitting = gpus if device == "cuda" else max(1, min(cpus, int(resources.get("memory", 0) // MEMORY_PER_ACTOR)))
-        actors = fitting
-        if isinstance(spec.actors, int):
-            actors = spec.actors
-        elif isinstance(spec.actors, ActorRange):
-            actors = min(max(fitting, spec.actors.min), spec.actors.max)
-        # an actor beyond what the cluster has would be waited for forever
-        actors = max(1, min(actors, shards, gpus if device == "cuda" else cpus))
-        return Placement(actors, device, max(1, cpus // actors))
+class _Errand:
+    worker: _Worker
+    shard: int | None  # None: it loads its models
+    since_s: float
+    deadline_s: float
 
 
 class ShardExecutor:
     """The actors of one run, each working on one shard at a time."""
 
-    def __init__(self, config: WorkerConfig, placement: Placement) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        placement: Placement,
+        *,
+        shard_deadline_s: float,
+        journal: Journal,
+        say: Callable[[str], None],
+    ) -> None:
         self._config = replace(config, device=placement.device, threads=placement.threads)
         self._placement = placement
-        self._actors: list[Any] = []
+        self._shard_deadline_s = shard_deadline_s
+        self._journal = journal
+        self._say = say
+        self._waiting: deque[int] = deque()
+        self._past: dict[int, ShardPast] = {}
+        self._workers: list[_Worker] = []
+        self._busy: dict[Any, _Errand] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -118,93 +78,128 @@ class ShardExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for actor in self._actors:
-            ray.kill(actor, no_restart=True)
-        self._actors.clear()
+        for worker in self._workers:
+            if worker.actor is not None:
+                ray.kill(worker.actor, no_restart=True)
+        self._workers.clear()
 
-    def open(self) -> None:
-        """Start the actors and load their models.
+    def run(self, shards: Sequence[int], past: Mapping[int, ShardPast]) -> Iterator[Receipt]:
+        """The receipt of every shard, as they are committed, in no order; `past` is what earlier drivers left.
 
         Raises:
             ModelError: a model does not load.
-            RayError: an actor does not start.
-        """
-        self._actors = [self._start() for _ in range(self._placement.actors)]
-        opening = [actor.open.remote() for actor in self._actors]
-        while opening:
-            ready, opening = ray.wait(opening, num_returns=1, timeout=POLL_S)
-            for reference in ready:
-                self._outcome(reference, "an actor died while it loaded its models")
-
-    def run(self, shards: Sequence[int]) -> Iterator[Receipt]:
-        """The receipt of every shard, as they are committed, in no order.
-
-        Raises:
-            RunFailed: a shard's actor died again and again.
+            RayError: actors do not start.
+            RunFailed: a shard ends its actors even under care, or our own code fails.
             WinnowError: whatever of ours an actor raised.
         """
-        waiting = deque(shards)
-        attempts: dict[int, int] = {}
-        busy: dict[Any, tuple[int, int]] = {}  # reference -> (actor's place, shard)
-        for place in range(len(self._actors)):
-            self._next(place, waiting, busy)
-        while busy:
-            ready, _ = ray.wait(list(busy), num_returns=1, timeout=POLL_S)
+        self._waiting, self._past = deque(shards), dict(past)
+        self._workers = [_Worker(None) for _ in range(self._placement.actors)]
+        for worker in self._workers:
+            self._hire(worker)
+        while self._busy:
+            ready, _ = ray.wait(list(self._busy), num_returns=1, timeout=POLL_S)
             for reference in ready:
-                place, shard = busy.pop(reference)
-                try:
-                    receipt = self._outcome(reference, None)
-                except RayActorError as error:
-                    attempts[shard] = attempts.get(shard, 0) + 1
-                    self._replace(place, shard, attempts[shard], error)
-                    waiting.appendleft(shard)
-                else:
+                receipt = self._settle(reference, self._busy.pop(reference))
+                if receipt is not None:
                     yield receipt
-                self._next(place, waiting, busy)
+            self._end_stalled()
 
-    def _next(self, place: int, waiting: deque[int], busy: dict[Any, tuple[int, int]]) -> None:
-        if waiting:
-            shard = waiting.popleft()
-            busy[self._actors[place].run_shard.remote(shard)] = (place, shard)
-
-    def _replace(self, place: int, shard: int, attempt: int, error: RayActorError) -> None:
-        if attempt >= SHARD_ATTEMPTS:
-            raise RunFailed(
-                f"the process that works on shard {shard} died {attempt} times ({_first_line(error)})",
-                hint="look for memory or for an image that crashes its decoder; what was committed stays committed",
-            ) from error
-        self._actors[place] = self._start()
-        self._outcome(self._actors[place].open.remote(), "a replaced actor died while it loaded its models")
-
-    def _start(self) -> Any:
-        share = {"num_gpus": 1.0} if self._placement.device == "cuda" else {"num_cpus": 1.0}
-        return ShardActor.options(**share).remote(self._config)
-
-    @staticmethod
-    def _outcome(reference: Any, died: str | None) -> Any:
+    def _settle(self, reference: Any, errand: _Errand) -> Receipt | None:
         try:
-            return ray.get(reference)
+            answer = ray.get(reference)
+        except LOST as error:
+            self._lost(errand, self._ending(errand), _reason(error))
+            return None
         except RayTaskError as error:
             if isinstance(error.cause, WinnowError):
                 raise error.cause from None
             cause = error.cause if isinstance(error.cause, Exception) else error
             raise RunFailed(
-                f"an actor failed: {type(cause).__name__}: {_first_line(cause)}",
+                f"an actor failed: {type(cause).__name__}: {_reason(cause)}",
                 hint="what was committed stays; this is a defect: run again with --debug and report what it prints",
             ) from error
-        except RayActorError as error:
-            if died is None:
-                raise
-            raise RayError(f"{died}: {_first_line(error)}", hint="see winnow doctor SPEC; free memory helps") from error
+        if errand.shard is None:
+            errand.worker.node_id, errand.worker.opens = answer, 0
+        elif isinstance(answer, CareWanted):
+            self._again(errand.shard, Ending.NEEDS_CARE, answer.reason)
+        else:
+            self._journal.ended(errand.shard)
+            self._next(errand.worker)
+            receipt: Receipt = answer
+            return receipt
+        self._next(errand.worker)
+        return None
+
+    def _next(self, worker: _Worker) -> None:
+        if not self._waiting:
+            return
+        shard = self._waiting.popleft()
+        self._journal.started(shard)
+        if next_attempt(self._past.get(shard, ShardPast())) is not Action.AGAIN:  # earlier drivers' deaths stop nobody
+            self._say(f"shard {shard}: image by image now, each in a process that may end")
+            reference = worker.actor.run_carefully.remote(shard)
+            # every image of it may need its own time, three times
+            deadline_s = self._shard_deadline_s * 4
+        else:
+            reference, deadline_s = worker.actor.run_shard.remote(shard), self._shard_deadline_s
+        self._busy[reference] = _Errand(worker, shard, time.monotonic(), deadline_s)
+
+    def _hire(self, worker: _Worker) -> None:
+        share = {"num_gpus": 1.0} if self._placement.device == "cuda" else {"num_cpus": 1.0}
+        worker.actor = ShardActor.options(**share).remote(self._config)
+        worker.node_id = None
+        worker.opens += 1
+        self._busy[worker.actor.open.remote()] = _Errand(worker, None, time.monotonic(), OPEN_DEADLINE_S)
+
+    def _end_stalled(self) -> None:
+        now = time.monotonic()
+        for reference, errand in list(self._busy.items()):
+            if now - errand.since_s <= errand.deadline_s:
+                continue
+            # a stopped process never answers, so nobody waits for its end; should it wake, its commit is one too many
+            del self._busy[reference]
+            ray.kill(errand.worker.actor, no_restart=True)
+            self._lost(errand, Ending.STALLED, f"no answer within {errand.deadline_s:.0f} s")
+
+    def _ending(self, errand: _Errand) -> Ending:
+        node_id = errand.worker.node_id
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        if not alive:
+            raise RayError(
+                "the Ray cluster has no node left (its raylet was killed, or the machine went away)",
+                hint="what was committed stays; the same command starts or joins a cluster again and goes on",
+            )
+        return Ending.NODE_LOST if node_id is not None and node_id not in alive else Ending.DIED
+
+    def _lost(self, errand: _Errand, ending: Ending, reason: str) -> None:
+        if errand.shard is not None:
+            self._again(errand.shard, ending, reason)
+        elif errand.worker.opens >= OPEN_ATTEMPTS:
+            raise RayError(
+                f"an actor died {OPEN_ATTEMPTS} times while it loaded its models: {reason}",
+                hint="see winnow doctor SPEC; free memory helps",
+            )
+        errand.worker.node_id = None
+        idle = next((worker for worker in self._workers if worker.node_id and not self._is_busy(worker)), None)
+        if idle is not None:
+            self._next(idle)
+        elif self._waiting:
+            self._hire(errand.worker)
+
+    def _is_busy(self, worker: _Worker) -> bool:
+        return any(errand.worker is worker for errand in self._busy.values())
+
+    def _again(self, shard: int, ending: Ending, reason: str) -> None:
+        past = self._past[shard] = self._past.get(shard, ShardPast()).after(ending)
+        if next_attempt(past) is Action.STOP:
+            raise RunFailed(
+                f"the process that works on shard {shard} was lost {past.deaths} times (last: {reason})",
+                hint="what was committed stays; see who ends it (dmesg, the node's log), then run the same command",
+            )
+        self._say(f"shard {shard}: {ending.replace('_', ' ')} ({reason}); it is worked on again")
+        self._waiting.appendleft(shard)
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-def _protect_token() -> None:
-    # Ray writes its access token readable by everyone on the machine
-    token = Path.home() / ".ray" / "auth_token"
-    if token.exists() and stat.S_IMODE(token.stat().st_mode) != 0o600:
-        token.chmod(0o600)

@@ -100,7 +100,7 @@ def _drive(
 ) -> Ended:
     # `spec` may differ from the plan's in where the work is done and where people are; the plan decides all else
     ledger.record_run(RunRecord(runs.store.root.uri, plan.run_id, spec.job, "open", plan.digest, plan.created_at))
-    tally, seconds = work_through(runs, plan, spec.run, listener, debug=options.debug)
+    tally, seconds = work_through(runs, plan, spec, ledger, listener, debug=options.debug)
     summary = finish(runs, plan, tally, seconds)
     sync_ledger(runs, ledger)
     return _with_push(run_record(summary, spec), spec, runs, ledger, options, listener)

@@ -3,13 +3,17 @@
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from winnow_annotation.tasks import PushItem
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.resolved import ResolvedSpec
-from winnow_jobs.review import TO_PEOPLE, read_routes
-from winnow_jobs.runs import Runs
+from winnow_jobs.review import TO_PEOPLE
+from winnow_jobs.routes import iter_routes
+from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ids import canonical_json
 from winnow_storage.ledger import Ledger
@@ -34,27 +38,34 @@ def sync_ledger(runs: Runs, ledger: Ledger) -> None:
 
     The bucket is the truth, so a lost ledger is rebuilt by this, and a crash between the two is repaired by it.
     """
-    output = runs.store.root.uri
-    known = {run.run_id: run.state for run in ledger.runs(output=output)}
+    known = {run.run_id: run.state for run in ledger.runs(output=runs.store.root.uri)}
     for run_id in runs.ids():
         if known.get(run_id) in CLOSED:
             continue
         summary = runs.summary(run_id)
-        if summary is None:
-            continue
-        plan = runs.plan(run_id)
-        ledger.add_review_tasks([item.pending(output) for item in _push_items(runs, run_id)])
-        ledger.record_run(
-            RunRecord(
-                output,
-                run_id,
-                plan.spec.job,
-                summary["state"],
-                plan.digest,
-                plan.created_at,
-                summary=canonical_json(summary),
-            )
+        if summary is not None:
+            index_run(runs, ledger, runs.plan(run_id), summary)
+
+
+def index_run(runs: Runs, ledger: Ledger, plan: PlanDocument, summary: dict[str, Any] | None) -> int:
+    """Note a run as the bucket has it, open or closed; how many of its review tasks were new to the ledger.
+
+    Those are noted as not sent: which of them Label Studio has is found by the next push, before it sends any.
+    """
+    output = runs.store.root.uri
+    new = ledger.add_review_tasks([item.pending(output) for item in _push_items(runs, plan.run_id)])
+    ledger.record_run(
+        RunRecord(
+            output,
+            plan.run_id,
+            plan.spec.job,
+            "open" if summary is None else summary["state"],
+            plan.digest,
+            plan.created_at,
+            summary=None if summary is None else canonical_json(summary),
         )
+    )
+    return new
 
 
 def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Listener) -> "PushSummary":
@@ -124,7 +135,9 @@ def _render(data: bytes, limits: DecodeLimits) -> bytes:
 
 
 def _push_items(runs: Runs, run_id: str) -> Sequence[PushItem]:
-    routes = read_routes(runs.store, run_id)
-    if routes is None:
-        return []
-    return [PushItem.from_row(row) for row in routes.to_pylist() if row["route"] in TO_PEOPLE]
+    to_people = pa.array([str(route) for route in TO_PEOPLE])
+    items: list[PushItem] = []
+    for batch in iter_routes(runs.store, run_id):  # most routes go to nobody: those are never all in memory
+        chosen = batch.filter(pc.is_in(batch.column("route"), to_people))
+        items += [PushItem.from_row(row) for row in chosen.to_pylist()]
+    return items

@@ -1,17 +1,36 @@
-"""What is due, and in which shards? Pure: a snapshot and what was committed before, in; the work of a run, out."""
+"""What is due? Pure: a window of the corpus and what the runs so far say of it, in; its due rows, out.
 
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+An item's version is due for a task if no run says how it ended there, or if the run that said so last is asked for
+again: by the outcome it told (`--retry`), or by when it began (`--since`).
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import Field
 
 from winnow_jobs.spec import Section
+from winnow_storage.errors import UsageError
 from winnow_storage.ids import digest_bytes
-from winnow_storage.schemas import WORK, Outcome
+from winnow_storage.schemas import SNAPSHOT, WORK, Outcome
 
 SHARD_ITEMS_MIN, SHARD_ITEMS_MAX, SHARDS_WANTED = 16, 2048, 64
+DUE = SNAPSHOT.append(WORK.field("tasks"))  # the work of a run before it is cut into shards
+
+# What a row says of a task: nothing, or the outcome that counts for it. DONE is a prediction.
+SILENT = 0
+SAYS = {outcome: code for code, outcome in enumerate(Outcome, start=1)}
+WITHOUT_PREDICTION = tuple(SAYS[one] for one in (Outcome.UNREADABLE, Outcome.MISSING, Outcome.REJECTED))
+
+Says = NDArray[np.int8]
+Mask = NDArray[np.bool_]
 
 
 class Selection(Section):
@@ -19,6 +38,7 @@ class Selection(Section):
 
     tasks: tuple[str, ...] = ()  # empty: all
     retry: tuple[Outcome, ...] = ()
+    since: str | None = None  # as `read_since` gives it
     limit: int | None = Field(default=None, ge=1)
     sample: int | None = Field(default=None, ge=1)
 
@@ -28,6 +48,40 @@ class Selection(Section):
         return self == Selection()
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An earlier run: when it began and what it was asked to do again."""
+
+    run_id: str
+    created_at: datetime
+    selection: Selection
+
+
+@dataclass(frozen=True, slots=True)
+class RunRows:
+    """Some rows of one run, sorted by key: for every task (first axis) what each row says of it, int8."""
+
+    run: int  # its place among the earlier runs
+    keys: pa.StringArray
+    versions: pa.StringArray
+    says: Says
+
+    def slice(self, start: int, stop: int) -> "RunRows":
+        """The rows from `start` to before `stop`."""
+        count = stop - start
+        return RunRows(
+            self.run, self.keys.slice(start, count), self.versions.slice(start, count), self.says[:, start:stop]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a run takes again: of every outcome, and of every earlier run, whether it does."""
+
+    outcomes: Mask
+    runs: Mask
+
+
 def shard_size(items: int, wanted: int | Literal["auto"]) -> int:
     """How many items a shard holds: what the spec says, or clamp(items / 64, 16, 2048)."""
     if wanted != "auto":
@@ -35,36 +89,135 @@ def shard_size(items: int, wanted: int | Literal["auto"]) -> int:
     return min(max(items // SHARDS_WANTED, SHARD_ITEMS_MIN), SHARD_ITEMS_MAX)
 
 
-def due_work(
-    snapshot: pa.Table,
-    final: Mapping[str, AbstractSet[tuple[str, str]]],
-    selection: Selection,
-    *,
-    wanted_shard_items: int | Literal["auto"] = "auto",
-) -> tuple[pa.Table, int]:
-    """The work of a run and the number of items in a shard.
+def read_since(text: str) -> str:
+    """A run id or a date as a plan holds it: `0007`, or ISO 8601 in UTC (which a time without an offset is taken for).
 
-    `snapshot` has the columns of `schemas.SNAPSHOT`, sorted by key. `final` holds, for each task of the job, the
-    (item_id, version) pairs that have a final prediction of its present digest. The answer has the columns of
-    `schemas.WORK`, in the snapshot's order, shards numbered from 0.
+    Raises:
+        UsageError: it is neither.
     """
-    names = [name for name in final if not selection.tasks or name in selection.tasks]
-    pairs = list(zip(snapshot["item_id"].to_pylist(), snapshot["version"].to_pylist(), strict=True))
-    due = [tuple(name for name in names if pair not in final[name]) for pair in pairs]
-    chosen = [index for index, tasks in enumerate(due) if tasks]
-    chosen = _select(chosen, pairs, selection)
-    size = shard_size(len(chosen), wanted_shard_items)
-    work = snapshot.take(pa.array(chosen, pa.int64()))
-    work = work.append_column(WORK.field("shard"), pa.array([n // size for n in range(len(chosen))], pa.int32()))
-    work = work.append_column(
-        WORK.field("tasks"), pa.array([list(due[index]) for index in chosen], WORK.field("tasks").type)
-    )
-    return work.cast(WORK), size
+    if text.isascii() and text.isdecimal():
+        return f"{int(text):04d}"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--since {text!r} is neither a run nor a date",
+            hint="write a run such as 0007 (winnow status SPEC lists them), or a date such as 2026-11-03 "
+            "or 2026-11-03T18:00+01:00",
+        ) from error
+    return moment.astimezone(UTC).isoformat() if moment.tzinfo else moment.replace(tzinfo=UTC).isoformat()
 
 
-def _select(chosen: list[int], pairs: Sequence[tuple[str, str]], selection: Selection) -> list[int]:
+def is_since(run: Begun, since: str | None) -> bool:
+    """Whether a run began at or after `since`."""
+    if since is None:
+        return False
+    if since.isdecimal():
+        return int(run.run_id) >= int(since)
+    return run.created_at >= datetime.fromisoformat(since)
+
+
+def asked_again(selection: Selection, earlier: Sequence[Begun]) -> Again:
+    """What a run with this selection takes again of the runs before it."""
+    outcomes = np.zeros(len(SAYS) + 1, np.bool_)
+    outcomes[[SAYS[outcome] for outcome in selection.retry if outcome is not Outcome.UNAVAILABLE]] = True
+    runs = np.array([is_since(run, selection.since) for run in earlier] or [False], np.bool_)
+    return Again(outcomes, runs)
+
+
+def due_mask(window: pa.RecordBatch, rows: Sequence[RunRows], *, then: Sequence[Again], now: Again, tasks: int) -> Mask:
+    """For each of the first axis' `tasks`, which items of the window (second axis) are due for it.
+
+    `rows` are those of the earlier runs, oldest run first; `then` is what each of these runs took again, `now` what
+    this one does. An `unavailable` row is silent: whatever came before it stands.
+    """
+    standing = _Standing(tasks, window.num_rows)
+    if rows:
+        places = _places(window, rows)
+        stop = 0
+        for some in rows:
+            start, stop = stop, stop + len(some.keys)
+            known = np.flatnonzero(places[start:stop] >= 0)
+            if known.size:
+                standing.hear(some.run, places[start:stop][known], some.says[:, known], then[some.run])
+    return standing.due(now)
+
+
+class _Standing:
+    """What stands for each task and item: what was said of it last, and by which run."""
+
+    def __init__(self, tasks: int, items: int) -> None:
+        self._says = np.full((tasks, items), SILENT, np.int8)
+        self._run = np.zeros((tasks, items), np.int32)
+
+    def hear(self, run: int, at: NDArray[np.int32], says: Says, again: Again) -> None:
+        """What a run, the newest so far, says of the items `at`."""
+        without = np.isin(says, WITHOUT_PREDICTION)
+        if without.any():  # such a row speaks only of the tasks that the run had to do there
+            says = np.where(without & ~self._due(at, again), np.int8(SILENT), says)
+        spoken = says != SILENT
+        self._says[:, at] = np.where(spoken, says, self._says[:, at])
+        self._run[:, at] = np.where(spoken, np.int32(run), self._run[:, at])
+
+    def due(self, again: Again) -> Mask:
+        """What is to be done if all this is asked for again."""
+        return self._due(slice(None), again)
+
+    def _due(self, at: NDArray[np.int32] | slice, again: Again) -> Mask:
+        says = self._says[:, at]
+        due: Mask = (says == SILENT) | again.outcomes[says] | again.runs[self._run[:, at]]
+        return due
+
+
+def _places(window: pa.RecordBatch, rows: Sequence[RunRows]) -> NDArray[np.int32]:
+    """Where in the window the item of each row is, one after the other; -1 if it or this version of it is not."""
+    places = pc.index_in(pa.concat_arrays([some.keys for some in rows]), value_set=window.column("key"))
+    same = pc.equal(pa.concat_arrays([some.versions for some in rows]), window.column("version").take(places))
+    found: NDArray[np.int32] = pc.if_else(same, places, None).fill_null(-1).to_numpy(zero_copy_only=False)
+    return found
+
+
+def due_rows(window: pa.RecordBatch, due: Mask, names: Sequence[str]) -> pa.RecordBatch:
+    """The items of a window that are due for any task, with the names of these; the schema is DUE."""
+    any_due = due.any(axis=0)
+    if not any_due.all():
+        chosen = np.flatnonzero(any_due)
+        window, due = window.take(pa.array(chosen)), due[:, chosen]
+    offsets = np.concatenate(([0], np.cumsum(due.sum(axis=0)))).astype(np.int32)
+    of_item, task = np.nonzero(due.T)
+    del of_item  # in order, which is what the offsets say
+    tasks = pa.ListArray.from_arrays(pa.array(offsets), pa.array(names, pa.string()).take(pa.array(task)))
+    return pa.RecordBatch.from_arrays([*window.columns, tasks.cast(DUE.field("tasks").type)], schema=DUE)
+
+
+def select(due: Iterable[pa.RecordBatch], selection: Selection) -> Iterator[pa.RecordBatch]:
+    """What `--sample` and `--limit` leave of the due rows, in their order. All of `due` is read in any case."""
     if selection.sample is not None:
-        # by digest of the item: uniform, the same on every machine, and independent of the order of the listing
-        chosen = sorted(chosen, key=lambda index: digest_bytes(f"sample\0{pairs[index][0]}".encode()))
-        chosen = sorted(chosen[: selection.sample])
-    return chosen[: selection.limit] if selection.limit is not None else chosen
+        due = _sampled(due, selection.sample)
+    left = selection.limit
+    for batch in due:
+        if left is None:
+            yield batch
+        elif left > 0:
+            yield batch.slice(0, left)
+            left -= min(left, batch.num_rows)
+
+
+def _sampled(due: Iterable[pa.RecordBatch], wanted: int) -> Iterator[pa.RecordBatch]:
+    """Uniform, the same on every machine, independent of the order: the items with the least digests.
+
+    At most 2 x `wanted` rows and a batch are held.
+    """
+    kept, digests = pa.Table.from_batches([], schema=DUE), list[str]()
+    for batch in due:
+        kept = pa.concat_tables([kept, pa.Table.from_batches([batch])])
+        digests += [digest_bytes(f"sample\0{item}".encode()) for item in batch.column("item_id").to_pylist()]
+        if len(digests) > 2 * wanted:
+            kept, digests = _least(kept, digests, wanted)
+    kept, _ = _least(kept, digests, wanted)
+    yield from kept.to_batches()
+
+
+def _least(rows: pa.Table, digests: list[str], wanted: int) -> tuple[pa.Table, list[str]]:
+    chosen = sorted(heapq.nsmallest(wanted, range(len(digests)), key=digests.__getitem__))
+    return rows.take(pa.array(chosen, pa.int64())), [digests[index] for index in chosen]

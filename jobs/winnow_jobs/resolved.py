@@ -12,6 +12,7 @@ from winnow_jobs.spec_source import SpecSource
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import SpecError
 from winnow_storage.ids import digest_value
+from winnow_storage.listing import CorpusSource
 from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
 from winnow_workers.catalogue import operator_named
@@ -56,6 +57,15 @@ class ResolvedCorpus(Section):
     id: str
     uri: str
     include: tuple[str, ...]
+    inventory: str | None = None
+    max_requests_per_s: float | None = None
+    max_bytes_per_s: float | None = None
+
+    @property
+    def source(self) -> CorpusSource:
+        """What is listed when a run begins."""
+        inventory = None if self.inventory is None else parse(self.inventory)
+        return CorpusSource(self.id, parse(self.uri), self.include, inventory)
 
 
 class ResolvedSpec(Section):
@@ -77,6 +87,8 @@ class ResolvedSpec(Section):
         document = self.model_dump(mode="json", exclude={"single_writer", "ledger", "registry"})
         document["run"] = {"shard_items": document["run"]["shard_items"]}
         document["review"].pop("label_studio", None)
+        for name in ("inventory", "max_requests_per_s", "max_bytes_per_s"):  # how it is listed and read, not what
+            del document["corpus"][name]
         return document
 
     def task(self, name: str) -> ResolvedTask:
@@ -117,7 +129,14 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
         )
     return ResolvedSpec(
         job=spec.name,
-        corpus=ResolvedCorpus(id=spec.corpus.id or spec.name, uri=str(corpus), include=spec.corpus.include),
+        corpus=ResolvedCorpus(
+            id=spec.corpus.id or spec.name,
+            uri=str(corpus),
+            include=spec.corpus.include,
+            inventory=None if spec.corpus.inventory is None else str(parse(spec.corpus.inventory, base=source.base)),
+            max_requests_per_s=spec.corpus.max_requests_per_s,
+            max_bytes_per_s=spec.corpus.max_bytes_per_s,
+        ),
         output=str(output),
         single_writer=spec.output.single_writer,
         tasks=tuple(tasks),

@@ -2,18 +2,24 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from winnow_jobs.attempts import LedgerJournal
 from winnow_jobs.events import Listener, Note, Progress
-from winnow_jobs.resolved import CODE_VERSION
+from winnow_jobs.resolved import CODE_VERSION, ResolvedSpec
+from winnow_jobs.retry import systemic_error
 from winnow_jobs.review import route_run
 from winnow_jobs.runs import PlanDocument, Runs
-from winnow_jobs.spec import ExecutionSpec
 from winnow_storage.errors import RunFailed, StoreError
+from winnow_storage.ledger import Ledger
 from winnow_storage.schemas import Outcome
-from winnow_storage.shards import Receipt, committed_shards, read_receipt, shard_key
+from winnow_storage.shards import Receipt
 from winnow_workers.pipeline import WorkerConfig
+
+if TYPE_CHECKING:
+    from winnow_jobs.cluster import Placement
 
 
 @dataclass(slots=True)
@@ -27,6 +33,7 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
     predictions: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    faults_now: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, receipt: Receipt, *, now: bool) -> None:
@@ -39,6 +46,8 @@ class Tally:
         self.outcomes.update(receipt.outcomes)
         self.predictions.update(receipt.predictions)
         self.errors.update(receipt.errors)
+        if now:
+            self.faults_now.update(receipt.faults)
         for stage, value in receipt.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + value
 
@@ -48,46 +57,90 @@ class Tally:
 
 
 def work_through(
-    runs: Runs, plan: PlanDocument, execution: ExecutionSpec, listener: Listener, *, debug: bool = False
+    runs: Runs, plan: PlanDocument, spec: ResolvedSpec, ledger: Ledger, listener: Listener, *, debug: bool = False
 ) -> tuple[Tally, float]:
     """Commit every open shard of a run; what all its receipts add up to, and the seconds that this driver took.
+
+    `spec` is today's: it says how the work is done, the plan says what it is.
 
     Raises:
         RunFailed, RayError, StoreError, ModelError: the work cannot go on; committed shards stay.
     """
     start = time.monotonic()
     tally = Tally()
-    standing = committed_shards(runs.store, plan.run_id)
-    for shard in sorted(standing):
-        tally.add(read_receipt(runs.store, shard_key(plan.run_id, shard)), now=False)
+    standing: set[int] = set()
+    for shard, receipt in runs.receipts(plan.run_id):
+        standing.add(shard)
+        tally.add(receipt, now=False)
     missing = [shard for shard in range(plan.shards) if shard not in standing]
     listener(tally.progress(plan))
     if missing:
-        from winnow_jobs.executor import Cluster, ShardExecutor  # Ray costs a second to import
+        from winnow_jobs.cluster import Cluster  # Ray costs a second to import
 
         with Cluster(debug=debug) as cluster:
-            placement = cluster.placement(execution, len(missing))
+            placement = cluster.placement(spec.run, len(missing))
             plural = "" if placement.actors == 1 else "s"
             listener(Note(f"{placement.actors} actor{plural} on {placement.device}, loading models"))
-            with ShardExecutor(_worker_config(plan), placement) as executor:
-                executor.open()
-                for receipt in executor.run(missing):
-                    tally.add(receipt, now=True)
-                    listener(tally.progress(plan))
+            journal = LedgerJournal(ledger, runs.store.root.uri, plan.run_id, listener)
+            for receipt in _receipts(plan, spec, placement, missing, journal, listener):
+                tally.add(receipt, now=True)
+                listener(tally.progress(plan))
+                stop_if_systemic(plan.run_id, tally)
+            journal.close()
     return tally, time.monotonic() - start
 
 
-def _worker_config(plan: PlanDocument) -> WorkerConfig:
-    spec = plan.spec
+def _receipts(
+    plan: PlanDocument,
+    spec: ResolvedSpec,
+    placement: "Placement",
+    missing: Sequence[int],
+    journal: LedgerJournal,
+    listener: Listener,
+) -> Iterator[Receipt]:
+    from winnow_jobs.executor import ShardExecutor
+
+    def warn(text: str) -> None:
+        listener(Note(text, warning=True))
+
+    config = _worker_config(plan, spec, actors=placement.actors)
+    deadline_s = spec.run.shard_deadline_s
+    with ShardExecutor(config, placement, shard_deadline_s=deadline_s, journal=journal, say=warn) as executor:
+        yield from executor.run(missing, journal.past())
+
+
+def stop_if_systemic(run_id: str, tally: Tally) -> None:
+    """Raises RunFailed if one error hit too many of the images that this driver saw to be theirs."""
+    found = systemic_error(tally.faults_now, tally.items_now)
+    if found is None:
+        return
+    again = (
+        "the images that could not be fetched are taken again by the run after it"
+        if found.error.startswith(Outcome.UNAVAILABLE)
+        else "when it is closed, winnow run SPEC --retry failed  takes the images again that have failed so far"
+    )
+    raise RunFailed(
+        f"run {run_id} was stopped: {found.items} of the {found.seen} images seen ended the same way, which is "
+        f"not the images' fault: {found.error}",
+        hint=f"mend the cause, then the same command goes on with this run; {again}",
+    )
+
+
+def _worker_config(plan: PlanDocument, spec: ResolvedSpec, *, actors: int) -> WorkerConfig:
+    requests, size_bytes = spec.corpus.max_requests_per_s, spec.corpus.max_bytes_per_s
     return WorkerConfig(
-        job=spec.job,
+        job=plan.spec.job,
         run_id=plan.run_id,
         plan_digest=plan.digest,
-        output=spec.output,
-        work_key=plan.work_key,
+        output=plan.spec.output,
+        work=plan.work,
         code_version=CODE_VERSION,
         tasks=tuple(task.config() for task in plan.tasks()),
-        limits=spec.limits,
+        limits=plan.spec.limits,
+        item_deadline_s=spec.run.item_deadline_s,
+        item_memory_bytes=spec.run.item_memory_bytes,
+        max_requests_per_s=None if requests is None else requests / actors,
+        max_bytes_per_s=None if size_bytes is None else size_bytes / actors,
     )
 
 

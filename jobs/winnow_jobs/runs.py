@@ -1,36 +1,44 @@
 """Which runs does an output hold? The documents of a run in the bucket: plan, summary, and how a run is claimed."""
 
 import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from winnow_jobs.ahead import mapped_ahead
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.spec import Section
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import BlobMissing, StoreError
 from winnow_storage.ids import canonical_json, digest_bytes
+from winnow_storage.parts import Part, WorkPart
+from winnow_storage.shards import Receipt, committed_shards, read_receipt
 
-FORMAT = 1
+FORMAT: Final = 2
+REQUEST_THREADS = 16  # for small objects and footers, each one request
 
 
 class PlanDocument(Section):
     """`runs/<run_id>/plan.json`: what a run does, put if absent; its existence begins the run."""
 
-    format: int
+    format: Literal[2]
     run_id: str
     created_at: datetime
     code_version: str
     spec: ResolvedSpec
     selection: Selection
-    snapshot_key: str
-    work_key: str
+    snapshot: tuple[Part, ...]  # schemas.SNAPSHOT, sorted by the UTF-8 bytes of `key`
+    work: tuple[WorkPart, ...]  # schemas.WORK, in the same order
     corpus_items: int
     other_files: int
+    cold_items: int  # in storage classes that must be restored before they can be read: not in the snapshot
     items: int  # of this run
     total_bytes: int
     shards: int
@@ -59,12 +67,25 @@ class Runs:
 
     def ids(self) -> list[str]:
         """Runs that have a plan, oldest first."""
-        return [name for name in self._numbered() if self.store.info(f"runs/{name}/plan.json") is not None]
+        names = self._numbered()
+        with ThreadPoolExecutor(REQUEST_THREADS) as pool:
+            found = pool.map(self.store.info, map(plan_key, names))
+            return [name for name, info in zip(names, found, strict=True) if info is not None]
+
+    def plans(self) -> list[PlanDocument]:
+        """The plans of all runs, oldest first.
+
+        Raises:
+            StoreError: one of them was written by another version of Winnow.
+        """
+        with ThreadPoolExecutor(REQUEST_THREADS) as pool:
+            found = pool.map(self._plan_if_begun, self._numbered())
+            return [plan for plan in found if plan is not None]
 
     def newest(self) -> str | None:
         """The last run that has a plan."""
         for name in reversed(self._numbered()):
-            if self.store.info(f"runs/{name}/plan.json") is not None:
+            if self.store.info(plan_key(name)) is not None:
                 return name
         return None
 
@@ -77,33 +98,65 @@ class Runs:
         Raises:
             StoreError: there is none, or it was written by another version of Winnow.
         """
-        key = f"runs/{run_id}/plan.json"
-        try:
-            data = self.store.get(key)
-        except BlobMissing as error:
+        found = self._plan_if_begun(run_id)
+        if found is None:
             raise StoreError(
                 f"{self.store.root} has no run {run_id}", hint="winnow status SPEC lists the runs of a job"
-            ) from error
+            )
+        return found
+
+    def _plan_if_begun(self, run_id: str) -> PlanDocument | None:
+        key = plan_key(run_id)
         try:
-            return PlanDocument.model_validate_json(data)
+            return PlanDocument.model_validate_json(self.store.get(key))
+        except BlobMissing:
+            return None
         except ValidationError as error:
             raise StoreError(
                 f"{self.store.root}/{key} is not a plan that this version of Winnow understands",
-                hint="use the version that wrote it, or start again with winnow run --new",
+                hint="use the version that wrote it, or give the job another output",
             ) from error
 
-    def begin(self, plan: PlanDocument, snapshot: pa.Table, work: pa.Table) -> bool:
-        """Put a run's snapshot, work and plan. False if another driver claimed the run_id first."""
-        self.store.put_if_absent(plan.snapshot_key, encode_table(snapshot))
-        self.store.put_if_absent(plan.work_key, encode_table(work, row_group_rows=plan.shard_items))
-        return self.store.put_if_absent(f"runs/{plan.run_id}/plan.json", plan.encode())
+    def begin(self, plan: PlanDocument, files: Iterable[tuple[str, Path]]) -> bool:
+        """Put a run's parts, each a key and the file with its bytes, then its plan.
+
+        False if another driver claimed the run_id first: parts are named by content, so theirs stay as they are.
+        """
+        for key, path in files:
+            self.store.put_if_absent(key, path.read_bytes())
+        return self.store.put_if_absent(plan_key(plan.run_id), plan.encode())
+
+    def receipts(self, run_id: str) -> Iterator[tuple[int, Receipt]]:
+        """(shard, its receipt) of every committed shard, in order of the shards; the footers are read 16 at a time.
+
+        Raises:
+            StoreError: an object among the results is not a shard.
+        """
+        infos = committed_shards(self.store, run_id)
+
+        def read(shard: int) -> tuple[int, Receipt]:
+            info = infos[shard]
+            return shard, read_receipt(self.store, info.key, size_bytes=info.bytes)
+
+        with ThreadPoolExecutor(REQUEST_THREADS) as pool:
+            yield from mapped_ahead(pool, read, sorted(infos), ahead=2 * REQUEST_THREADS)
 
     def summary(self, run_id: str) -> dict[str, Any] | None:
-        """The summary that closed a run; None while it is open."""
+        """The summary that closed a run; None while it is open.
+
+        Raises:
+            StoreError: what stands there is no summary.
+        """
+        key = f"runs/{run_id}/summary.json"
         try:
-            document: dict[str, Any] = json.loads(self.store.get(f"runs/{run_id}/summary.json"))
+            document: dict[str, Any] = json.loads(self.store.get(key))
         except BlobMissing:
             return None
+        except ValueError as error:
+            raise StoreError(
+                f"{self.store.root}/{key} is damaged: {error}",
+                hint=f"winnow verify {run_id} looks at the run; move that object away, and winnow run closes it again",
+            ) from error
         return document
 
     def close(self, run_id: str, summary: dict[str, Any]) -> dict[str, Any]:
@@ -112,6 +165,11 @@ class Runs:
             return summary
         standing = self.summary(run_id)
         return summary if standing is None else standing
+
+
+def plan_key(run_id: str) -> str:
+    """Where the plan of a run stands."""
+    return f"runs/{run_id}/plan.json"
 
 
 def next_run_id(newest: str | None) -> str:

@@ -20,11 +20,19 @@ class Section(BaseModel):
 
 
 class CorpusSpec(Section):
-    """Which images. `id` (the job's name by default) and the key of an item make its item_id."""
+    """Which images. `id` (the job's name by default) and the key of an item make its item_id.
+
+    `inventory` is the manifest.json of an S3 Inventory of the corpus' bucket, or the folder S3 writes them to: it is
+    read instead of listing the bucket. The two limits spare a bucket that others need: all actors of a run together
+    read no faster.
+    """
 
     uri: str
     id: str | None = Field(default=None, pattern=NAME)
     include: tuple[str, ...] = tuple(f"*.{suffix}" for suffix in IMAGE_SUFFIXES)
+    inventory: str | None = None
+    max_requests_per_s: float | None = Field(default=None, gt=0)
+    max_bytes_per_s: float | None = Field(default=None, gt=0)
 
 
 class OutputSpec(Section):
@@ -83,11 +91,19 @@ class ActorRange(Section):
 
 
 class ExecutionSpec(Section):
-    """How the work is cut and placed. `auto`: shards from the plan, actors and device from the cluster."""
+    """How the work is cut and placed. `auto`: shards from the plan, actors and device from the cluster.
+
+    A process that is busy with one image, or one batch, for longer than `item_deadline_s` is ended, one that has a
+    shard for longer than `shard_deadline_s` too; what the image was is found out, and it ends `failed`.
+    `item_memory_bytes` is what one image may make its process allocate beyond the models.
+    """
 
     shard_items: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = "auto"
     actors: Literal["auto"] | Annotated[int, Field(ge=1)] | ActorRange = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    item_deadline_s: float = Field(default=300.0, ge=1.0)
+    shard_deadline_s: float = Field(default=3600.0, ge=1.0)
+    item_memory_bytes: int = Field(default=4 * 2**30, ge=2**26)
 
 
 class JobSpec(Section):

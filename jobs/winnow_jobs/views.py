@@ -4,19 +4,18 @@ from collections import Counter
 from typing import Any
 
 from winnow_annotation.routing import labels_needed
-from winnow_jobs.begin import Draft
+from winnow_jobs.draft import Draft
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.review import read_routes
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.ledger import Ledger
-from winnow_storage.shards import committed_shards, read_receipt, shard_key
+from winnow_storage.shards import committed_shards
 
 
 def plan_record(draft: Draft, standing: PlanDocument | None, runs: Runs) -> dict[str, Any]:
     """What `winnow plan` says: what is due and why, on which models, and how much of it people may have to see."""
     plan, spec = draft.plan, draft.plan.spec
-    due = Counter(task for tasks in draft.work["tasks"].to_pylist() for task in tasks)
-    digests = _digests_before(runs)
+    due, digests = draft.due, _digests_before(runs)
     return {
         "job": spec.job,
         "run_id": plan.run_id,
@@ -24,7 +23,9 @@ def plan_record(draft: Draft, standing: PlanDocument | None, runs: Runs) -> dict
         "corpus": spec.corpus.uri,
         "corpus_items": plan.corpus_items,
         "other_files": plan.other_files,
-        "other_examples": list(draft.listing.other_examples),
+        "other_examples": list(draft.other_examples),
+        "cold_items": plan.cold_items,
+        "cold_examples": list(draft.cold_examples),
         "due_items": plan.items,
         "bytes": plan.total_bytes,
         "shards": plan.shards,
@@ -113,13 +114,14 @@ def run_status(runs: Runs, run_id: str) -> dict[str, Any]:
     """One run as the bucket shows it now."""
     plan = runs.plan(run_id)
     summary = runs.summary(run_id)
-    standing = committed_shards(runs.store, run_id)
     if summary is not None and "outcomes" in summary:
-        outcomes = summary["outcomes"]
+        outcomes, committed = summary["outcomes"], len(committed_shards(runs.store, run_id))
     else:
         counter: Counter[str] = Counter()
-        for shard in standing:
-            counter.update(read_receipt(runs.store, shard_key(run_id, shard)).outcomes)
+        committed = 0
+        for _, receipt in runs.receipts(run_id):
+            counter.update(receipt.outcomes)
+            committed += 1
         outcomes = dict(counter)
     return {
         "run_id": run_id,
@@ -127,7 +129,7 @@ def run_status(runs: Runs, run_id: str) -> dict[str, Any]:
         "created_at": plan.created_at.isoformat(),
         "items": plan.items,
         "shards": plan.shards,
-        "shards_committed": len(standing),
+        "shards_committed": committed,
         "outcomes": outcomes,
         "routed": read_routes(runs.store, run_id) is not None,
     }

@@ -1,8 +1,9 @@
 """What does an object store promise? One interface over folders and S3, the implementation chosen by scheme.
 
 Four promises, the same for every implementation (tests/contract/test_blobs.py):
-a `get` returns all bytes of one object or raises; `put_if_absent` lets exactly one writer win and never leaves a
-partial object visible; `walk` is sorted by the UTF-8 bytes of the key; every failure is one of the errors named here.
+a `read` returns all bytes of one object and their version, or raises; `put_if_absent` lets exactly one writer win and
+never leaves a partial object visible; `walk` is sorted by the UTF-8 bytes of the key; every failure is one of the
+errors named here.
 """
 
 from collections.abc import Iterator
@@ -23,15 +24,29 @@ class BlobInfo:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """An object as it was read: all its bytes, and the `version` (as in BlobInfo) that these bytes are of."""
+
+    data: bytes
+    version: str
+
+
 class BlobStore(Protocol):
     """Objects below one root, named by keys relative to it (`/`-separated, never starting with one).
 
-    Every method may raise StoreDenied (credentials) and StoreUnavailable (transient), StoreError otherwise.
+    Every method may raise StoreDenied (credentials) and StoreError, and StoreUnavailable only after it has tried again
+    for as long as it makes sense. `conditional_puts` is False once the store has said that it knows no such thing.
     """
 
     root: Location
+    conditional_puts: bool
 
     def get(self, key: str) -> bytes:
+        """The bytes of `read`."""
+        ...
+
+    def read(self, key: str) -> Blob:
         """Raises BlobMissing if the object is not there."""
         ...
 
@@ -44,7 +59,7 @@ class BlobStore(Protocol):
         ...
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Whether this call created the object; False if one was there before (its bytes stay as they are)."""
+        """Whether this call created the object; False if another one did (its bytes stay as they are)."""
         ...
 
     def put(self, key: str, data: bytes) -> None:

@@ -1,6 +1,9 @@
-"""Which objects does a corpus file name? Its `uri` column, read, checked row by row and made canonical."""
+"""Which objects does a corpus file name? Its `uri` column, read, checked row by row, made canonical and looked up."""
 
+import itertools
 import posixpath
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -8,54 +11,92 @@ import pyarrow.parquet as pq
 
 from winnow_storage import blobs
 from winnow_storage.errors import BlobMissing, SpecError
+from winnow_storage.external_sort import sorted_unique
+from winnow_storage.found import found_batch
 from winnow_storage.range_file import RangeFile
 from winnow_storage.uri import Location, parse
 
 SUFFIXES = (".parquet", ".csv")
 COLUMN = "uri"
+ABSENT = "absent"  # the version of an item that a corpus file names and the store does not have
+_ROWS = 16384  # read, and handed out for look-up, at a time
+_LOOK_UP_THREADS = 16
+_CSV_BLOCK_BYTES = 4 << 20  # one ranged read
 
 
-def read_uris(file: Location) -> list[str]:
-    """The canonical URIs that the corpus file at `file` names, each once, sorted by their UTF-8 bytes.
+def is_one(place: Location) -> bool:
+    """Whether `place` is a corpus file rather than a folder or prefix: its name says so."""
+    return place.name.lower().endswith(SUFFIXES)
 
-    A relative one is relative to the folder of the file, a plain path (not percent-encoded).
+
+def look_up(file: Location) -> Iterator[pa.RecordBatch]:
+    """What the stores have of the objects that `file` names, as batches of the schema FOUND.
+
+    Keys are canonical URIs, each once, sorted by their UTF-8 bytes. A relative one is relative to the folder of the
+    file, a plain path (not percent-encoded).
 
     Raises:
         SpecError: no such file, not Parquet or CSV, no text column `uri`, or a row that names no object.
+        StoreError: a store refuses or cannot answer.
     """
+    stores: dict[Location, blobs.BlobStore] = {}
+
+    def look(uri: str) -> tuple[str, int | None]:
+        root, key = blobs.locate(uri)
+        info = stores[root].info(key)
+        return (ABSENT, None) if info is None else (info.version, info.bytes)
+
+    with ThreadPoolExecutor(_LOOK_UP_THREADS) as pool:
+        for batch in sorted_unique(_canonical_uris(file), key=COLUMN):
+            uris = batch.column(COLUMN).to_pylist()
+            for root in {blobs.locate(uri)[0] for uri in uris} - stores.keys():
+                stores[root] = blobs.open_store(root)
+            versions, sizes_bytes = zip(*pool.map(look, uris), strict=True)
+            yield found_batch(uris, versions, sizes_bytes)
+
+
+def _canonical_uris(file: Location) -> Iterator[pa.RecordBatch]:
+    row = itertools.count(1)
     try:
-        column = _column(file)
+        for texts in _texts(file):
+            uris = [_canonical(text, file, next(row)) for text in texts]
+            yield pa.record_batch([pa.array(uris, pa.string())], names=[COLUMN])
     except BlobMissing as error:
         raise SpecError(f"the corpus file {file} is not there", hint="check corpus.uri in the spec") from error
     except (pa.ArrowException, UnicodeDecodeError) as error:
         kind = posixpath.splitext(file.name)[1][1:]
         raise SpecError(f"{file} cannot be read as {kind}: {error}", hint="write the corpus file again") from error
-    found = {_canonical(text, file, row) for row, text in enumerate(column.to_pylist(), start=1)}
-    return sorted(found, key=lambda uri: uri.encode())
 
 
-def _column(file: Location) -> pa.ChunkedArray:
+def _texts(file: Location) -> Iterator[Iterable[str | None]]:
+    """The column, some thousand rows at a time."""
     store = blobs.open_store(file.parent)
-    if file.name.lower().endswith(".csv"):
-        return _csv_column(store.get(file.name), file)
     with RangeFile(store, file.name) as opened:
-        parquet = pq.ParquetFile(opened)
-        names = parquet.schema_arrow.names
-        if COLUMN not in names:
-            raise _no_column(file, names)
-        column = parquet.read(columns=[COLUMN]).column(COLUMN)
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        batches_of = _csv_batches if file.name.lower().endswith(".csv") else _parquet_batches
+        for batch in batches_of(opened, file):
+            yield batch.column(0).to_pylist()
+
+
+def _parquet_batches(opened: RangeFile, file: Location) -> Iterator[pa.RecordBatch]:
+    parquet = pq.ParquetFile(opened)
+    schema = parquet.schema_arrow
+    if COLUMN not in schema.names:
+        raise _no_column(file, schema.names)
+    held = schema.field(COLUMN).type
+    kind = held.value_type if pa.types.is_dictionary(held) else held
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise SpecError(f"{file}: the column {COLUMN!r} holds {column.type}, not text", hint="write it as strings")
-    return column
+        raise SpecError(f"{file}: the column {COLUMN!r} holds {held}, not text", hint="write it as strings")
+    yield from parquet.iter_batches(_ROWS, columns=[COLUMN])
 
 
-def _csv_column(data: bytes, file: Location) -> pa.ChunkedArray:
-    names = pa_csv.open_csv(pa.BufferReader(data)).schema.names
+def _csv_batches(opened: RangeFile, file: Location) -> Iterator[pa.RecordBatch]:
+    reading = pa_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
+    names = pa_csv.open_csv(opened, read_options=reading).schema.names
     if COLUMN not in names:
         raise _no_column(file, names)
-    options = pa_csv.ConvertOptions(include_columns=[COLUMN], column_types={COLUMN: pa.string()})
-    return pa_csv.read_csv(pa.BufferReader(data), convert_options=options).column(COLUMN)
+    opened.seek(0)
+    converting = pa_csv.ConvertOptions(include_columns=[COLUMN], column_types={COLUMN: pa.string()})
+    yield from pa_csv.open_csv(opened, read_options=reading, convert_options=converting)
 
 
 def _no_column(file: Location, names: list[str]) -> SpecError:

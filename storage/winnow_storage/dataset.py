@@ -1,16 +1,18 @@
-"""How are a run's results read? Shard by shard, only the wanted columns; each committed shard once."""
+"""How are results read? Those of one run shard by shard, or the current row of every item over all runs."""
 
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from winnow_storage import shards
-from winnow_storage.blobs import BlobInfo, BlobStore
+from winnow_storage import compaction, parquet_rows, shards
+from winnow_storage.blobs import BlobStore, open_store
+from winnow_storage.current_view import view_current
 from winnow_storage.errors import StoreError
-from winnow_storage.range_file import RangeFile
 from winnow_storage.schemas import RESULT_COMMON
-from winnow_storage.uri import Location
+from winnow_storage.uri import Location, parse
+
+WHOLE_BYTES = parquet_rows.WHOLE_BYTES
+read_rows = parquet_rows.read_rows
 
 
 def results_glob(output: Location, run_id: str) -> str:
@@ -25,10 +27,7 @@ def iter_results(store: BlobStore, run_id: str, columns: Sequence[str] | None = 
         StoreError: an object among the results is not a shard.
     """
     for shard, info in shards.committed_shards(store, run_id).items():
-        yield shard, _rows(store, info, columns)
-
-
-WHOLE_BYTES = 4 * 2**20  # up to this size one request for all is cheaper than one for each column
+        yield shard, read_rows(store, info, columns)
 
 
 def read_results(store: BlobStore, run_id: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -44,22 +43,43 @@ def read_results(store: BlobStore, run_id: str, columns: Sequence[str] | None = 
     return common if columns is None else common.select([name for name in columns if name in common.column_names])
 
 
-def _read(file: object, columns: Sequence[str] | None) -> pa.Table:
-    # Without Arrow's threads: one that still lets go of a Python object while the interpreter ends aborts the process.
-    with pq.ParquetFile(file, pre_buffer=False) as parquet:
-        return parquet.read(columns=None if columns is None else list(columns), use_threads=False)
+def current_files(output: Location | str) -> list[str]:
+    """The Parquet files of the newest compaction, as DuckDB, pandas and polars take them, sorted by key.
+
+    They hold what was committed when `winnow compact` read it; `read_current` also sees what came later.
+
+    Raises:
+        StoreError: nothing was compacted yet.
+    """
+    place = _place(output)
+    found = compaction.latest(open_store(place))
+    if found is None:
+        raise StoreError(f"{place} has no compaction yet", hint="make one: winnow compact SPEC")
+    return [f"{place}/{part.key}" for part in found.files]
 
 
-def _rows(store: BlobStore, info: BlobInfo, columns: Sequence[str] | None) -> pa.Table:
-    try:
-        if info.bytes <= WHOLE_BYTES:
-            rows = _read(pa.BufferReader(store.get(info.key)), columns)
-        else:
-            with RangeFile(store, info.key, size_bytes=info.bytes) as file:
-                rows = _read(file, columns)
-    except pa.ArrowException as error:
-        raise StoreError(
-            f"{store.root}/{info.key} is not a shard that Winnow wrote ({error})",
-            hint="move that object out of the results folder, then run the same command",
-        ) from error
-    return rows.replace_schema_metadata(None)
+def iter_current(output: Location | str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The current row of every item of the newest snapshot, in tables sorted by key (docs/reading.md says which it is).
+
+    The files of the newest compaction are read if they cover everything that is committed; otherwise the runs are
+    merged on the fly, which gives the same rows. `columns` are names, or fields of a task's struct (`kind.label`);
+    they come in the order of the schema.
+
+    Raises:
+        StoreError: an object is damaged or cannot be read.
+    """
+    yield from view_current(_place(output)).tables(columns)
+
+
+def read_current(output: Location | str, columns: Sequence[str] | None = None) -> pa.Table:
+    """All tables of `iter_current` as one; an empty one of the common columns while nothing is committed.
+
+    Raises:
+        StoreError: an object is damaged or cannot be read.
+    """
+    view = view_current(_place(output))
+    return pa.concat_tables([view.schema(columns).empty_table(), *view.tables(columns)])
+
+
+def _place(output: Location | str) -> Location:
+    return parse(output) if isinstance(output, str) else output

@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, Table, bindparam, func, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from winnow_storage.ledger_engine import default_ledger_url, open_engine, reading, writing
-from winnow_storage.ledger_tables import CURSORS, LABELS, PROJECTS, REVIEW_TASKS, RUNS
+from winnow_storage.ledger_tables import CURSORS, LABELS, PROJECTS, REVIEW_TASKS, RUNS, SHARD_ATTEMPTS
 from winnow_storage.records import Label, LabelStudioProject, PushState, ReviewTask, RunRecord
 
 __all__ = ["Ledger", "default_ledger_url", "open_ledger"]
@@ -63,6 +63,30 @@ class Ledger:
     def find_runs(self, run_id: str) -> list[RunRecord]:
         """Every run of that id, over all outputs."""
         return _records(RunRecord, self._rows(select(RUNS).where(RUNS.c.run_id == run_id).order_by(RUNS.c.output)))
+
+    def begin_attempt(self, output: str, run_id: str, shard: int, *, ended: Collection[int] = ()) -> None:
+        """Note that an attempt at a shard begins, and that the attempts at the shards `ended` are over."""
+        of_run = (SHARD_ATTEMPTS.c.output == output, SHARD_ATTEMPTS.c.run_id == run_id)
+        with writing(self._engine) as connection:
+            for numbers in _chunks(sorted(ended)):
+                connection.execute(delete(SHARD_ATTEMPTS).where(*of_run, SHARD_ATTEMPTS.c.shard.in_(numbers)))
+            row = {"output": output, "run_id": run_id, "shard": shard, "attempts": 1}
+            insert = _insert(connection)(SHARD_ATTEMPTS).values(row)
+            more = {"attempts": SHARD_ATTEMPTS.c.attempts + 1}
+            keys = list(SHARD_ATTEMPTS.primary_key)
+            connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=more))
+
+    def open_attempts(self, output: str, run_id: str) -> dict[int, int]:
+        """For every shard of a run with attempts that nobody saw end, how many those are."""
+        of_run = (SHARD_ATTEMPTS.c.output == output, SHARD_ATTEMPTS.c.run_id == run_id)
+        query = select(SHARD_ATTEMPTS.c.shard, SHARD_ATTEMPTS.c.attempts).where(*of_run)
+        return {row["shard"]: row["attempts"] for row in self._rows(query)}
+
+    def end_attempts(self, output: str, run_id: str) -> None:
+        """Forget the attempts of a run, all of whose shards are committed."""
+        of_run = (SHARD_ATTEMPTS.c.output == output, SHARD_ATTEMPTS.c.run_id == run_id)
+        with writing(self._engine) as connection:
+            connection.execute(delete(SHARD_ATTEMPTS).where(*of_run))
 
     def add_review_tasks(self, tasks: Sequence[ReviewTask]) -> int:
         """Add those whose dedupe_key is new, in order; how many that were. The others stay as they are."""
@@ -202,10 +226,14 @@ def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str
 
 
 def _upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     keys = [column.name for column in table.primary_key]
     rest = {name: value for name, value in row.items() if name not in keys}
-    connection.execute(insert(table).values(dict(row)).on_conflict_do_update(index_elements=keys, set_=rest))
+    insert = _insert(connection)(table).values(dict(row))
+    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=rest))
+
+
+def _insert(connection: Connection) -> Any:
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
 
 
 def _chunks(rows: Sequence[Any]) -> list[Sequence[Any]]:

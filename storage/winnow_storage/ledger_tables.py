@@ -14,7 +14,7 @@ METADATA = MetaData(
     }
 )
 
-SCHEMA = "0001"  # the migration that makes what stands below
+SCHEMA = "0002"  # the migration that makes what stands below
 VERSION_TABLE = "winnow_schema"  # not Alembic's own name, which another program in the same database may use
 
 
@@ -51,6 +51,16 @@ RUNS = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
     Column("summary", Text),
+)
+
+# Attempts at shards that began and of which no end is known: what is left here was cut off.
+SHARD_ATTEMPTS = Table(
+    "shard_attempts",
+    METADATA,
+    Column("output", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("shard", Integer, primary_key=True),
+    Column("attempts", Integer, nullable=False),
 )
 
 REVIEW_TASKS = Table(

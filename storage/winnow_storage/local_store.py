@@ -5,11 +5,13 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from winnow_storage.blobs import BlobInfo
+from winnow_storage.backoff import Backoff
+from winnow_storage.blobs import Blob, BlobInfo
 from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
+from winnow_storage.retrying import Result, Retrying
 from winnow_storage.uri import Location
 
 TEMPORARY = ".tmp-"  # files whose name starts so are unfinished: nothing lists them
@@ -17,30 +19,39 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 _TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+# A network mount forgets a handle (ESTALE) or loses its server for seconds; a disk that is broken stays so.
+PATIENCE = Backoff(attempts=6, first_wait_s=0.1, longest_wait_s=2.0, budget_s=10.0)
 
 
 class LocalStore:
     """A BlobStore over a folder. A link is seen only if it leads to a file inside the root; linked folders are not."""
 
-    def __init__(self, root: Location) -> None:
+    def __init__(self, root: Location, *, retrying: Retrying | None = None) -> None:
         self.root = root
+        self.conditional_puts = True
         self._root = Path(root.path)
+        self._retrying = retrying or Retrying()
 
     def get(self, key: str) -> bytes:
         """Raises BlobMissing if the object is not there."""
-        with _translated(self._place(key), "read"):
-            return self._file(key).read_bytes()
+        return self.read(key).data
+
+    def read(self, key: str) -> Blob:
+        """All bytes of one file, of one moment: a file that somebody writes to meanwhile is read again.
+
+        Raises:
+            BlobMissing: it is not there.
+        """
+        return self._again(lambda: self._read(key))
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """`length` bytes from `start`, fewer at the end of the object. Raises BlobMissing."""
-        with _translated(self._place(key), "read"), self._file(key).open("rb") as file:
-            file.seek(start)
-            return file.read(max(0, length))
+        return self._again(lambda: self._read_range(key, start, length))
 
     def info(self, key: str) -> BlobInfo | None:
         """None if the object is not there."""
-        with contextlib.suppress(BlobMissing), _translated(self._place(key), "look at"):
-            return _describe(key, self._file(key).stat())
+        with contextlib.suppress(BlobMissing):
+            return self._again(lambda: self._look_at(key))
         return None
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -50,18 +61,8 @@ class LocalStore:
             if os.path.lexists(target):
                 return False
             with self._temporary(target, data) as temporary:
-                try:
-                    os.link(temporary, target)
-                except FileExistsError:
+                if not _link(temporary, target):
                     return False
-                except OSError as error:
-                    if error.errno not in _NO_LINKS:
-                        raise
-                    raise StoreError(
-                        f"{target}: its file system has no hard links ({error.strerror}), "
-                        "so a commit cannot be made to happen once",
-                        hint="put the output on a Linux file system (ext4, xfs, NFS) or on s3://",
-                    ) from error
             _sync_folder(target.parent)
         return True
 
@@ -101,11 +102,37 @@ class LocalStore:
         found = (name for name in names if next(self.walk(f"{prefix}{name}/"), None) is not None)
         return sorted(found, key=lambda name: name.encode())
 
-    def _walk_folder(self, at: str, prefix: str) -> Iterator[BlobInfo]:
+    def _again(self, once: Callable[[], Result]) -> Result:
+        return self._retrying.call(once, lambda _: PATIENCE)
+
+    def _read(self, key: str) -> Blob:
+        with _translated(self._place(key), "read"), self._file(key).open("rb") as file:
+            before = os.fstat(file.fileno())
+            data = file.read()
+            after = os.fstat(file.fileno())
+        if _version(before) != _version(after) or len(data) != after.st_size:
+            raise StoreUnavailable(
+                f"{self._place(key)} changed while it was read", hint="let its writer finish, then run the same command"
+            )
+        return Blob(data, _version(after))
+
+    def _read_range(self, key: str, start: int, length: int) -> bytes:
+        with _translated(self._place(key), "read"), self._file(key).open("rb") as file:
+            file.seek(start)
+            return file.read(max(0, length))
+
+    def _look_at(self, key: str) -> BlobInfo:
+        with _translated(self._place(key), "look at"):
+            return _describe(key, self._file(key).stat())
+
+    def _scan(self, at: str) -> list[tuple[bytes, os.DirEntry[str]]]:
         with _translated(self._root / at, "list"):
-            entries = sorted((_sort_name(entry), entry) for entry in os.scandir(self._root / at))
-        for name, entry in entries:
-            key = f"{at}{_text(name, self._root / at)}"
+            return sorted((_sort_name(entry), entry) for entry in os.scandir(self._root / at))
+
+    def _walk_folder(self, at: str, prefix: str) -> Iterator[BlobInfo]:
+        folder = self._root / at
+        for name, entry in self._again(lambda: self._scan(at)):
+            key = f"{at}{_text(name, folder)}"
             if entry.name.startswith(TEMPORARY) or not (key.startswith(prefix) or prefix.startswith(key)):
                 continue
             if key.endswith("/"):
@@ -164,7 +191,41 @@ class LocalStore:
 
 
 def _describe(key: str, found: os.stat_result) -> BlobInfo:
-    return BlobInfo(key, found.st_size, f"{found.st_size}-{found.st_mtime_ns}")
+    return BlobInfo(key, found.st_size, _version(found))
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def _link(temporary: Path, target: Path) -> bool:
+    """Whether `target` now is the file `temporary`; False if another one is there.
+
+    A network file system may make the link, lose the answer, ask again and then say that the name is taken. So what
+    counts is whether the two names are one file (open(2), O_EXCL).
+    """
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if _are_one_file(temporary, target):
+            return True
+        if isinstance(error, FileExistsError):
+            return False
+        if error.errno not in _NO_LINKS:
+            raise
+        raise StoreError(
+            f"{target}: its file system has no hard links ({error.strerror}), "
+            "so a commit cannot be made to happen once",
+            hint="put the output on a Linux file system (ext4, xfs, NFS) or on s3://",
+        ) from error
+    return True
+
+
+def _are_one_file(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samestat(os.lstat(one), os.lstat(other))
+    except OSError:
+        return False
 
 
 def _sort_name(entry: os.DirEntry[str]) -> bytes:

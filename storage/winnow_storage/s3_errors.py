@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
 from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
 
 # What boto3 and its client raise on the way of one request; any other exception is a defect.
-FAILURES = (boto.BotoCoreError, boto.ClientError)
+FAILURES = (boto.BotoCoreError, boto.ClientError, ResponseParserError, HTTPError)
+# No connection came about: nobody listens, no such name, no answer to the knock, no TLS.
+UNREACHED = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError, boto.SSLError)
 
 _CREDENTIAL_FAILURES = (
     boto.NoCredentialsError,
@@ -18,9 +22,15 @@ _CREDENTIAL_FAILURES = (
     boto.SSOError,
     boto.ProfileNotFound,
 )
-_UNREACHED = (boto.HTTPClientError, boto.ConnectionError)
-# What reading an answer's body raises when the connection breaks or the bytes are not those that were sent.
-BROKEN_OFF = (boto.HTTPClientError, boto.IncompleteReadError, boto.FlexibleChecksumError)
+# The connection broke or stalled, or the bytes that came are not those that were sent.
+_BROKEN = (
+    boto.HTTPClientError,
+    boto.ConnectionError,
+    boto.IncompleteReadError,
+    boto.FlexibleChecksumError,
+    ResponseParserError,
+    HTTPError,
+)
 
 _DENIED = (
     StoreDenied,
@@ -29,6 +39,7 @@ _DENIED = (
 _BUSY = (StoreUnavailable, "the store is busy or broken: try again later")
 _FULL = (StoreError, "the store is full: free some space or raise the quota, then run the same command")
 _ELSEWHERE = (StoreError, "the bucket lives in another region: set AWS_REGION to it")
+_DAMAGED = (StoreUnavailable, "the bytes were damaged on their way: check the network to the store, then try again")
 _OTHER = (StoreError, "see the store's own log for this request")
 
 # Codes whose HTTP status alone would say something else (a full quota is a 403, a time-out a 400).
@@ -43,6 +54,10 @@ _BY_CODE: Mapping[str, tuple[type[StoreError], str]] = {
     "RequestTimeTooSkewed": (StoreDenied, "set this machine's clock"),
     "ExpiredToken": _DENIED,
     "InvalidToken": _DENIED,
+    "InvalidObjectState": (StoreError, "the object is archived: restore it, or leave its folder out of the corpus"),
+    "BadDigest": _DAMAGED,
+    "IncompleteBody": _DAMAGED,
+    "XAmzContentSHA256Mismatch": _DAMAGED,
     "RequestTimeout": _BUSY,
     "SlowDown": _BUSY,
     "Throttling": _BUSY,
@@ -52,6 +67,8 @@ _BY_STATUS: Mapping[int, tuple[type[StoreError], str]] = {
     401: _DENIED,
     403: _DENIED,
     404: (BlobMissing, "check the name"),
+    408: _BUSY,
+    409: (StoreUnavailable, "another write of the same object is under way: try again"),
     429: _BUSY,
     500: _BUSY,
     502: _BUSY,
@@ -80,7 +97,7 @@ def translate(error: Exception, *, verb: str, place: str, endpoint: str) -> Stor
     message = f"cannot {verb} {place} at {endpoint}: {error}"
     if isinstance(error, _CREDENTIAL_FAILURES):
         return StoreDenied(message, hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
-    if isinstance(error, _UNREACHED):
+    if isinstance(error, _BROKEN):
         return StoreUnavailable(message, hint="check that the endpoint runs (AWS_ENDPOINT_URL), then try again")
     return StoreError(message, hint="check AWS_ENDPOINT_URL, the region and the bucket's name")
 

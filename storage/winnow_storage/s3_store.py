@@ -1,91 +1,99 @@
-"""How does an S3 bucket keep the promises of an object store? Single conditional puts through boto3."""
+"""How does an S3 bucket keep the promises of an object store? Single conditional puts, and bytes that are checked."""
 
 import contextlib
-import threading
-import time
-from collections.abc import Iterator
+import functools
+import hashlib
+import re
+import uuid
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import boto3.session
-from botocore.config import Config
-
 from winnow_storage import s3_errors
-from winnow_storage.blobs import BlobInfo
+from winnow_storage.blobs import Blob, BlobInfo
 from winnow_storage.errors import BlobMissing, StoreError, StoreUnavailable
+from winnow_storage.retrying import Retrying
+from winnow_storage.s3_client import READ_TIMEOUT_S, S3Client
 from winnow_storage.uri import Location
 
-# A dead endpoint is known after seconds; a slow one has a minute per read. Retries wait 1, 2, 4 s at most.
-_CONFIG = {
-    "connect_timeout": 5,
-    "read_timeout": 60,
-    "max_pool_connections": 32,
-    "retries": {"mode": "standard", "total_max_attempts": 4},
-}
-BODY_ATTEMPTS = 3  # boto3 tries requests again, but not a body that breaks off
-CONFLICT_ATTEMPTS = 6
-CONFLICT_WAIT_S = 0.2
+# Metadata of an object: the call of put_if_absent that made it, so that a call knows its own earlier request again.
+MARK = "winnow-put"
+_MD5 = re.compile(r"[0-9a-f]{32}")  # an ETag of a multipart upload ends in "-" and the number of its parts
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)")
+_LISTED = ("IsTruncated", "KeyCount", "Name")  # an answer to a listing has at least one of them
 
 
 class S3Store:
     """A BlobStore over a bucket or a prefix of it. Credentials, region and endpoint are the usual AWS settings."""
 
-    def __init__(self, root: Location) -> None:
+    def __init__(
+        self, root: Location, *, retrying: Retrying | None = None, read_timeout_s: float = READ_TIMEOUT_S
+    ) -> None:
         self.root = root
+        self.conditional_puts = True
         self._prefix = f"{root.path}/" if root.path else ""
-        self._lock = threading.Lock()
-        self._made: Any = None
+        self._s3 = S3Client(root, retrying=retrying or Retrying(), read_timeout_s=read_timeout_s)
         self._bucket_seen = False
 
     def get(self, key: str) -> bytes:
-        """Raises BlobMissing if the object is not there, StoreUnavailable if it came short."""
-        return self._read(key, {})
+        """Raises BlobMissing if the object is not there."""
+        return self.read(key).data
+
+    def read(self, key: str) -> Blob:
+        """All bytes of one object, checked against their length and, where the ETag is one, their MD5.
+
+        Raises:
+            BlobMissing: it is not there.
+        """
+        full = self._full(key)
+        return self._s3.call("read", key, lambda client: self._read(client, key, full))
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """`length` bytes from `start`, fewer at the end of the object. Raises BlobMissing."""
         if length <= 0:
             return b""
-        try:
-            return self._read(key, {"Range": f"bytes={start}-{start + length - 1}"})
-        except StoreError as error:
-            if error.__cause__ is not None and s3_errors.status_of(error.__cause__) == 416:  # starts behind the end
-                return b""
-            raise
+        full = self._full(key)
+        return self._s3.call("read", key, lambda client: self._read_range(client, key, full, start, length))
 
     def info(self, key: str) -> BlobInfo | None:
         """None if the object is not there; StoreError if the bucket is not."""
+        full = self._full(key)
         try:
-            with self._translated("look at", key):
-                head = self._client.head_object(Bucket=self.root.bucket, Key=self._full(key))
+            head = self._s3.call("look at", key, lambda client: client.head_object(Bucket=self.root.bucket, Key=full))
         except BlobMissing:
             self._check_bucket()  # the answer to a HEAD has no body that would tell the two apart
             return None
         return BlobInfo(key, int(head["ContentLength"]), _version(head["ETag"]))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Whether this call created the object. After a retried time-out False may speak of this call's own bytes."""
-        for attempt in range(CONFLICT_ATTEMPTS):
+        """Whether this call created the object.
+
+        A request whose answer got lost may have created it. So the same conditional put is made again, and a 412 is
+        this call's own success if the object bears its mark.
+        """
+        full, mark, asked = self._full(key), uuid.uuid4().hex, False
+
+        def once(client: Any) -> bool | None:
+            nonlocal asked
+            asked_before, asked = asked, True
+            where = {"Bucket": self.root.bucket, "Key": full}
             try:
-                self._client.put_object(Bucket=self.root.bucket, Key=self._full(key), Body=data, IfNoneMatch="*")
+                client.put_object(**where, Body=data, IfNoneMatch="*", Metadata={MARK: mark})
             except s3_errors.FAILURES as error:
                 status = s3_errors.status_of(error)
                 if status == 412:
-                    return False
+                    return asked_before and client.head_object(**where)["Metadata"].get(MARK) == mark
                 if status == 501:
-                    return self._put_after_look(key, data)
-                if status != 409:
-                    raise self._translate(error, "write", key) from error
-            else:
-                return True
-            time.sleep(CONFLICT_WAIT_S * attempt)  # another write of this key is under way: its end decides
-        raise StoreUnavailable(
-            f"cannot write {self._place(key)}: the store answered 409 (a concurrent write) {CONFLICT_ATTEMPTS} times",
-            hint="try again",
-        )
+                    return None
+                raise
+            return True
+
+        created = self._s3.call("write", key, once)
+        return self._put_after_look(key, data) if created is None else created
 
     def put(self, key: str, data: bytes) -> None:
         """Create or replace atomically."""
-        with self._translated("write", key):
-            self._client.put_object(Bucket=self.root.bucket, Key=self._full(key), Body=data)
+        full = self._full(key)
+        self._s3.call("write", key, lambda client: client.put_object(Bucket=self.root.bucket, Key=full, Body=data))
 
     def walk(self, prefix: str = "") -> Iterator[BlobInfo]:
         """Every object whose key starts with `prefix`, sorted by the UTF-8 bytes of the key, without folder markers."""
@@ -105,54 +113,90 @@ class S3Store:
         ]
         return sorted(filter(None, parts), key=lambda part: part.encode())
 
-    @property
-    def _client(self) -> Any:
-        with self._lock:
-            if self._made is None:
-                try:
-                    self._made = boto3.session.Session().client("s3", config=Config(**_CONFIG))
-                except (*s3_errors.FAILURES, ValueError) as error:  # boto3 says ValueError of a malformed endpoint
-                    raise s3_errors.translate(
-                        error, verb="reach", place=str(self.root), endpoint="the endpoint of the AWS settings"
-                    ) from error
-            return self._made
+    def _read(self, client: Any, key: str, full: str) -> Blob:
+        first, first_is_sure = self._read_whole(client, key, full)
+        if first_is_sure:
+            return first
+        # Either the bytes were damaged on their way, or this store's ETags are no digests: what comes the same
+        # twice, and as long as the object is, is what is stored.
+        second, second_is_sure = self._read_whole(client, key, full)
+        if second_is_sure:
+            return second
+        if second == first:
+            head = client.head_object(Bucket=self.root.bucket, Key=full)
+            if (int(head["ContentLength"]), _version(head["ETag"])) == (len(second.data), second.version):
+                return second
+        raise self._damaged(key, "did not come whole, or not with the same bytes twice")
 
-    def _read(self, key: str, extra: dict[str, str]) -> bytes:
-        for _ in range(BODY_ATTEMPTS):
-            with self._translated("read", key):
-                answer = self._client.get_object(Bucket=self.root.bucket, Key=self._full(key), **extra)
-            with contextlib.closing(answer["Body"]) as body, contextlib.suppress(*s3_errors.BROKEN_OFF):
-                data: bytes = body.read()
-                if len(data) == int(answer["ContentLength"]):
-                    return data
-        raise StoreUnavailable(
-            f"{self._place(key)} at {self._endpoint} broke off {BODY_ATTEMPTS} times while it was read",
-            hint="check the network to the store, then try again",
-        )
+    def _read_whole(self, client: Any, key: str, full: str) -> tuple[Blob, bool]:
+        """The object, and whether its bytes are known to be those that were stored."""
+        answer = client.get_object(Bucket=self.root.bucket, Key=full)
+        blob = Blob(self._body(answer, key), _version(answer["ETag"]))
+        if not _says_md5(answer):
+            return blob, True
+        return blob, hashlib.md5(blob.data, usedforsecurity=False).hexdigest() == blob.version
+
+    def _read_range(self, client: Any, key: str, full: str, start: int, length: int) -> bytes:
+        wanted = f"bytes={start}-{start + length - 1}"
+        try:
+            answer = client.get_object(Bucket=self.root.bucket, Key=full, Range=wanted)
+        except s3_errors.FAILURES as error:
+            if s3_errors.status_of(error) == 416:  # starts behind the end
+                return b""
+            raise
+        data = self._body(answer, key)
+        given = _RANGE.fullmatch(answer.get("ContentRange", ""))
+        if given is None:  # it does not know ranges and sent the whole
+            return data[start : start + length]
+        if int(given[1]) != start or len(data) != int(given[2]) - start + 1 or len(data) > length:
+            raise self._damaged(key, f"came with {len(data)} bytes when asked for {wanted} ({given[0]})")
+        return data
+
+    def _body(self, answer: Mapping[str, Any], key: str) -> bytes:
+        with contextlib.closing(answer["Body"]) as body:
+            data: bytes = body.read()
+        if len(data) != int(answer["ContentLength"]):
+            raise self._damaged(key, f"broke off after {len(data)} of {answer['ContentLength']} bytes")
+        return data
 
     def _put_after_look(self, key: str, data: bytes) -> bool:
-        """For a store without conditional puts (501), which the probe finds out: right for a single writer only."""
+        """For a store without conditional puts (501): right for a single writer only, and the probe says so."""
+        self.conditional_puts = False
         if self.info(key) is not None:
             return False
         self.put(key, data)
         return True
 
     def _pages(self, prefix: str, **extra: str) -> Iterator[dict[str, Any]]:
-        with self._translated("list", prefix):
-            pages = self._client.get_paginator("list_objects_v2")
-            yield from pages.paginate(Bucket=self.root.bucket, Prefix=self._prefix + prefix, **extra)
+        while True:
+            page = self._s3.call("list", prefix, functools.partial(self._page, prefix, extra))
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            extra["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _page(self, prefix: str, extra: Mapping[str, str], client: Any) -> dict[str, Any]:
+        page: dict[str, Any] = client.list_objects_v2(Bucket=self.root.bucket, Prefix=self._prefix + prefix, **extra)
+        if not any(name in page for name in _LISTED) or (
+            page.get("IsTruncated") and "NextContinuationToken" not in page
+        ):
+            raise self._damaged(prefix, "was listed with an answer that broke off")  # an empty one reads as "nothing"
+        return page
 
     def _check_bucket(self) -> None:
         if self._bucket_seen:
             return
         try:
-            self._client.head_bucket(Bucket=self.root.bucket)
-        except s3_errors.FAILURES as error:
-            if s3_errors.status_of(error) == 404:
-                raise StoreError(
-                    f"there is no bucket {self.root.bucket!r} at {self._endpoint}",
-                    hint="make the bucket, or correct its name or AWS_ENDPOINT_URL",
-                ) from error
+            self._s3.call("look at", "", lambda client: client.head_bucket(Bucket=self.root.bucket))
+        except BlobMissing as error:
+            raise StoreError(
+                f"there is no bucket {self.root.bucket!r} at {self._s3.endpoint}",
+                hint="make the bucket, or correct its name or AWS_ENDPOINT_URL",
+            ) from error
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            pass  # whoever may not look at the bucket was nevertheless answered about the object
         self._bucket_seen = True
 
     def _full(self, key: str) -> str:
@@ -160,23 +204,22 @@ class S3Store:
             raise StoreError(f"an empty key names no object in {self.root}")
         return self._prefix + key
 
-    def _place(self, key: str) -> str:
-        return f"s3://{self.root.bucket}/{self._prefix}{key}"
-
-    @property
-    def _endpoint(self) -> str:
-        return str(self._client.meta.endpoint_url)
-
-    def _translate(self, error: Exception, verb: str, key: str) -> StoreError:
-        return s3_errors.translate(error, verb=verb, place=self._place(key), endpoint=self._endpoint)
-
-    @contextlib.contextmanager
-    def _translated(self, verb: str, key: str) -> Iterator[None]:
-        try:
-            yield
-        except s3_errors.FAILURES as error:
-            raise self._translate(error, verb, key) from error
+    def _damaged(self, key: str, what: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self._s3.place(key)} at {self._s3.endpoint} {what}",
+            hint="check the network to the store, then try again",
+        )
 
 
 def _version(etag: str) -> str:
     return etag.strip('"')
+
+
+def _says_md5(answer: Mapping[str, Any]) -> bool:
+    """Whether the ETag claims to be the MD5 of the body; under a KMS or customer key it is none, as the answer says.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+    """
+    if str(answer.get("ServerSideEncryption", "")).startswith("aws:kms") or "SSECustomerAlgorithm" in answer:
+        return False
+    return _MD5.fullmatch(_version(answer["ETag"])) is not None

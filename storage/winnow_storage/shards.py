@@ -1,19 +1,22 @@
 """How is a shard committed and known to be committed? Its one Parquet object is the commit, its footer the receipt."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
 from winnow_storage import ids
 from winnow_storage.blobs import BlobInfo, BlobStore
-from winnow_storage.errors import StoreError
+from winnow_storage.errors import StoreError, StoreUnavailable
+from winnow_storage.parquet_rows import text_columns
 from winnow_storage.range_file import RangeFile
 
 RECEIPT_KEY = b"winnow.receipt"
+RECEIPT_SHA256_KEY = b"winnow.receipt_sha256"  # a footer is read by a range, which no ETag vouches for
 MAX_SHARD_BYTES = 1 << 30  # a commit is one PUT, never multipart: some servers ignore the condition there
+_FOOTER_READS = 4
 _SHARD_NAME = re.compile(r"(\d{8})\.parquet")
 
 
@@ -36,6 +39,7 @@ class Receipt:
     models: dict[str, str]  # task -> digest
     bytes: int  # of the images that were read
     seconds: dict[str, float]  # stage -> time
+    faults: dict[str, int] = field(default_factory=dict)  # what failed and unavailable items say -> how many say it
 
 
 _RECEIPT = TypeAdapter(Receipt)
@@ -60,18 +64,23 @@ def encode_shard(rows: pa.Table, receipt: Receipt) -> bytes:
         StoreError: more than MAX_SHARD_BYTES.
     """
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, rows.schema, compression="zstd", use_dictionary=_text_columns(rows.schema)) as writer:
+    text = ids.canonical_json(asdict(receipt)).encode()
+    dictionaries = text_columns(rows.schema)
+    with pq.ParquetWriter(
+        sink, rows.schema, compression="zstd", use_dictionary=dictionaries, write_page_checksum=True
+    ) as writer:
         writer.write_table(rows, row_group_size=max(1, rows.num_rows))
-        writer.add_key_value_metadata({RECEIPT_KEY: ids.canonical_json(asdict(receipt)).encode()})
+        writer.add_key_value_metadata({RECEIPT_KEY: text, RECEIPT_SHA256_KEY: ids.digest_bytes(text).encode()})
     data: bytes = sink.getvalue().to_pybytes()
     _check_size(data, receipt)
     return data
 
 
 def commit_shard(store: BlobStore, data: bytes, receipt: Receipt) -> tuple[Receipt, bool]:
-    """Put the shard object if it is absent; (its receipt, True), or (the receipt of the one that is there, False).
+    """Put the shard object if it is absent: the receipt of the one that stands then, and whether this attempt made it.
 
-    The one that is there may be this worker's own, of a request that timed out: either way the shard is committed.
+    The shard is committed either way. Where the answer to a put got lost, the store may say that the object was there
+    before; whose it is, its receipt says.
 
     Raises:
         StoreError: more than MAX_SHARD_BYTES, or what is there is not this shard of this plan.
@@ -87,7 +96,7 @@ def commit_shard(store: BlobStore, data: bytes, receipt: Receipt) -> tuple[Recei
             f"{found.attempt} of job {found.job})",
             hint="nothing was overwritten; move that object away, or start again with: winnow run --new",
         )
-    return found, False
+    return found, found.attempt == receipt.attempt
 
 
 def read_receipt(store: BlobStore, key: str, *, size_bytes: int | None = None) -> Receipt:
@@ -95,17 +104,25 @@ def read_receipt(store: BlobStore, key: str, *, size_bytes: int | None = None) -
 
     Raises:
         BlobMissing: there is no such object.
+        StoreUnavailable: its footer came damaged, and each time differently.
         StoreError: it is not a shard object.
     """
-    try:
-        with RangeFile(store, key, size_bytes=size_bytes) as file:
-            metadata = pq.read_metadata(file).metadata or {}
-        return _RECEIPT.validate_json(metadata[RECEIPT_KEY])
-    except (pa.ArrowException, KeyError, ValidationError) as error:
-        raise StoreError(
-            f"{store.root}/{key} is not a shard that Winnow wrote ({type(error).__name__}: {error})",
-            hint="move that object out of the results folder, then run the same command",
-        ) from error
+    seen = set()
+    for _ in range(_FOOTER_READS):
+        try:
+            return _read_footer(store, key, size_bytes)
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # OSError is Arrow's, of bad Thrift
+            what = f"{type(error).__name__}: {error}"
+            if what in seen:  # what is read twice is what is stored
+                raise StoreError(
+                    f"{store.root}/{key} is not a shard that Winnow wrote ({what})",
+                    hint="move that object out of the results folder, then run the same command",
+                ) from error
+            seen.add(what)
+    raise StoreUnavailable(
+        f"the footer of {store.root}/{key} came damaged {_FOOTER_READS} times, each time in another way",
+        hint="check the network to the store, then try again",
+    )
 
 
 def committed_shards(store: BlobStore, run_id: str) -> dict[int, BlobInfo]:
@@ -126,17 +143,17 @@ def committed_shards(store: BlobStore, run_id: str) -> dict[int, BlobInfo]:
     return found
 
 
+def _read_footer(store: BlobStore, key: str, size_bytes: int | None) -> Receipt:
+    with RangeFile(store, key, size_bytes=size_bytes) as file:
+        metadata = pq.read_metadata(file).metadata or {}
+    text, digest = metadata[RECEIPT_KEY], metadata[RECEIPT_SHA256_KEY].decode(errors="replace")
+    if ids.digest_bytes(text) != digest:
+        raise ValueError(f"its receipt is not what its digest says: {ids.digest_bytes(text)}")
+    return _RECEIPT.validate_json(text)
+
+
 def _identity(receipt: Receipt) -> tuple[str, int, str, str]:
     return receipt.run_id, receipt.shard, receipt.plan_digest, receipt.items_digest
-
-
-def _text_columns(schema: pa.Schema) -> list[str]:
-    """The Parquet paths of all leaves that hold text."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
-    leaves = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
-    paths = (leaves.column(index) for index in range(len(leaves)))
-    return [leaf.path for leaf in paths if leaf.physical_type == "BYTE_ARRAY"]
 
 
 def _check_size(data: bytes, receipt: Receipt) -> None:

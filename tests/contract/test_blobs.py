@@ -1,5 +1,6 @@
 """Does every object store keep the promises of `blobs`? One suite over folders and S3."""
 
+import itertools
 import os
 import tempfile
 import threading
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from winnow_storage import blobs, uri
-from winnow_storage.blobs import BlobStore
+from winnow_storage.blobs import Blob, BlobStore
 from winnow_storage.errors import BlobMissing, StoreDenied
 from winnow_storage.range_file import RangeFile
 
@@ -56,12 +57,49 @@ def test_get__what_was_put(store: BlobStore) -> None:
     assert store.get("empty") == b""
 
 
+def test_read__bytes_and_the_version_that_listings_show(store: BlobStore) -> None:
+    for data in (b"one", b"other", b""):
+        store.put("a", data)
+        info = store.info("a")
+        assert info is not None
+        assert store.read("a") == Blob(data, info.version)
+
+
+def test_read__an_object_that_is_replaced_is_of_one_moment(store: BlobStore) -> None:
+    bodies = [bytes([number]) * (200_000 + number) for number in range(8)]
+    versions = {}
+    for body in bodies:
+        store.put("a", body)
+        versions[store.read("a").version] = body
+    assert len(versions) == len(bodies)
+    stop = threading.Event()
+
+    def write() -> None:
+        for body in itertools.cycle(bodies):
+            store.put("a", body)
+            if stop.is_set():
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        blobs_read = [store.read("a") for _ in range(40)]
+    finally:
+        stop.set()
+        writer.join()
+    assert all(blob.data in bodies for blob in blobs_read)
+    if store.root.scheme == "s3":
+        assert all(versions[blob.version] == blob.data for blob in blobs_read)
+
+
 @pytest.mark.parametrize("key", ["absent", "a/absent", "file/below"])
 def test_get__missing(store: BlobStore, key: str) -> None:
     store.put("file", b"x")
     with pytest.raises(BlobMissing) as caught:
         store.get(key)
     assert key in caught.value.message
+    with pytest.raises(BlobMissing):
+        store.read(key)
     with pytest.raises(BlobMissing):
         store.get_range(key, 0, 1)
     assert store.info(key) is None
@@ -249,6 +287,7 @@ def refuses(store: BlobStore, where: str) -> None:
     """Every method raises StoreDenied, with the place and what to do."""
     for call in (
         lambda: store.get("x"),
+        lambda: store.read("x"),
         lambda: store.get_range("x", 0, 1),
         lambda: store.info("x"),
         lambda: store.put_if_absent("y", b""),

@@ -333,3 +333,22 @@ def test_write__gives_up_when_another_process_keeps_the_ledger(url: str, monkeyp
         assert "another process holds the ledger" in str(caught.value.hint)
         waiter.record_run(run_of())
         assert holder.runs() == [run_of()]
+
+
+def test_attempts__count_up_until_they_end_whoever_notes_them(ledger: Ledger) -> None:
+    ledger.begin_attempt(OUT, "0001", 4)
+    ledger.begin_attempt(OUT, "0001", 5)
+    ledger.begin_attempt(OUT, "0001", 4)
+    ledger.begin_attempt(OUT, "0002", 4)
+    assert ledger.open_attempts(OUT, "0001") == {4: 2, 5: 1}
+    ledger.begin_attempt(OUT, "0001", 6, ended=[4, 99])
+    assert ledger.open_attempts(OUT, "0001") == {5: 1, 6: 1}
+    ledger.end_attempts(OUT, "0001")
+    assert ledger.open_attempts(OUT, "0001") == {}
+    assert ledger.open_attempts(OUT, "0002") == {4: 1}
+
+
+def test_attempts__two_drivers_at_once_lose_none(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: ledger.begin_attempt(OUT, "0001", 7), range(40)))
+    assert ledger.open_attempts(OUT, "0001") == {7: 40}

@@ -137,3 +137,11 @@ def test_load_spec__missing_file_and_wrong_bytes(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
     with pytest.raises(SpecError, match="cannot be read"):
         load_spec(tmp_path / "latin.yaml", {})
+
+
+@pytest.mark.parametrize("inventory", ["s3://logs/inventories/photos/nightly/", "s3://logs/x/manifest.json"])
+def test_resolve_spec__carries_the_inventory(tmp_path: Path, inventory: str) -> None:
+    text = GOOD.replace("  uri: photos", f"  uri: s3://photos/2026\n  inventory: {inventory}")
+    corpus = resolve_spec(load(tmp_path, text)).corpus
+    assert (str(corpus.source.root), str(corpus.source.inventory)) == ("s3://photos/2026", inventory.rstrip("/"))
+    assert resolve_spec(load(tmp_path, GOOD)).corpus.source.inventory is None

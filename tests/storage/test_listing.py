@@ -1,16 +1,22 @@
 """Is a corpus listed completely, in order, and the same wherever it lies?"""
 
+import contextlib
 import csv
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.contract.test_blobs import ODD_KEYS
-from winnow_storage import blobs, ids, schemas, uri
+from winnow_storage import blobs, corpus_file, external_sort, ids, listing, schemas, uri
 from winnow_storage.errors import SpecError, StoreError
-from winnow_storage.listing import CorpusSource, Listing, list_corpus
+from winnow_storage.found import found_batch
+from winnow_storage.listing import BATCH_ROWS, CorpusSource, stream_corpus
 
 EVERY_IMAGE = tuple(f"*.{suffix}" for suffix in schemas.IMAGE_SUFFIXES)
 
@@ -28,8 +34,20 @@ def fill(root: uri.Location, *keys: str) -> None:
         store.put(key, key.encode())
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A stream read to its end."""
+
+    items: pa.Table
+    others: int
+    other_examples: tuple[str, ...]
+
+
 def listed(root: uri.Location, *include: str) -> Listing:
-    return list_corpus(CorpusSource("shelves", root, include or EVERY_IMAGE))
+    stream = stream_corpus(CorpusSource("shelves", root, include or EVERY_IMAGE))
+    items = pa.Table.from_batches(list(stream), schema=schemas.SNAPSHOT)
+    assert stream.items == items.num_rows
+    return Listing(items, stream.others, stream.other_examples)
 
 
 def keys_of(listing: Listing) -> list[str]:
@@ -45,6 +63,7 @@ def test_folder__every_item_in_byte_order(root: uri.Location) -> None:
     for row in listing.items.to_pylist():
         assert row["item_id"] == ids.item_id("shelves", row["key"])
         assert row["bytes"] == len(row["key"].encode())
+        assert row["uri"] == blobs.uri_of(root, row["key"])
         place, key = blobs.locate(row["uri"])
         info = blobs.open_store(place).info(key) if row["key"] in ODD_KEYS[:3] else None
         assert info is None or info.version == row["version"]
@@ -95,9 +114,59 @@ def test_folder__markers_are_no_items(s3_bucket: str) -> None:
     assert (keys_of(listing), listing.others) == (["top.jpg"], 0)
 
 
+PART = st.text("ab-.!0 +%~\t\u00e9\u3042\uff5e\U0001f41f", min_size=1, max_size=6).filter(lambda part: part.strip("."))
+
+
+@given(st.lists(st.lists(PART, min_size=1, max_size=3).map("/".join), max_size=40))
+@settings(max_examples=25, deadline=None)
+def test_folder__sorted_as_python_sorts(keys: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        there = set()
+        for key in keys:
+            with contextlib.suppress(OSError):  # a file where a folder is, or the other way round
+                (Path(folder) / key).parent.mkdir(parents=True, exist_ok=True)
+                (Path(folder) / key).write_bytes(b"x")
+                there.add(key)
+        assert keys_of(listed(uri.parse(folder), "*")) == sorted(there, key=lambda key: key.encode())
+
+
+def test_stream__batches_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    keys = [f"{number:06d}.{'jpg' if number % 3 else 'txt'}" for number in range(60_000)]
+    chunks = [keys[at : at + 1700] for at in range(0, len(keys), 1700)]
+    monkeypatch.setattr(
+        listing, "_walked", lambda root: (found_batch(some, ["1"] * len(some), [1] * len(some)) for some in chunks)
+    )
+    stream = stream_corpus(CorpusSource("shelves", uri.parse(str(tmp_path)), EVERY_IMAGE))
+    batches = list(stream)
+    assert [batch.num_rows for batch in batches] == [BATCH_ROWS, BATCH_ROWS, 40_000 - 2 * BATCH_ROWS]
+    assert all(batch.schema == schemas.SNAPSHOT for batch in batches)
+    assert [key for batch in batches for key in batch.column("key").to_pylist()] == [
+        key for key in keys if key.endswith("jpg")
+    ]
+    assert (stream.items, stream.others, stream.cold) == (40_000, 20_000, 0)
+    assert stream.other_examples == ("000000.txt", "000003.txt", "000006.txt", "000009.txt", "000012.txt")
+
+
+@given(
+    chunks=st.lists(st.lists(st.text("ab\u00e9\uff5e\U0001f41f", max_size=3), min_size=1, max_size=9), max_size=12),
+    run_bytes=st.sampled_from([1, 60, 1 << 20]),
+)
+@settings(deadline=None)
+def test_external_sort__as_python_sorts(chunks: list[list[str]], run_bytes: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"RUN_BYTES": run_bytes, "FAN_IN": 2, "_ROWS": 2}.items():
+            patch.setattr(external_sort, name, value)
+        batches = (pa.record_batch([pa.array(chunk, pa.string())], names=["uri"]) for chunk in chunks)
+        found = [batch.column(0).to_pylist() for batch in external_sort.sorted_unique(batches, key="uri")]
+    assert all(found)
+    assert [text for texts in found for text in texts] == sorted(
+        {text for chunk in chunks for text in chunk}, key=lambda text: text.encode()
+    )
+
+
 def write_corpus_file(root: uri.Location, name: str, uris: list[str | None]) -> uri.Location:
     if name.lower().endswith("csv"):
-        lines = ["id,uri", *(f'{number},"{text}"' for number, text in enumerate(uris))]
+        lines = ["id,uri", *(f'{number},"{text}"' for number, text in enumerate(uris)), ""]
         data = "\n".join(lines).encode()
     else:
         sink = pa.BufferOutputStream()
@@ -122,6 +191,23 @@ def test_corpus_file__its_uris_are_the_items(root: uri.Location, name: str) -> N
     assert (rows[full]["version"], rows[full]["bytes"]) == (info.version, info.bytes)
     gone = rows[blobs.uri_of(root, "gone.jpg")]
     assert (gone["version"], gone["bytes"]) == ("absent", None)
+
+
+@pytest.mark.parametrize("name", ["corpus.parquet", "corpus.csv"])
+def test_corpus_file__larger_than_a_batch(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for place, constant, value in (
+        (corpus_file, "_ROWS", 7),
+        (corpus_file, "_CSV_BLOCK_BYTES", 200),
+        (external_sort, "RUN_BYTES", 500),
+        (external_sort, "FAN_IN", 3),
+    ):
+        monkeypatch.setattr(place, constant, value)
+    names: list[str | None] = [f"{number * 7919 % 300:05d}.jpg" for number in range(400)]
+    root = uri.parse(str(tmp_path))
+    found = listed(write_corpus_file(root, name, names))
+    assert keys_of(found) == [blobs.uri_of(root, one) for one in sorted({one for one in names if one})]
+    with pytest.raises(SpecError, match="row 401"):
+        listed(write_corpus_file(root, name, [*names, "gs://x/y"]))
 
 
 @pytest.mark.parametrize("name", ["corpus.parquet", "corpus.csv"])
@@ -175,6 +261,11 @@ def test_corpus_file__unreadable(tmp_path: Path, name: str, data: bytes) -> None
     (tmp_path / name).write_bytes(data)
     with pytest.raises(SpecError, match="cannot be read as"):
         listed(uri.parse(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("name", ["corpus.parquet", "corpus.csv"])
+def test_corpus_file__without_rows(tmp_path: Path, name: str) -> None:
+    assert keys_of(listed(write_corpus_file(uri.parse(str(tmp_path)), name, []))) == []
 
 
 def test_corpus_file__absent(root: uri.Location) -> None:

@@ -1,12 +1,15 @@
 """Where does a folder differ from a bucket? Links, full disks, names that no key can have, unfinished files."""
 
+import errno
 import os
 import resource
 from pathlib import Path
 
 import pytest
 
-from winnow_storage.errors import BlobMissing, StoreError
+from tests.storage.fake_time import FakeTime
+from winnow_storage.blobs import Blob
+from winnow_storage.errors import BlobMissing, StoreError, StoreUnavailable
 from winnow_storage.local_store import LocalStore
 from winnow_storage.uri import parse
 
@@ -68,6 +71,99 @@ def test_get__pipe_is_no_object(store: LocalStore) -> None:
     assert list(store.walk()) == []
     with pytest.raises(BlobMissing):
         store.get("pipe")
+
+
+def test_read__version_is_that_of_the_listing(store: LocalStore) -> None:
+    store.put("a", b"one")
+    listed = next(store.walk())
+    assert store.read("a") == Blob(b"one", listed.version)
+    os.utime(Path(store.root.path, "a"), ns=(1, 1))
+    assert store.read("a").version == "3-1" != listed.version
+
+
+class Growing(FakeTime):
+    """Time in which somebody else ends what he writes: three waits long."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def sleep(self, wait_s: float) -> None:
+        super().sleep(wait_s)
+        if len(self.waits_s) == 3:
+            self.path.write_bytes(b"whole")
+
+
+def half_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at `path` while it says "half" sees another time of change at each look."""
+    plain, ticks = os.fstat, iter(range(100))
+
+    def fstat(descriptor: int) -> os.stat_result:
+        if path.read_bytes() == b"half":
+            os.utime(path, ns=(0, next(ticks)))
+        return plain(descriptor)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+
+
+def test_read__waits_for_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"half")
+    half_written(tmp_path / "a", monkeypatch)
+    time = Growing(tmp_path / "a")
+    assert LocalStore(parse(str(tmp_path)), retrying=time.retrying()).get("a") == b"whole"
+    assert len(time.waits_s) == 3
+
+
+def test_read__writer_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"half")
+    half_written(tmp_path / "a", monkeypatch)
+    with pytest.raises(StoreUnavailable, match="changed while it was read"):
+        LocalStore(parse(str(tmp_path)), retrying=FakeTime().retrying()).get("a")
+
+
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EIO, errno.ETIMEDOUT])
+def test_mount__stutters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    (tmp_path / "a").write_bytes(b"data")
+    plain, failures = Path.open, iter([code, code])
+
+    def stuttering(path: Path, mode: str) -> object:
+        if (failure := next(failures, None)) is not None:
+            raise OSError(failure, os.strerror(failure))
+        return plain(path, mode)
+
+    monkeypatch.setattr(Path, "open", stuttering)
+    time = FakeTime()
+    assert LocalStore(parse(str(tmp_path)), retrying=time.retrying()).get("a") == b"data"
+    assert len(time.waits_s) == 2
+
+
+@pytest.mark.parametrize("code", [errno.EEXIST, errno.ETIMEDOUT, errno.EIO])
+def test_put_if_absent__answer_to_the_link_gets_lost(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    plain = os.link
+
+    def link(source: Path, target: Path) -> None:
+        plain(source, target)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", link)
+    assert store.put_if_absent("a", b"mine")
+    assert not store.put_if_absent("a", b"another")
+    assert store.get("a") == b"mine"
+    assert [path.name for path in Path(store.root.path).iterdir()] == ["a"]
+
+
+def test_put_if_absent__another_one_links_first(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = os.link
+
+    def link(source: Path, target: Path) -> None:
+        target.write_bytes(b"another")
+        plain(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    assert not store.put_if_absent("a", b"mine")
+    assert store.get("a") == b"another"
 
 
 @pytest.mark.parametrize("method", ["put", "put_if_absent"])

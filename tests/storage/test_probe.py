@@ -16,6 +16,7 @@ class Memory:
 
     def __init__(self, *, ignores: bool = False, late: tuple[bytes, ...] = ()) -> None:
         self.root = uri.parse("/memory")
+        self.conditional_puts = True
         self.objects: dict[str, bytes] = {}
         self.ignores = ignores
         self._late = late

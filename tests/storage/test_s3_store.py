@@ -1,5 +1,7 @@
 """What does the S3 store say of failures that a healthy store does not show? Real refusals, and a scripted server."""
 
+import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +11,8 @@ import pytest
 
 from tests.servers.s3 import S3Server
 from tests.servers.scripted import Answer, Request, scripted_server
-from winnow_storage import s3_store
+from tests.storage.fake_time import FakeTime
+from winnow_storage.blobs import Blob
 from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
 from winnow_storage.s3_store import S3Store
 from winnow_storage.uri import parse
@@ -30,10 +33,9 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
 
 @contextmanager
 def answering(aws: pytest.MonkeyPatch, answer: Callable[[Request], Answer]) -> Iterator[S3Store]:
-    aws.setattr(s3_store, "CONFLICT_WAIT_S", 0.0)
     with scripted_server(answer) as url:
         aws.setenv("AWS_ENDPOINT_URL", url)
-        yield S3Store(parse("s3://bucket/prefix"))
+        yield S3Store(parse("s3://bucket/prefix"), retrying=FakeTime().retrying())
 
 
 def failure(code: str) -> bytes:
@@ -98,14 +100,42 @@ def test_endpoint__nobody_listens(aws: pytest.MonkeyPatch) -> None:
     with scripted_server(lambda _: Answer()) as url:
         pass
     aws.setenv("AWS_ENDPOINT_URL", url)
+    time = FakeTime()
+    with pytest.raises(StoreUnavailable, match=f"{url}.*tried 4 times"):
+        S3Store(parse("s3://bucket"), retrying=time.retrying()).get("x")
+    assert time.now_s < 4  # a person waits, and most likely the address is wrong
+
+
+def test_endpoint__is_gone_after_it_answered(aws: pytest.MonkeyPatch) -> None:
+    time = FakeTime()
+    with scripted_server(lambda _: Answer(404, failure("NoSuchKey"))) as url:
+        aws.setenv("AWS_ENDPOINT_URL", url)
+        store = S3Store(parse("s3://bucket"), retrying=time.retrying())
+        with pytest.raises(BlobMissing):
+            store.get("x")
     with pytest.raises(StoreUnavailable, match=url):
-        S3Store(parse("s3://bucket")).get("x")
+        store.get("x")
+    assert 30 < time.now_s <= 60  # it is known to be right: an outage may end
+
+
+def test_endpoint__comes_back(aws: pytest.MonkeyPatch) -> None:
+    time, down = FakeTime(), [Answer(503, failure("SlowDown"))] * 8
+    answers = iter([*down, Answer(body=b"back", headers={"ETag": '"1-1"'})])
+    with scripted_server(lambda _: next(answers)) as url:
+        aws.setenv("AWS_ENDPOINT_URL", url)
+        store = S3Store(parse("s3://bucket"), retrying=time.retrying())
+        assert store.get("x") == b"back"
+    assert time.waits_s == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 4.0, 4.0]
 
 
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
         (500, "InternalError", StoreUnavailable),
+        (429, "TooManyRequests", StoreUnavailable),
+        (400, "RequestTimeout", StoreUnavailable),
+        (400, "BadDigest", StoreUnavailable),
+        (403, "InvalidObjectState", StoreError),
         (503, "SlowDown", StoreUnavailable),
         (403, "SignatureDoesNotMatch", StoreDenied),
         (403, "RequestTimeTooSkewed", StoreDenied),
@@ -115,23 +145,113 @@ def test_endpoint__nobody_listens(aws: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_get__answer_becomes_error(aws: pytest.MonkeyPatch, status: int, code: str, kind: type[StoreError]) -> None:
-    aws.setattr("time.sleep", lambda _: None)  # boto3 waits between its own attempts
-    with answering(aws, lambda _: Answer(status, failure(code))) as store, pytest.raises(StoreError) as caught:
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Answer:
+        asked.append(request)
+        return Answer(status, failure(code))
+
+    with answering(aws, answer) as store, pytest.raises(StoreError) as caught:
         store.get("x")
     assert type(caught.value) is kind
+    assert (len(asked) > 1) == (kind is StoreUnavailable)  # what is final is asked once
     assert f"{code} (HTTP {status}): said so" in caught.value.message
     assert caught.value.hint
 
 
+def whole(body: bytes, etag: str = "1-1", **headers: str) -> Answer:
+    return Answer(body=body, headers={"ETag": f'"{etag}"', **headers})
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
 def test_get__body_breaks_off_once(aws: pytest.MonkeyPatch) -> None:
-    answers = iter([Answer(body=b"0123", promised_bytes=10), Answer(body=b"0123456789")])
+    answers = iter([Answer(body=b"0123", headers={"ETag": '"1-1"'}, promised_bytes=10), whole(b"0123456789")])
     with answering(aws, lambda _: next(answers)) as store:
         assert store.get("x") == b"0123456789"
 
 
 def test_get__body_always_breaks_off(aws: pytest.MonkeyPatch) -> None:
-    with answering(aws, lambda _: Answer(body=b"0123", promised_bytes=10)) as store, pytest.raises(StoreUnavailable):
+    broken = Answer(body=b"0123", headers={"ETag": '"1-1"'}, promised_bytes=10)
+    with answering(aws, lambda _: broken) as store, pytest.raises(StoreUnavailable):
         store.get("x")
+
+
+def test_read__etag_is_the_version(aws: pytest.MonkeyPatch) -> None:
+    with answering(aws, lambda _: whole(b"data", md5(b"data"))) as store:
+        assert store.read("x") == Blob(b"data", md5(b"data"))
+
+
+def test_read__damaged_bytes_are_read_again(aws: pytest.MonkeyPatch) -> None:
+    answers = iter([whole(b"dat", md5(b"data")), whole(b"date", md5(b"data")), whole(b"data", md5(b"data"))])
+    with answering(aws, lambda _: next(answers)) as store:
+        assert store.get("x") == b"data"
+
+
+def test_read__never_the_same_twice(aws: pytest.MonkeyPatch) -> None:
+    numbers = itertools.count()
+    another = pytest.raises(StoreUnavailable, match="not with the same bytes twice")
+    with answering(aws, lambda _: whole(b"%d" % next(numbers), md5(b"data"))) as store, another as caught:
+        store.get("x")
+    assert caught.value.hint
+
+
+def test_read__etag_that_is_no_digest(aws: pytest.MonkeyPatch) -> None:
+    asked: list[Request] = []
+    etag = md5(b"something else")
+
+    def answer(request: Request) -> Answer:
+        asked.append(request)
+        return whole(b"data", etag)
+
+    with answering(aws, answer) as store:
+        assert store.read("x") == Blob(b"data", etag)
+    assert [request.method for request in asked] == ["GET", "GET", "HEAD"]
+
+
+def test_read__cut_short_the_same_way_each_time(aws: pytest.MonkeyPatch) -> None:
+    def answer(request: Request) -> Answer:
+        return whole(b"data" if request.method == "HEAD" else b"da", md5(b"data"))
+
+    with answering(aws, answer) as store, pytest.raises(StoreUnavailable, match="did not come whole"):
+        store.read("x")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"x-amz-server-side-encryption": "aws:kms"}, {"x-amz-server-side-encryption-customer-algorithm": "AES"}]
+)
+def test_read__etag_that_is_known_to_be_no_digest(aws: pytest.MonkeyPatch, headers: dict[str, str]) -> None:
+    answers = iter([whole(b"data", md5(b"something else"), **headers)])
+    with answering(aws, lambda _: next(answers)) as store:
+        assert store.get("x") == b"data"
+
+
+def test_read__replaced_between_two_reads(aws: pytest.MonkeyPatch) -> None:
+    answers = iter([whole(b"damaged", md5(b"old")), whole(b"new", md5(b"new"))])
+    with answering(aws, lambda _: next(answers)) as store:
+        assert store.read("x") == Blob(b"new", md5(b"new"))
+
+
+def part(body: bytes, content_range: str) -> Answer:
+    return Answer(206, body, {"ETag": '"1-1"', "Content-Range": content_range})
+
+
+def test_get_range__shorter_than_it_says(aws: pytest.MonkeyPatch) -> None:
+    answers = iter([part(b"45", "bytes 4-6/10"), part(b"567", "bytes 5-7/10"), part(b"456", "bytes 4-6/10")])
+    with answering(aws, lambda _: next(answers)) as store:
+        assert store.get_range("x", 4, 3) == b"456"
+
+
+def test_get_range__store_that_sends_the_whole(aws: pytest.MonkeyPatch) -> None:
+    with answering(aws, lambda _: whole(b"0123456789")) as store:
+        assert store.get_range("x", 4, 3) == b"456"
+
+
+def test_walk__answer_without_a_body(aws: pytest.MonkeyPatch) -> None:
+    with answering(aws, lambda _: Answer()) as store, pytest.raises(StoreUnavailable, match="broke off"):
+        list(store.walk())
 
 
 def test_put_if_absent__conflict_is_tried_again(aws: pytest.MonkeyPatch) -> None:

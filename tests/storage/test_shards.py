@@ -11,7 +11,7 @@ import pytest
 from tests.storage.shard_rows import SCHEMA, receipt, shard_rows
 from winnow_storage import blobs, shards, uri
 from winnow_storage.blobs import BlobInfo, BlobStore
-from winnow_storage.errors import BlobMissing, StoreError
+from winnow_storage.errors import BlobMissing, StoreError, StoreUnavailable
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -54,6 +54,51 @@ def test_commit_shard__second_is_adopted(store: BlobStore) -> None:
     assert shards.commit_shard(store, data, first) == (first, True)
     assert shards.commit_shard(store, shards.encode_shard(shard_rows(), second), second) == (first, False)
     assert store.get(shards.shard_key("0001", 0)) == data
+
+
+class Forgetful:
+    """A store that puts, and then says that the object was there before."""
+
+    def __init__(self, store: BlobStore) -> None:
+        self.root = store.root
+        self.info, self.get_range = store.info, store.get_range
+        self._store = store
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        self._store.put_if_absent(key, data)
+        return False
+
+
+def test_commit_shard__own_earlier_put_is_known_by_its_attempt(store: BlobStore) -> None:
+    first, second = receipt(attempt="first"), receipt(attempt="second")
+    forgetful: BlobStore = Forgetful(store)  # type: ignore[assignment]
+    assert shards.commit_shard(forgetful, shards.encode_shard(shard_rows(), first), first) == (first, True)
+    assert shards.commit_shard(forgetful, shards.encode_shard(shard_rows(), second), second) == (first, False)
+
+
+class Damaging:
+    """A store whose ranged reads come damaged, each in its own way, as often as it is told to."""
+
+    def __init__(self, store: BlobStore, times: int) -> None:
+        self.root = store.root
+        self.info = store.info
+        self._store, self._left = store, times
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        data = self._store.get_range(key, start, length)
+        self._left -= 1
+        return data if self._left < 0 else data.replace(b'"attempt":"first"', b'"attempt":"f%04d"' % self._left)
+
+
+def test_read_receipt__damage_on_the_way_is_no_strange_object(store: BlobStore) -> None:
+    data = shards.encode_shard(shard_rows(), receipt())
+    shards.commit_shard(store, data, receipt())
+    for times in range(4):
+        damaging: BlobStore = Damaging(store, times)  # type: ignore[assignment]
+        assert shards.read_receipt(damaging, shards.shard_key("0001", 0)) == receipt()
+    with pytest.raises(StoreUnavailable, match="came damaged 4 times") as caught:
+        shards.read_receipt(Damaging(store, 99), shards.shard_key("0001", 0))  # type: ignore[arg-type]
+    assert caught.value.hint
 
 
 def test_commit_shard__eight_at_once_agree(store: BlobStore) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from winnow_storage.ids import item_id
+from winnow_storage.parts import WorkPart
 from winnow_storage.schemas import WORK
 from winnow_workers.decode import DecodeLimits
 from winnow_workers.models.resolve import resolve_model
@@ -20,7 +21,7 @@ from winnow_workers.pipeline import Pipeline, WorkerConfig
 @dataclass(frozen=True, slots=True)
 class Work:
     output: Path
-    key: str
+    parts: tuple[WorkPart, ...]
 
 
 def save_image(path: Path, *, seed: int, size: tuple[int, int] = (40, 30)) -> Path:
@@ -48,8 +49,10 @@ def make_work(
         for number, path in enumerate(paths)
     ]
     table = pa.Table.from_pylist(rows, schema=WORK)
-    pq.write_table(table, output / "runs/0001/work.parquet", row_group_size=shard_items)
-    return Work(output, "runs/0001/work.parquet")
+    place = output / "runs/0001/work.parquet"
+    pq.write_table(table, place, row_group_size=shard_items)
+    shards = -(-len(rows) // shard_items)
+    return Work(output, (WorkPart("runs/0001/work.parquet", place.stat().st_size, len(rows), 0, shards),))
 
 
 def pipeline_over(work: Work, *, max_bytes: int = 10**9, tasks: Sequence[str] = ("first", "second")) -> Pipeline:
@@ -59,7 +62,7 @@ def pipeline_over(work: Work, *, max_bytes: int = 10**9, tasks: Sequence[str] = 
         run_id="0001",
         plan_digest="0" * 64,
         output=str(work.output),
-        work_key=work.key,
+        work=work.parts,
         code_version="0",
         tasks=tuple(TaskConfig(name, "embed", model, {}) for name in tasks),
         limits=DecodeLimits(max_bytes=max_bytes),

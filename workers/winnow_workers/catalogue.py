@@ -1,6 +1,10 @@
-"""Which operators are there? Name to class, listed by hand; nothing is registered by being imported."""
+"""Which operators are there? Name to class, listed by hand; nothing is registered by being imported.
+
+An operator of a user's own package is named by its place, `mypackage.module:MyOperator`.
+"""
 
 import difflib
+import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -25,13 +29,29 @@ OPERATORS: Mapping[str, type[Operator[Any]]] = MappingProxyType(
 
 
 def operator_named(name: str) -> type[Operator[Any]]:
-    """The operator of that name.
+    """The operator of that name, or at that place (`module:Class`).
 
     Raises:
         SpecError: there is none; names the nearest one.
     """
+    if ":" in name:
+        return _operator_at(name)
     if name in OPERATORS:
         return OPERATORS[name]
     near = difflib.get_close_matches(name, OPERATORS, n=1)
     meant = f"did you mean {near[0]!r}? " if near else ""
     raise SpecError(f"there is no operator {name!r}", hint=f"{meant}operators: {', '.join(OPERATORS)}")
+
+
+def _operator_at(place: str) -> type[Operator[Any]]:
+    module, _, attribute = place.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(
+            f"the operator {place!r} cannot be imported: {error}",
+            hint="install its package here and on every node, or set PYTHONPATH for both",
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Operator)):
+        raise SpecError(f"{place!r} is no operator", hint="name a class that extends winnow_workers.operator.Operator")
+    return found

@@ -29,7 +29,7 @@ from PIL import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
-from winnow_workers.signals import Rejected, Unreadable
+from winnow_workers.signals import OutOfMemory, Rejected, Unreadable
 
 if TYPE_CHECKING:
     from winnow_workers.operator import PixelsHWC
@@ -99,6 +99,7 @@ def decode(data: bytes, *, needed_side_px: int | None, limits: DecodeLimits) -> 
     Raises:
         Unreadable: empty, truncated, damaged, or of a format that is not listed.
         Rejected: over a limit.
+        OutOfMemory: its pixels take more memory than there is.
     """
     if len(data) > limits.max_bytes:
         raise Rejected(f"{len(data)} bytes, over the limit of {limits.max_bytes}")
@@ -114,6 +115,8 @@ def decode(data: bytes, *, needed_side_px: int | None, limits: DecodeLimits) -> 
             return _decode_image(image, needed_side_px=needed_side_px, limits=limits)
     except Image.DecompressionBombError as error:
         raise Rejected(f"its header claims more pixels than the limit of {limits.max_pixels}") from error
+    except MemoryError as error:
+        raise OutOfMemory(f"decoding its {len(data)} bytes takes more memory than there is") from error
     except UnidentifiedImageError as error:
         raise Unreadable("no image format that is read here: " + ", ".join(FORMATS).lower()) from error
     except _PARSER_ERRORS as error:
@@ -179,7 +182,7 @@ def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
             converted = None  # a broken profile, or one for other channels than the image has
         if converted is not None:
             return converted
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy
 
 
 def _scale_to_uint8(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

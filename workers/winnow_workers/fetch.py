@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from winnow_storage.blobs import BlobStore, locate, open_store
+from winnow_storage.blobs import Blob, BlobStore, locate, open_store
 from winnow_storage.errors import BlobMissing, StoreUnavailable
 from winnow_storage.ids import digest_bytes
 from winnow_storage.uri import Location
 from winnow_workers.decode import Decoded, DecodeLimits, decode
 from winnow_workers.signals import ItemSignal, Missing, Rejected, Unavailable
+from winnow_workers.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,49 +26,69 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came of an item: pixels, or the signal that ended it. Digest and length wherever bytes arrived."""
+    """What came of an item: pixels, or the signal that ended it. Digest, length and version wherever bytes arrived.
+
+    `version` is that of the bytes that were read, not of the listing: the object may have been replaced since.
+    """
 
     item: Item
     decoded: Decoded | None
     signal: ItemSignal | None
     content_sha256: str | None = None
     bytes: int | None = None
+    version: str | None = None
 
 
 class Fetcher:
     """Reads items by their canonical URIs, keeping one store per bucket or file system."""
 
-    def __init__(self, limits: DecodeLimits, open_root: Callable[[Location], BlobStore] = open_store) -> None:
+    def __init__(
+        self,
+        limits: DecodeLimits,
+        open_root: Callable[[Location], BlobStore] = open_store,
+        *,
+        throttle: Throttle | None = None,
+    ) -> None:
         self.limits = limits
+        self._throttle = throttle
         self._open_root = open_root
         self._stores: dict[Location, BlobStore] = {}
 
-    def fetch(self, item: Item, *, needed_side_px: int | None) -> Fetched:
+    def fetch(self, item: Item, *, needed_side_px: int | None, on_bytes: Callable[[], None] = lambda: None) -> Fetched:
         """Fetch and decode; what the item's bytes or the store say about the item ends it, nothing else does.
+
+        `on_bytes` is called when the bytes are there and their decoding begins.
 
         Raises:
             StoreDenied, StoreError: the store refuses us; that is no fault of the item.
         """
-        data: bytes | None = None
+        blob: Blob | None = None
         try:
             if item.bytes is not None and item.bytes > self.limits.max_bytes:
                 raise Rejected(f"{item.bytes} bytes, over the limit of {self.limits.max_bytes}")
-            data = self._read(item)
-            decoded = decode(data, needed_side_px=needed_side_px, limits=self.limits)
+            blob = self._read(item)
+            on_bytes()
+            decoded = decode(blob.data, needed_side_px=needed_side_px, limits=self.limits)
         except ItemSignal as signal:
-            if data is None:
+            if blob is None:
                 return Fetched(item, None, signal, bytes=item.bytes)
-            return Fetched(item, None, signal, digest_bytes(data), len(data))
-        return Fetched(item, decoded, None, digest_bytes(data), len(data))
+            return Fetched(item, None, signal, digest_bytes(blob.data), len(blob.data), blob.version)
+        return Fetched(item, decoded, None, digest_bytes(blob.data), len(blob.data), blob.version)
 
-    def _read(self, item: Item) -> bytes:
+    def _read(self, item: Item) -> Blob:
         root, key = locate(item.uri)
         store = self._stores.get(root)
         if store is None:
             store = self._stores.setdefault(root, self._open_root(root))
+        if self._throttle is not None:
+            self._throttle.take(item.bytes or 0)
         try:
-            return store.get(key)
+            blob = store.read(key)
         except BlobMissing as error:
             raise Missing("the store says that it is not there") from error
         except StoreUnavailable as error:
             raise Unavailable(error.message) from error
+        if blob.version == item.version and item.bytes not in (None, len(blob.data)):
+            # the one check for ETags that are no digest: uploads in parts, keys of one's own
+            raise Unavailable(f"{len(blob.data)} bytes came of a version that was listed with {item.bytes}")
+        return blob

@@ -1,14 +1,15 @@
 """Where does a foreign exception become an item's error? Here only: a failing batch is bisected to the item.
 
 An operator runs code that we did not write on bytes that nobody checked, so anything may be raised. What is isolated
-to one view is that view's error; running out of device memory halves the batch, and the smaller size is remembered.
+to one view is that view's error; running out of memory halves the batch, and the smaller size is remembered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from winnow_storage.errors import RunFailed, WinnowError
 from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+from winnow_workers.signals import NeedsCare
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +20,31 @@ class TaskFailure:
 
 
 class IsolatingRunner:
-    """Runs one opened operator over any number of views; exactly one answer per view, in order."""
+    """Runs one opened operator over any number of views; exactly one answer per view, in order.
 
-    def __init__(self, task: str, operator: Operator[OperatorParams]) -> None:
+    `alone` says that nothing else stands in this process's memory: then running out of it is the view's own error,
+    otherwise that cannot be known here. `entering` is told the task's name before every call of the operator.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        operator: Operator[OperatorParams],
+        *,
+        alone: bool = False,
+        entering: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.task = task
         self.operator = operator
+        self._alone = alone
+        self._entering = entering
         self._batch_size = max(1, operator.batch_size)
 
     def run(self, views: Sequence[View]) -> list[Prediction | TaskFailure]:
         """A prediction or a failure per view.
 
         Raises:
+            NeedsCare: one view was more than the memory that is left in company.
             RunFailed: the operator breaks its contract (not one prediction per view).
             WinnowError: whatever of ours the operator raises: it is about the environment, not about a view.
         """
@@ -42,13 +57,14 @@ class IsolatingRunner:
         return answers
 
     def _attempt(self, batch: Sequence[View]) -> Sequence[Prediction | TaskFailure]:
+        self._entering(self.task)
         try:
             predictions = self.operator.run(batch)
         except WinnowError:
             raise
         except Exception as error:
             if len(batch) == 1:
-                return [TaskFailure(_say(error))]
+                return [self._failure(error)]
             half = len(batch) // 2
             if _is_out_of_memory(error):
                 self._batch_size = half
@@ -60,6 +76,11 @@ class IsolatingRunner:
             )
         return predictions
 
+    def _failure(self, error: Exception) -> TaskFailure:
+        if _is_out_of_memory(error) and not self._alone:
+            raise NeedsCare(f"task {self.task!r} ran out of memory on one image") from error
+        return TaskFailure(_say(error))
+
 
 def _say(error: Exception) -> str:
     text = str(error).strip().splitlines()
@@ -67,5 +88,7 @@ def _say(error: Exception) -> str:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # torch.cuda.OutOfMemoryError, without importing torch for operators that do not use it
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    # by name, because operators without torch should not import it; torch's CPU allocator raises a RuntimeError
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

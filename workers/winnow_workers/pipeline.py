@@ -5,17 +5,17 @@ Runs inside one process and needs no Ray: the actor is a thin frontier around it
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from winnow_storage.blobs import open_store
-from winnow_storage.range_file import RangeFile
-from winnow_storage.schemas import WORK, result_schema
+from winnow_storage.parts import WorkPart, WorkReader
+from winnow_storage.schemas import result_schema
 from winnow_storage.shards import Receipt, commit_shard, encode_shard
 from winnow_storage.uri import parse
 from winnow_workers.catalogue import operator_named
@@ -23,11 +23,16 @@ from winnow_workers.decode import DecodeLimits
 from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
 from winnow_workers.operator import Operator, OperatorParams, Prediction, TaskConfig, View
+from winnow_workers.quarantine import DECODE, FETCH
 from winnow_workers.rows import build_row, summarise
+from winnow_workers.signals import NeedsCare, OutOfMemory, Unavailable
+from winnow_workers.throttle import Throttle
 
 CHUNK_ITEMS = 32  # images that stand decoded in memory together, at most
 CHUNK_BYTES = 256 * 2**20  # and their pixels
 FETCH_AHEAD = 8  # images on their way while a chunk is worked on
+COMMIT = "commit"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,16 @@ class WorkerConfig:
     run_id: str
     plan_digest: str
     output: str
-    work_key: str
+    work: tuple[WorkPart, ...]
     code_version: str
     tasks: tuple[TaskConfig, ...]
     limits: DecodeLimits
     device: str = "cpu"
     threads: int = 1
+    item_deadline_s: float = 300.0  # what hangs longer on a batch, or on one image, is ended
+    item_memory_bytes: int = 4 * 2**30  # what one image may take beyond the models
+    max_requests_per_s: float | None = None  # to the corpus, of this actor alone
+    max_bytes_per_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -60,10 +69,18 @@ class Stages:
 class Pipeline:
     """The operators of one run, open and warm, and the shards that they are run over."""
 
-    def __init__(self, config: WorkerConfig) -> None:
+    def __init__(
+        self, config: WorkerConfig, entering: Callable[[str], None] = lambda _: None, *, alone: bool = False
+    ) -> None:
+        """`entering` is told every stage before it begins; `alone` says that images come one at a time."""
         self.config = config
+        self._entering = entering
+        self._alone = alone
         self.store = open_store(parse(config.output))
-        self.fetcher = Fetcher(config.limits)
+        self.work = WorkReader(self.store, config.work)
+        limited = config.max_requests_per_s is not None or config.max_bytes_per_s is not None
+        throttle = Throttle(config.max_requests_per_s, config.max_bytes_per_s) if limited else None
+        self.fetcher = Fetcher(config.limits, throttle=throttle)
         self.operators: dict[str, Operator[OperatorParams]] = {}
         self.runners: dict[str, IsolatingRunner] = {}
 
@@ -78,26 +95,39 @@ class Pipeline:
             operator = kind(kind.params_type.model_validate(dict(task.params)), task.model, self.config.device)
             operator.open()
             self.operators[task.name] = operator
-            self.runners[task.name] = IsolatingRunner(task.name, operator)
+            self.runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)
         self.schema = result_schema({name: operator.fields() for name, operator in self.operators.items()})
 
     def close(self) -> None:
         """Let go of the models."""
         for operator in self.operators.values():
             operator.close()
+        self.operators.clear()
+        self.runners.clear()
 
     def run_shard(self, shard: int) -> Receipt:
         """Process and commit one shard; the receipt of whoever committed it first.
 
         Raises:
             StoreError: the corpus or the output refuses us.
+            NeedsCare: an image takes more memory than is left beside the others.
         """
         stages = Stages()
-        items = self._items(shard)
+        self._entering(FETCH)
+        items = self.items(shard)
         batches = [self._chunk_rows(chunk, shard, stages) for chunk in self._chunks(items, stages)]
-        rows = pa.Table.from_batches(batches, schema=self.schema)
+        return self.commit(shard, batches, stages)
+
+    def commit(self, shard: int, batches: Sequence[pa.RecordBatch], stages: Stages) -> Receipt:
+        """Put a shard's rows, once; the receipt of whoever committed it first.
+
+        Raises:
+            StoreError: the output refuses us.
+        """
+        self._entering(COMMIT)
         start = time.perf_counter()
-        counts = summarise(rows, tuple(self.operators))
+        rows = pa.Table.from_batches(batches)
+        counts = summarise(rows, tuple(task.name for task in self.config.tasks))
         receipt = Receipt(
             run_id=self.config.run_id,
             shard=shard,
@@ -109,6 +139,7 @@ class Pipeline:
             outcomes=counts.outcomes,
             predictions=counts.predictions,
             errors=counts.errors,
+            faults=counts.faults,
             models={task.name: task.model.digest for task in self.config.tasks},
             bytes=counts.bytes,
             seconds={name: round(value, 6) for name, value in stages.seconds.items()}
@@ -117,9 +148,26 @@ class Pipeline:
         committed, _ = commit_shard(self.store, encode_shard(rows, receipt), receipt)
         return committed
 
-    def _items(self, shard: int) -> list[Item]:
-        with pq.ParquetFile(RangeFile(self.store, self.config.work_key)) as work:
-            rows = work.read_row_group(shard, columns=WORK.names, use_threads=False).to_pylist()
+    def row_alone(self, item: Item, shard: int, without: Mapping[str, str]) -> pa.RecordBatch:
+        """The row of one item, with nothing else in memory.
+
+        `without` holds the stages that the item is known to end its process in, each with how: they are not entered
+        again. A task among them carries that as its error, as all do if it is the decoding; an item that cannot even
+        be fetched is unavailable.
+        """
+        fetched = Fetched(item, None, None)
+        if FETCH in without:
+            fetched = Fetched(item, None, Unavailable(without[FETCH]))
+        elif DECODE not in without:
+            self._entering(FETCH)
+            fetched = self.fetcher.fetch(
+                item, needed_side_px=self._needed_side_px(), on_bytes=lambda: self._entering(DECODE)
+            )
+        return self._chunk_rows([fetched], shard, Stages(), without)
+
+    def items(self, shard: int) -> list[Item]:
+        """The items of a shard, in the plan's order."""
+        rows = self.work.rows(shard).to_pylist()
         return [
             Item(row["item_id"], row["key"], row["uri"], row["version"], row["bytes"], frozenset(row["tasks"]))
             for row in rows
@@ -137,9 +185,12 @@ class Pipeline:
                 for _ in items:
                     while len(waiting) < FETCH_AHEAD and (item := next(upcoming, None)) is not None:
                         waiting.append(pool.submit(self.fetcher.fetch, item, needed_side_px=needed_side_px))
+                    self._entering(FETCH)
                     start = time.perf_counter()
                     fetched = waiting.popleft().result()
                     stages.add("fetch_decode", time.perf_counter() - start)
+                    if isinstance(fetched.signal, OutOfMemory):
+                        raise NeedsCare(fetched.signal.reason)
                     chunk.append(fetched)
                     pixel_bytes += fetched.decoded.pixels.nbytes if fetched.decoded is not None else 0
                     if len(chunk) == CHUNK_ITEMS or pixel_bytes >= CHUNK_BYTES:
@@ -155,9 +206,16 @@ class Pipeline:
         sides = [operator.needed_side_px for operator in self.operators.values()]
         return None if not sides or None in sides else max(side for side in sides if side is not None)
 
-    def _chunk_rows(self, chunk: Sequence[Fetched], shard: int, stages: Stages) -> pa.RecordBatch:
+    def _chunk_rows(
+        self, chunk: Sequence[Fetched], shard: int, stages: Stages, without: Mapping[str, str] = NOTHING
+    ) -> pa.RecordBatch:
         answers: list[dict[str, Prediction | TaskFailure]] = [{} for _ in chunk]
         for name, runner in self.runners.items():
+            if (how := without.get(name, without.get(DECODE))) is not None:
+                for answer, one in zip(answers, chunk, strict=True):
+                    if name in one.item.tasks:
+                        answer[name] = TaskFailure(how)
+                continue
             chosen = [
                 (index, View(one.decoded.pixels, one.decoded.width_px, one.decoded.height_px))
                 for index, one in enumerate(chunk)
@@ -168,8 +226,8 @@ class Pipeline:
             start = time.perf_counter()
             answered = runner.run([view for _, view in chosen])
             stages.add(name, time.perf_counter() - start)
-            for (index, _), answer in zip(chosen, answered, strict=True):
-                answers[index][name] = answer
+            for (index, _), given in zip(chosen, answered, strict=True):
+                answers[index][name] = given
         rows = [
             build_row(one, given, operators=self.operators, run_id=self.config.run_id, shard=shard)
             for one, given in zip(chunk, answers, strict=True)

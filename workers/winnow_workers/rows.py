@@ -1,5 +1,6 @@
 """What does an item's row say? From what came of the item to one row of the results."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from winnow_workers.fetch import Fetched
 from winnow_workers.frontier import TaskFailure
 from winnow_workers.operator import Operator, OperatorParams, Prediction
 
+FAULTS, FAULT_CHARACTERS = 8, 160
+_VARYING = re.compile(r"s3://\S+|file://\S+|/\S+|'[^']*'|\"[^\"]*\"|0x[0-9a-f]+|\d+(\.\d+)?")
+
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
@@ -21,6 +25,7 @@ class RowCounts:
     outcomes: dict[str, int]
     predictions: dict[str, int]  # per task, structs without an error
     errors: dict[str, int]
+    faults: dict[str, int]  # what failed or unavailable items say, without what differs from item to item
     bytes: int
     items_digest: str
 
@@ -47,7 +52,7 @@ def build_row(
         "item_id": item.item_id,
         "key": item.key,
         "uri": item.uri,
-        "version": item.version,
+        "version": item.version if fetched.version is None else fetched.version,
         "content_sha256": fetched.content_sha256,
         "bytes": fetched.bytes,
         "format": decoded.format if decoded is not None else None,
@@ -77,6 +82,7 @@ def summarise(rows: pa.Table, tasks: Sequence[str]) -> RowCounts:
         outcomes=dict(sorted(outcomes.items())),
         predictions=predictions,
         errors=errors,
+        faults=_faults(rows),
         bytes=pc.sum(rows["bytes"]).as_py() or 0,
         items_digest=items_digest(rows["item_id"].to_pylist()),
     )
@@ -85,6 +91,15 @@ def summarise(rows: pa.Table, tasks: Sequence[str]) -> RowCounts:
 def items_digest(item_ids: Sequence[str]) -> str:
     """The digest of a set of items, whatever its order."""
     return digest_bytes("\n".join(sorted(item_ids)).encode())
+
+
+def _faults(rows: pa.Table) -> dict[str, int]:
+    ended = rows.filter(pc.is_in(rows["outcome"], pa.array([Outcome.FAILED.value, Outcome.UNAVAILABLE.value])))
+    said = Counter(
+        f"{outcome}: {_VARYING.sub('#', reason or '')[:FAULT_CHARACTERS]}"
+        for outcome, reason in zip(ended["outcome"].to_pylist(), ended["reason"].to_pylist(), strict=True)
+    )
+    return dict(sorted(said.most_common(FAULTS)))
 
 
 def _error(answer: Prediction | TaskFailure) -> str:

@@ -1,9 +1,12 @@
 """What may end an item before its tasks run? The signals that become an outcome; every other exception is a defect.
 
+NeedsCare             the shard cannot be worked through in company; about no item yet
+
 ItemSignal
 ├── Unreadable     its bytes are no image that a decoder takes
 ├── Missing        the store says that it is not there
 ├── Rejected       it is over a limit
+│   └── OutOfMemory    decoding it takes more memory than there is
 └── Unavailable    the store could not deliver it now
 """
 
@@ -40,7 +43,15 @@ class Rejected(ItemSignal):
     outcome = Outcome.REJECTED
 
 
+class OutOfMemory(Rejected):
+    """Decoding the item takes more memory than there is; about the item only if nothing stands beside it."""
+
+
 class Unavailable(ItemSignal):
     """The store could not deliver the item within its retry budget; not final."""
 
     outcome = Outcome.UNAVAILABLE
+
+
+class NeedsCare(Exception):
+    """The shard must be worked through item by item: in company nobody can tell which image is too much."""

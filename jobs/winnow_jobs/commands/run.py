@@ -13,7 +13,7 @@ from winnow_jobs.commands.options import AsJson, SpecPath, now, split
 from winnow_jobs.events import Listener
 from winnow_jobs.job import Ended, Options, find_output, resume_run, run_job
 from winnow_jobs.machine import ledger_of
-from winnow_jobs.plan import Selection
+from winnow_jobs.plan import Selection, read_since
 from winnow_jobs.render import Screen, outcomes_text
 from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.spec_source import load_spec
@@ -30,6 +30,15 @@ Retry = Annotated[
     list[str] | None,
     typer.Option("--retry", help="Take items that ended so again, such as failed,unreadable.", show_default=False),
 ]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="RUN_OR_DATE",
+        help="Make the predictions of all runs that began then or later again (0007, or 2026-11-03).",
+        show_default=False,
+    ),
+]
 Tolerate = Annotated[
     list[str] | None,
     typer.Option("--tolerate", help="Outcomes that do not make the exit code 3.", show_default=False),
@@ -38,13 +47,21 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N due ite
 Sample = Annotated[int | None, typer.Option(min=1, help="Only N due items, at random.", show_default=False)]
 
 
-def selection(tasks: list[str] | None, retry: list[str] | None, limit: int | None, sample: int | None) -> Selection:
+def selection(
+    tasks: list[str] | None, retry: list[str] | None, since: str | None, limit: int | None, sample: int | None
+) -> Selection:
     """What the options select.
 
     Raises:
-        UsageError: --retry names no outcome.
+        UsageError: --retry names no outcome, or --since neither a run nor a date.
     """
-    return Selection(tasks=tuple(split(tasks)), retry=tuple(outcomes(retry, "--retry")), limit=limit, sample=sample)
+    return Selection(
+        tasks=tuple(split(tasks)),
+        retry=tuple(outcomes(retry, "--retry")),
+        since=None if since is None else read_since(since),
+        limit=limit,
+        sample=sample,
+    )
 
 
 def outcomes(values: list[str] | None, option: str) -> list[Outcome]:
@@ -69,12 +86,13 @@ def run(
     sample: Sample = None,
     tasks: Tasks = None,
     retry: Retry = None,
+    since: Since = None,
     tolerate: Tolerate = None,
     push: Annotated[bool, typer.Option(help="Send the selected review tasks to Label Studio.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Run a job: go on with its open run, or begin one over everything that is due."""
-    chosen = selection(tasks, retry, limit, sample)
+    chosen = selection(tasks, retry, since, limit, sample)
     tolerated = outcomes(tolerate, "--tolerate")
     options = Options(chosen, new=new, push=push, debug=bool(ctx.obj))
     screen = Screen(as_json=as_json)
@@ -83,7 +101,7 @@ def run(
         screen,
         lambda listener: run_job(resolved, options, listener, now),
         go_on=["winnow", "run", str(spec), *_flags(chosen)],
-        again=["winnow", "run", str(spec), *_flags(chosen.model_copy(update={"retry": ()}))],
+        again=["winnow", "run", str(spec), *_flags(chosen.model_copy(update={"retry": (), "since": None}))],
         tolerated=tolerated,
     )
 
@@ -114,6 +132,7 @@ def resume(
 
 def _flags(chosen: Selection) -> list[str]:
     flags = [("--tasks", ",".join(chosen.tasks)), ("--retry", ",".join(chosen.retry))]
+    flags += [("--since", chosen.since or "")]
     flags += [("--limit", str(chosen.limit or "")), ("--sample", str(chosen.sample or ""))]
     return [word for flag, value in flags if value for word in (flag, value)]
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import typer
 
-from winnow_jobs.begin import draft_run, open_run
+from winnow_jobs.begin import open_run
 from winnow_jobs.commands.options import AsJson, SpecPath, now
-from winnow_jobs.commands.run import Limit, Retry, Sample, Tasks, selection
+from winnow_jobs.commands.run import Limit, Retry, Sample, Since, Tasks, selection
 from winnow_jobs.doctor import examine
+from winnow_jobs.draft import draft_run
 from winnow_jobs.render import Screen
 from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.runs import Runs
@@ -44,10 +45,11 @@ def plan(
     sample: Sample = None,
     tasks: Tasks = None,
     retry: Retry = None,
+    since: Since = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what would run and why, without running it."""
-    chosen = selection(tasks, retry, limit, sample)
+    chosen = selection(tasks, retry, since, limit, sample)
     resolved = resolve_spec(load_spec(spec))
     runs = Runs(open_store(parse(resolved.output)))
     record = plan_record(draft_run(runs, resolved, chosen, now=now()), open_run(runs), runs)
@@ -67,6 +69,10 @@ def _show_plan(screen: Screen, record: dict[str, Any]) -> None:
         names = ", ".join(record["other_examples"])
         more = ", ..." if record["other_files"] > len(record["other_examples"]) else ""
         screen.say(f"  {record['other_files']} other files are not items ({names}{more})")
+    if record["cold_items"]:
+        names = ", ".join(record["cold_examples"])
+        more = ", ..." if record["cold_items"] > len(record["cold_examples"]) else ""
+        screen.say(f"  {record['cold_items']} images lie in cold storage and are not fetched ({names}{more})")
     for task in record["tasks"]:
         model = f"{task['model']} ({task['digest'][:20]})"
         screen.say(f"  {task['name']}: {task['operator']} with {model}, {task['due']} due: {task['why']}")

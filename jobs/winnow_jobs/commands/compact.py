@@ -1,0 +1,60 @@
+"""`winnow compact`: the current row of every item, over all runs, as a few large files."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from winnow_jobs.commands.options import AsJson, now
+from winnow_jobs.compact import compact as compact_output
+from winnow_jobs.render import Screen
+from winnow_jobs.spec_source import load_spec
+from winnow_storage.blobs import open_store
+from winnow_storage.errors import UsageError
+from winnow_storage.uri import Location, parse
+
+
+def compact(
+    spec: Annotated[Path | None, typer.Argument(metavar="SPEC", help="The job spec.", show_default=False)] = None,
+    *,
+    output: Annotated[
+        str | None, typer.Option(help="The job's output, in place of a spec.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the newest usable prediction of every item and task, over all runs, as a few large Parquet files.
+
+    They stand below current/ in the job's output, and current/latest.json names them. Nothing is written if they cover
+    everything that is committed. Only what came since the last compaction is read, where that is exact.
+    """
+    screen = Screen(as_json=as_json)
+    with screen.listening() as listener:
+        record = compact_output(open_store(_place(spec, output)), listener, now)
+    if not screen.record(record):
+        _show(screen, record)
+
+
+def _place(spec: Path | None, output: str | None) -> Location:
+    if output is not None and spec is None:
+        return parse(output)
+    if spec is not None and output is None:
+        source = load_spec(spec)
+        return parse(source.spec.output.uri, base=source.base)
+    raise UsageError(
+        "winnow compact takes a job spec or --output, one of them",
+        hint="winnow compact job.yaml, or winnow compact --output URI-OF-THE-OUTPUT",
+    )
+
+
+def _show(screen: Screen, record: dict[str, Any]) -> None:
+    what = "wrote" if record["wrote"] else "nothing new is committed;"
+    screen.say(
+        f"{record['job']}: {what} {record['rows']:,} rows in {record['files']} files "
+        f"({record['bytes'] / 2**20:,.1f} MiB), {len(record['covers'])} runs up to {record['snapshot_run']}"
+    )
+    screen.say(f"  {record['pending']:,} items are pending, {record['gone']:,} are gone")
+    if record["dropped"]:
+        screen.say(f"  {record['dropped']:,} older predictions do not fit the fields that their task has now: left out")
+    screen.say(f"current: {record['folder']}part-*.parquet")
+    if record["superseded"]:
+        screen.say(f"no reader needs these any more: {', '.join(record['superseded'])}")

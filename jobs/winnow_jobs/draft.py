@@ -1,0 +1,187 @@
+"""What would a new run do? One pass over the corpus beside the committed rows; touches no store.
+
+Memory is that of a window and a shard of every earlier run. What is due is set aside on local disk first, because the
+size of a shard follows from how much that is.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from winnow_jobs.history import History
+from winnow_jobs.plan import (
+    DUE,
+    Begun,
+    Selection,
+    asked_again,
+    due_mask,
+    due_rows,
+    is_since,
+    select,
+    shard_size,
+)
+from winnow_jobs.resolved import CODE_VERSION, ResolvedSpec, ResolvedTask
+from winnow_jobs.runs import FORMAT, PlanDocument, Runs, next_run_id
+from winnow_storage.errors import UsageError
+from winnow_storage.listing import CorpusStream, stream_corpus
+from winnow_storage.parts import SNAPSHOT_GROUP_ROWS, Part, PartFile, PartWriter, WorkPart
+from winnow_storage.schemas import SNAPSHOT, WORK
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A run that could begin: its plan, the files of its parts by key, and what the plan's readers are told."""
+
+    plan: PlanDocument
+    files: tuple[tuple[str, Path], ...]
+    due: dict[str, int]  # items per task
+    other_examples: tuple[str, ...]
+    cold_examples: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Counted:
+    items: int = 0
+    bytes: int = 0
+    tasks: Counter[str] = field(default_factory=Counter)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.items += batch.num_rows
+        self.bytes += pc.sum(batch.column("bytes"), min_count=0).as_py()
+        for count in pc.value_counts(batch.column("tasks").flatten()):
+            self.tasks[count["values"].as_py()] += count["counts"].as_py()
+
+
+def list_items(spec: ResolvedSpec) -> CorpusStream:
+    """The corpus as it is now, to be read once."""
+    return stream_corpus(spec.corpus.source)
+
+
+def draft_run(
+    runs: Runs, spec: ResolvedSpec, selection: Selection, *, now: datetime, folder: Path | None = None
+) -> Draft:
+    """What a new run would do. With a `folder` (empty, of this machine) its parts are written into it; without one
+    the draft only counts, and its plan has no parts.
+
+    Raises:
+        UsageError: the output belongs to another job, or the selection names a task or a run that is not there.
+    """
+    plans = runs.plans()
+    _check(plans, spec, selection)
+    run_id = next_run_id(plans[-1].run_id if plans else None)
+    tasks = [task for task in spec.tasks if not selection.tasks or task.name in selection.tasks]
+    stream, counted = list_items(spec), _Counted()
+    snapshot = None if folder is None else PartWriter(folder / "snapshot", SNAPSHOT, group_rows=SNAPSHOT_GROUP_ROWS)
+    with History(runs.store, plans, corpus_id=spec.corpus.id, tasks=tasks) as history:
+        chosen = select(due_items(_noted(stream, snapshot), history, tasks, selection), selection)
+        _set_aside(chosen, counted, None if folder is None else folder / "due.arrow")
+    size = shard_size(counted.items, spec.run.shard_items)
+    snapshot_files = [] if snapshot is None else snapshot.finish()
+    work_files = [] if folder is None else _cut(folder, size)
+    snapshot_keys = [f"runs/{run_id}/snapshot/{file.name}" for file in snapshot_files]
+    work_keys = [f"runs/{run_id}/work/{file.name}" for file in work_files]
+    plan = PlanDocument(
+        format=FORMAT,
+        run_id=run_id,
+        created_at=now,
+        code_version=CODE_VERSION,
+        spec=spec,
+        selection=selection,
+        snapshot=tuple(
+            Part(key, file.bytes, file.rows) for key, file in zip(snapshot_keys, snapshot_files, strict=True)
+        ),
+        work=tuple(_work_parts(work_keys, work_files)),
+        corpus_items=stream.items,
+        other_files=stream.others,
+        cold_items=stream.cold,
+        items=counted.items,
+        total_bytes=counted.bytes,
+        shards=-(-counted.items // size),
+        shard_items=size,
+    )
+    paths = [file.path for file in (*snapshot_files, *work_files)]
+    files = tuple(zip([*snapshot_keys, *work_keys], paths, strict=True))
+    return Draft(plan, files, dict(counted.tasks), stream.other_examples, stream.cold_examples)
+
+
+def _check(plans: Sequence[PlanDocument], spec: ResolvedSpec, selection: Selection) -> None:
+    if plans and (owner := plans[-1].spec.job) != spec.job:
+        raise UsageError(
+            f"the output {spec.output} holds runs of the job {owner!r}, not of {spec.job!r}",
+            hint="give every job an output of its own",
+        )
+    unknown = sorted(set(selection.tasks) - {task.name for task in spec.tasks})
+    if unknown:
+        names = ", ".join(task.name for task in spec.tasks)
+        raise UsageError(f"--tasks names {unknown[0]!r}, which is no task of this job", hint=f"its tasks: {names}")
+    since = selection.since
+    if since is not None and not any(
+        is_since(Begun(plan.run_id, plan.created_at, plan.selection), since) for plan in plans
+    ):
+        newest = (
+            f"the newest is {plans[-1].run_id} of {plans[-1].created_at:%Y-%m-%d %H:%M %Z}" if plans else "none yet"
+        )
+        raise UsageError(
+            f"--since {since}: no run of {spec.job} began then or later ({newest})",
+            hint="winnow status SPEC lists the runs; leave --since out to do only what is due",
+        )
+
+
+def _noted(stream: Iterable[pa.RecordBatch], snapshot: PartWriter | None) -> Iterator[pa.RecordBatch]:
+    for window in stream:
+        if snapshot is not None:
+            snapshot.add(window)
+        yield window
+
+
+def due_items(
+    windows: Iterable[pa.RecordBatch], history: History, tasks: Sequence[ResolvedTask], selection: Selection
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a sorted listing that are due, with the tasks for which they are; the schema is DUE."""
+    names = [task.name for task in tasks]
+    begun = history.begun
+    then = [asked_again(run.selection, begun[:number]) for number, run in enumerate(begun)]
+    now = asked_again(selection, begun)
+    for window in windows:
+        rows = history.until(window.column("key")[-1].as_py())
+        due = due_mask(window, rows, then=then, now=now, tasks=len(names))
+        if due.any():
+            yield due_rows(window, due, names)
+
+
+def _set_aside(chosen: Iterable[pa.RecordBatch], counted: _Counted, place: Path | None) -> None:
+    if place is None:
+        for batch in chosen:
+            counted.add(batch)
+        return
+    with pa.OSFile(str(place), "wb") as file, pa.ipc.new_stream(file, DUE) as stream:
+        for batch in chosen:
+            counted.add(batch)
+            stream.write_batch(batch)
+
+
+def _cut(folder: Path, size: int) -> list[PartFile]:
+    """The work in shards of `size` items, from what was set aside."""
+    writer = PartWriter(folder / "work", WORK, group_rows=size)
+    start = 0
+    with pa.OSFile(str(folder / "due.arrow"), "rb") as file, pa.ipc.open_stream(file) as stream:
+        for batch in stream:
+            shards = pa.array(np.arange(start, start + batch.num_rows) // size, pa.int32())
+            columns = {name: batch.column(name) for name in DUE.names} | {"shard": shards}
+            writer.add(pa.RecordBatch.from_arrays([columns[name] for name in WORK.names], schema=WORK))
+            start += batch.num_rows
+    (folder / "due.arrow").unlink()
+    return writer.finish()
+
+
+def _work_parts(keys: Sequence[str], files: Sequence[PartFile]) -> Iterator[WorkPart]:
+    first = 0
+    for key, file in zip(keys, files, strict=True):
+        yield WorkPart(key, file.bytes, file.rows, first, file.groups)
+        first += file.groups

@@ -1,0 +1,153 @@
+"""Has every usable prediction of a run exactly one route? Two multisets compared in memory of a fixed size.
+
+Predictions and routes are counted into buckets by their digest; only where a bucket's counts or sums part are both
+sides read again, to name those that part.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import pyarrow as pa
+
+from winnow_jobs.findings import Finding, Wrong, named
+from winnow_jobs.review import FIRST_ROUND, TO_PEOPLE, routes_key
+from winnow_jobs.routes import iter_routes
+from winnow_jobs.runs import PlanDocument
+from winnow_jobs.verify_shard import Usable, usable_of
+from winnow_storage.blobs import BlobStore
+from winnow_storage.dataset import iter_results
+from winnow_storage.ids import dedupe_key
+from winnow_storage.schemas import Route
+
+BUCKETS = 4096
+BUCKETS_NAMED = 4  # so many buckets that part are read again, to give examples
+
+DAMAGED = "the object was cut off, damaged or replaced after the run was routed"
+REPLACED = "the object was written again after the run was routed, not by Winnow"
+RESTORE = "restore it from a backup; what people were asked is in Label Studio, and their answers in labels/"
+Counts = dict[str, dict[str, int]]
+
+
+@dataclass(slots=True)
+class Predictions:
+    """A multiset of predictions, as counts and sums of digests in buckets."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    sums: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+
+    def add(self, usable: Usable) -> None:
+        """One more."""
+        digest = _digest(usable)
+        self.counts[digest % BUCKETS] += 1
+        self.sums[digest % BUCKETS] += digest
+
+    def parting(self, other: "Predictions") -> list[int]:
+        """The buckets that are not the same."""
+        ours, theirs = zip(self.counts, self.sums, strict=True), zip(other.counts, other.sums, strict=True)
+        return [place for place, (one, two) in enumerate(zip(ours, theirs, strict=True)) if one != two]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutesCheck:
+    """What came of checking a run's routes; None for counts where they cannot be read."""
+
+    findings: tuple[Finding, ...]
+    counts: Counts | None
+    unrouted: int = 0
+
+
+def check_routes(
+    store: BlobStore, plan: PlanDocument, predictions: Predictions | None, *, may_lack: bool = False
+) -> RoutesCheck:
+    """Check the routes of a run against its predictions, or only by themselves where those are not sound.
+
+    `may_lack` says that predictions without a route are no finding: a worker may commit after its run was abandoned.
+    """
+    key = routes_key(plan.run_id)
+    routed, wrong, counts = Predictions(), Wrong(), Counter[tuple[str, str]]()
+    operators = {task.name: task.operator for task in plan.tasks()}
+    try:
+        for batch in iter_routes(store, plan.run_id):
+            for row in batch.to_pylist():
+                counts[row["task"], row["route"]] += 1
+                routed.add((row["item_id"], row["version"], row["task"]))
+                for what in _contradictions(row, plan, operators):
+                    wrong.add(what, row["key"])
+    except (pa.ArrowException, OSError, KeyError) as error:
+        what = f"it cannot be read: {type(error).__name__}: {error}"
+        return RoutesCheck((Finding(key, what, DAMAGED, RESTORE),), None)
+    findings = [Finding(key, what, REPLACED, RESTORE) for what in wrong.sentences()]
+    unrouted = 0
+    if predictions is not None and (buckets := predictions.parting(routed)):
+        unrouted = sum(predictions.counts) - sum(routed.counts)
+        # those with the fewest unrouted first: what a run may lack must not hide what is too much
+        buckets.sort(key=lambda place: predictions.counts[place] - routed.counts[place])
+        parted = _name(store, plan, buckets[:BUCKETS_NAMED], may_lack=may_lack)
+        findings += [Finding(key, what, REPLACED, RESTORE) for what in parted]
+    return RoutesCheck(tuple(findings), _nested(counts), unrouted)
+
+
+def _contradictions(row: dict[str, Any], plan: PlanDocument, operators: dict[str, str]) -> Iterator[str]:
+    if (row["run_id"], row["job"]) != (plan.run_id, plan.spec.job):
+        yield "routes that name another run or job"
+    if row["route"] not in tuple(Route):
+        yield f"routes {row['route']!r}, which is none"
+    if row["operator"] != operators.get(row["task"]):
+        yield "routes of a task that the run does not have, or of another operator"
+    if row["route"] not in TO_PEOPLE:
+        if row["dedupe_key"] is not None:
+            yield "routes that go to nobody and have a dedupe_key"
+        return
+    wanted = dedupe_key(
+        job=plan.spec.job,
+        task=row["task"],
+        item=row["item_id"],
+        version=row["version"],
+        purpose=row["route"],
+        round_number=FIRST_ROUND if row["round"] is None else row["round"],
+    )
+    if row["dedupe_key"] != wanted:
+        yield "routes to people with a dedupe_key that is not theirs"
+    if row["prediction"] is None:
+        yield "routes to people without the prediction"
+
+
+def _name(store: BlobStore, plan: PlanDocument, buckets: Iterable[int], *, may_lack: bool) -> Iterator[str]:
+    """What parts, by reading both sides again and keeping what falls into these buckets."""
+    chosen = set(buckets)
+    predictions = Counter(one for one in _predictions(store, plan) if _digest(one) % BUCKETS in chosen)
+    routes = Counter(one for one in _routed(store, plan) if _digest(one) % BUCKETS in chosen)
+    if (lacking := _names(predictions - routes)) and not may_lack:
+        yield f"predictions without their route, such as {lacking}"
+    if surplus := _names(routes - predictions):
+        yield f"routes of no prediction, or the second of one, such as {surplus}"
+
+
+def _names(usable: Counter[Usable]) -> str:
+    return named([f"{task} of {item}" for item, _, task in usable.elements()])
+
+
+def _predictions(store: BlobStore, plan: PlanDocument) -> Iterator[Usable]:
+    tasks = tuple(task.name for task in plan.tasks())
+    for _, rows in iter_results(store, plan.run_id, ["item_id", "version", *(f"{task}.error" for task in tasks)]):
+        yield from usable_of(rows, tasks)
+
+
+def _routed(store: BlobStore, plan: PlanDocument) -> Iterator[Usable]:
+    for batch in iter_routes(store, plan.run_id):
+        columns = (batch.column(name).to_pylist() for name in ("item_id", "version", "task"))
+        yield from zip(*columns, strict=True)
+
+
+def _digest(usable: Usable) -> int:
+    return int.from_bytes(blake2b("\0".join(usable).encode(), digest_size=8).digest(), "big")
+
+
+def _nested(counts: Counter[tuple[str, str]]) -> Counts:
+    nested: Counts = {}
+    for (task, route), count in sorted(counts.items()):
+        nested.setdefault(task, {})[route] = count
+    return nested

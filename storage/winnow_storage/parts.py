@@ -1,0 +1,158 @@
+"""How does a table of millions of rows stand in a store? In Parquet parts, each one put, named by its content."""
+
+import bisect
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ConfigDict
+
+from winnow_storage.blobs import BlobStore
+from winnow_storage.errors import StoreUnavailable
+from winnow_storage.range_file import RangeFile
+from winnow_storage.schemas import WORK
+
+PART_ROWS = 1 << 20
+PART_GROUPS = 4096  # a footer names every row group: more of them cost more to open than they hold
+SNAPSHOT_GROUP_ROWS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One object of a table in parts."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    key: str
+    bytes: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkPart:
+    """One object of a run's work: whole shards, one row group each."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    key: str
+    bytes: int
+    rows: int
+    first_shard: int
+    shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """A part that is written but not yet put. `name` follows from its place in the table and its content."""
+
+    path: Path
+    name: str
+    bytes: int
+    rows: int
+    groups: int
+
+
+class PartWriter:
+    """Writes record batches of any size as Parquet files in `folder`: equal rows give equal files.
+
+    Every row group has `group_rows` rows, the last one of all perhaps fewer; a part ends after PART_ROWS rows or
+    PART_GROUPS groups, whichever comes first. One row group is held in memory.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema, *, group_rows: int) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._schema = schema
+        self._group_rows = group_rows
+        self._part_groups = max(1, min(PART_GROUPS, PART_ROWS // group_rows))
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self._open: pq.ParquetWriter | None = None
+        self._open_rows = 0
+        self._open_groups = 0
+        self._files: list[PartFile] = []
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """The next rows."""
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        if self._waiting_rows >= self._group_rows:
+            table = pa.Table.from_batches(self._waiting, schema=self._schema).combine_chunks()
+            whole = table.num_rows // self._group_rows * self._group_rows
+            for start in range(0, whole, self._group_rows):
+                self._write_group(table.slice(start, self._group_rows))
+            self._waiting = table.slice(whole).to_batches()
+            self._waiting_rows = table.num_rows - whole
+
+    def finish(self) -> list[PartFile]:
+        """The files of all rows that were added, in order; none if there were none."""
+        if self._waiting_rows:
+            self._write_group(pa.Table.from_batches(self._waiting, schema=self._schema).combine_chunks())
+            self._waiting, self._waiting_rows = [], 0
+        self._close_part()
+        return self._files
+
+    def _write_group(self, group: pa.Table) -> None:
+        if self._open is None:
+            self._open = pq.ParquetWriter(
+                self._path(),
+                self._schema,
+                compression="zstd",
+                use_dictionary=["tasks.list.element"],  # nothing else repeats itself
+                write_statistics=["key"],
+                write_page_checksum=True,  # a shard's rows are read by ranges, which no ETag vouches for
+            )
+        self._open.write_table(group, row_group_size=group.num_rows)
+        self._open_rows += group.num_rows
+        self._open_groups += 1
+        if self._open_groups == self._part_groups:
+            self._close_part()
+
+    def _close_part(self) -> None:
+        if self._open is None:
+            return
+        self._open.close()
+        path = self._path()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        name = f"{len(self._files):05d}-{digest[:16]}.parquet"
+        self._files.append(PartFile(path, name, path.stat().st_size, self._open_rows, self._open_groups))
+        self._open, self._open_rows, self._open_groups = None, 0, 0
+
+    def _path(self) -> Path:
+        return self._folder / f"{len(self._files):05d}.parquet"
+
+
+class WorkReader:
+    """The shards of a run's work, read one at a time; the footer of the part that was read last is remembered."""
+
+    def __init__(self, store: BlobStore, parts: Sequence[WorkPart]) -> None:
+        self._store = store
+        self._parts = parts
+        self._footer: tuple[str, pq.FileMetaData] | None = None
+
+    def rows(self, shard: int) -> pa.Table:
+        """The rows of a shard, with the columns of `schemas.WORK`.
+
+        Raises:
+            BlobMissing: its part is not there.
+            StoreUnavailable: it came damaged.
+        """
+        part = self._parts[bisect.bisect_right(self._parts, shard, key=lambda one: one.first_shard) - 1]
+        footer = self._footer[1] if self._footer is not None and self._footer[0] == part.key else None
+        try:
+            with (
+                RangeFile(self._store, part.key, size_bytes=part.bytes) as file,
+                pq.ParquetFile(file, metadata=footer, page_checksum_verification=True) as work,
+            ):
+                rows = work.read_row_group(shard - part.first_shard, columns=WORK.names, use_threads=False)
+                self._footer = (part.key, work.metadata)
+        except (pa.ArrowException, OSError) as error:
+            raise StoreUnavailable(
+                f"the work of shard {shard} in {self._store.root}/{part.key} came damaged: {error}",
+                hint="try again; if it stays so, winnow verify says what is wrong with the run's objects",
+            ) from error
+        return rows

@@ -1,0 +1,53 @@
+"""Attempts at shards: noted before they start, seen by the next driver, no hindrance when the ledger fails."""
+
+from pathlib import Path
+
+import pytest
+
+from winnow_jobs.attempts import LedgerJournal
+from winnow_jobs.events import Event, Note
+from winnow_jobs.retry import ShardPast
+from winnow_storage.errors import LedgerError
+from winnow_storage.ledger import Ledger, open_ledger
+
+
+def journal_of(ledger: Ledger, heard: list[Event], run_id: str = "0001") -> LedgerJournal:
+    return LedgerJournal(ledger, "file:///out", run_id, heard.append)
+
+
+def test_past__is_what_earlier_drivers_began_and_did_not_see_end(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with open_ledger(url) as ledger:
+        first = journal_of(ledger, [])
+        for shard in (0, 1, 2):
+            first.started(shard)
+        first.ended(0)
+        first.started(3)  # notes in passing that 0 is over
+        journal_of(ledger, [], "0002").started(1)
+    with open_ledger(url) as ledger:
+        second = journal_of(ledger, [])
+        assert second.past() == {1: ShardPast(1), 2: ShardPast(1), 3: ShardPast(1)}
+        second.started(1)
+    with open_ledger(url) as ledger:
+        third = journal_of(ledger, [])
+        assert third.past()[1] == ShardPast(2)
+        third.close()
+        assert third.past() == {}
+        assert journal_of(ledger, [], "0002").past() == {1: ShardPast(1)}
+
+
+def test_started__a_ledger_that_fails_is_said_once_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Event] = []
+    with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        journal = journal_of(ledger, heard)
+
+        def fail(*_: object, **__: object) -> None:
+            raise LedgerError("the disk went away")
+
+        monkeypatch.setattr(ledger, "begin_attempt", fail)
+        for shard in range(3):
+            journal.started(shard)
+            journal.ended(shard)
+    assert heard == [Note("attempts are not noted any more, the work goes on: the disk went away", warning=True)]
