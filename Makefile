@@ -13,7 +13,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt types contracts unit bench lock clean
+.PHONY: help setup demo test lint fmt types contracts unit bench bench-long bench-demo soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,8 +55,26 @@ contracts: $(VENV)/.ready ## which room may import which
 unit: setup ## the tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-bench: setup ## a thousand photographs through all five tasks (after make demo, whose models it uses)
+bench: setup ## the short form of every benchmark: speed, start, decoding, planning, faults, poison
+	$(BIN)/python -m tests.benchmarks.engine.tax
+	$(BIN)/python -m tests.benchmarks.engine.start
+	$(BIN)/python -m tests.benchmarks.engine.decoding
+	$(BIN)/python -m tests.benchmarks.engine.planning
+	$(BIN)/python -m tests.benchmarks.engine.faults
+	$(BIN)/python -m tests.benchmarks.engine.poison --short
+
+bench-long: setup ## the long forms: five turns, ten million items, the peers, twenty poisoned images among five thousand
+	$(BIN)/python -m tests.benchmarks.engine.tax --repeats 5
+	$(BIN)/python -m tests.benchmarks.engine.start --repeats 5
+	$(BIN)/python -m tests.benchmarks.engine.planning --items 10000000
+	$(BIN)/python -m tests.benchmarks.engine.faults --peer
+	$(BIN)/python -m tests.benchmarks.engine.poison
+
+bench-demo: setup ## a thousand photographs through all five tasks (after make demo, whose models it uses)
 	$(BIN)/python -m tests.benchmarks.thousand
+
+soak: setup ## five hundred kills and more, by a seed; about an hour
+	$(BIN)/python -m tests.benchmarks.engine.soak --kills 500
 
 lock: $(VENV)/.ready ## compile the lock files again, newest versions
 	$(UV) $(COMPILE) --upgrade pyproject.toml --extra dev -o $(LOCK)

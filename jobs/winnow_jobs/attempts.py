@@ -1,24 +1,39 @@
 """Which shards were being worked on when an earlier driver ended? Attempts, noted in the ledger before they start."""
 
+import time
+from collections.abc import Callable
+
 from winnow_jobs.events import Listener, Note
-from winnow_jobs.retry import Ending, ShardPast
+from winnow_jobs.retry import DEATHS_BEFORE_CARE, Ending, ShardPast
 from winnow_storage.errors import LedgerError
 from winnow_storage.ledger import Ledger
+
+PAUSE_S = 60.0  # after a failure the ledger is left alone so long: waiting for it at every shard would cost the run
 
 
 class LedgerJournal:
     """The attempts of one run. A ledger that fails stops nobody's work: it is said once, and the attempts are lost."""
 
-    def __init__(self, ledger: Ledger, output: str, run_id: str, listener: Listener) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        output: str,
+        run_id: str,
+        listener: Listener,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ledger = ledger
         self._output = output
         self._run_id = run_id
         self._listener = listener
         self._ended: set[int] = set()
+        self._clock = clock
         self._failed = False
+        self._resting_until_s = float("-inf")
 
     def past(self) -> dict[int, ShardPast]:
-        """What earlier drivers began and did not see end.
+        """What earlier drivers began and did not see end; enough of it makes a shard one for care, never a stop.
 
         Raises:
             LedgerError: the ledger fails.
@@ -26,13 +41,15 @@ class LedgerJournal:
         pasts: dict[int, ShardPast] = {}
         for shard, attempts in self._ledger.open_attempts(self._output, self._run_id).items():
             past = ShardPast()
-            for _ in range(attempts):
+            for _ in range(min(attempts, DEATHS_BEFORE_CARE)):
                 past = past.after(Ending.UNFINISHED)
             pasts[shard] = past
         return pasts
 
     def started(self, shard: int) -> None:
         """An attempt begins; what ended since the last one is noted in the same transaction."""
+        if self._clock() < self._resting_until_s:
+            return
         try:
             self._ledger.begin_attempt(self._output, self._run_id, shard, ended=self._ended)
             self._ended.clear()
@@ -42,11 +59,15 @@ class LedgerJournal:
                     Note(f"attempts are not noted any more, the work goes on: {error.message}", warning=True)
                 )
             self._failed = True
+            self._resting_until_s = self._clock() + PAUSE_S
 
     def ended(self, shard: int) -> None:
-        """The shard is committed."""
+        """The shard is committed, or its attempt ended by nothing that it did."""
         self._ended.add(shard)
 
     def close(self) -> None:
-        """All shards are committed."""
-        self._ledger.end_attempts(self._output, self._run_id)
+        """The driver ends in order: what ended is noted."""
+        try:
+            self._ledger.end_attempts(self._output, self._run_id, self._ended)
+        except LedgerError as error:
+            self._listener(Note(f"attempts could not be noted: {error.message}", warning=True))

@@ -1,4 +1,8 @@
-"""Which run is worked on? The open one if it is the same, a new one otherwise; or none, if nothing is due."""
+"""Which run is worked on? The open one if it is the same, a new one otherwise; or none, if nothing is due.
+
+Where nothing is due but the corpus is listed otherwise than by the newest run, a run without items takes that down: the
+newest snapshot says which items there are, and in which version.
+"""
 
 import contextlib
 import errno
@@ -12,6 +16,7 @@ from winnow_jobs.draft import draft_run
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, differences
 from winnow_jobs.review import route_run
+from winnow_jobs.run import Tally, finish
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.blobs import BlobStore, open_store
 from winnow_storage.errors import StoreError, UsageError
@@ -40,6 +45,9 @@ def begin_or_go_on(
     """
     while True:
         standing = open_run(runs)
+        if standing is not None and standing.items == 0:
+            _close_without_items(runs, standing)  # its driver ended between the two
+            continue
         if standing is not None and not new:
             _refuse_other(standing, spec, selection)
             return standing, True
@@ -48,11 +56,18 @@ def begin_or_go_on(
             runs.close(standing.run_id, {"run_id": standing.run_id, "job": spec.job, "state": "abandoned"})
         with _scratch() as folder:
             draft = draft_run(runs, spec, selection, now=now(), folder=folder)
-            if draft.plan.items == 0:
+            if draft.plan.items == 0 and not draft.snapshot_is_new:
                 return None, False
             if runs.begin(draft.plan, draft.files):
-                return draft.plan, False
+                if draft.plan.items > 0:
+                    return draft.plan, False
+                _close_without_items(runs, draft.plan)
+                return None, False
         new = False  # another driver began this run a moment ago: look again, and join it if it is the same
+
+
+def _close_without_items(runs: Runs, plan: PlanDocument) -> None:
+    finish(runs, plan, Tally(), 0.0)
 
 
 @contextlib.contextmanager

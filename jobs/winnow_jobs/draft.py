@@ -43,6 +43,7 @@ class Draft:
     due: dict[str, int]  # items per task
     other_examples: tuple[str, ...]
     cold_examples: tuple[str, ...]
+    snapshot_is_new: bool  # it is written, there is a run before, and the newest one's snapshot has other rows
 
 
 @dataclass(slots=True)
@@ -107,7 +108,13 @@ def draft_run(
     )
     paths = [file.path for file in (*snapshot_files, *work_files)]
     files = tuple(zip([*snapshot_keys, *work_keys], paths, strict=True))
-    return Draft(plan, files, dict(counted.tasks), stream.other_examples, stream.cold_examples)
+    is_new = snapshot is not None and bool(plans) and _names(plans[-1].snapshot) != _names(plan.snapshot)
+    return Draft(plan, files, dict(counted.tasks), stream.other_examples, stream.cold_examples, is_new)
+
+
+def _names(parts: Iterable[Part]) -> list[str]:
+    """What the parts are called, which follows from their rows."""
+    return [part.key.rpartition("/")[2] for part in parts]
 
 
 def _check(plans: Sequence[PlanDocument], spec: ResolvedSpec, selection: Selection) -> None:

@@ -14,12 +14,13 @@ from winnow_jobs.cluster import Placement
 from winnow_jobs.retry import Action, Ending, ShardPast, next_attempt
 from winnow_storage.errors import RayError, RunFailed, WinnowError
 from winnow_storage.shards import Receipt
-from winnow_workers.actor import CareWanted, ShardActor
+from winnow_workers.actor import SHARDS_AT_ONCE, CareWanted, ShardActor
 from winnow_workers.pipeline import WorkerConfig
 
 POLL_S = 0.5  # how soon an interrupt, or a deadline, is noticed while actors work
 OPEN_ATTEMPTS = 3
 OPEN_DEADLINE_S = 900.0
+ASK_S = 10.0  # how often a worker is asked for its steps, at least; four times in a shard's deadline
 LOST = (RayActorError, OutOfMemoryError, WorkerCrashedError)
 
 
@@ -40,18 +41,25 @@ class _Worker:
     actor: Any
     node_id: str | None = None  # known once it is open
     opens: int = 0  # how often the actor in this place was started without becoming open
+    steps: int = -1
+    moved_at_s: float = 0.0  # when it was last known to have made a step
+    asked: Any = None  # the reference of a question that is under way
+    asked_at_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Errand:
     worker: _Worker
     shard: int | None  # None: it loads its models
     since_s: float
-    deadline_s: float
+    alone: bool = True  # nothing else is given to the worker meanwhile
 
 
 class ShardExecutor:
-    """The actors of one run, each working on one shard at a time."""
+    """The actors of one run, each with a shard to work on and, while there are plenty, the next one to fetch.
+
+    A shard that was lost before is worked on alone, so that a death is one shard's.
+    """
 
     def __init__(
         self,
@@ -78,6 +86,9 @@ class ShardExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        for errand in self._busy.values():
+            if errand.shard is not None and self._past.get(errand.shard, ShardPast()).deaths == 0:
+                self._journal.ended(errand.shard)  # cut off by us: that is no death
         for worker in self._workers:
             if worker.actor is not None:
                 ray.kill(worker.actor, no_restart=True)
@@ -120,46 +131,84 @@ class ShardExecutor:
             ) from error
         if errand.shard is None:
             errand.worker.node_id, errand.worker.opens = answer, 0
+            errand.worker.moved_at_s = time.monotonic()
         elif isinstance(answer, CareWanted):
             self._again(errand.shard, Ending.NEEDS_CARE, answer.reason)
         else:
             self._journal.ended(errand.shard)
-            self._next(errand.worker)
-            receipt: Receipt = answer
-            return receipt
-        self._next(errand.worker)
-        return None
+        self._give_out()
+        return answer if isinstance(answer, Receipt) else None
 
-    def _next(self, worker: _Worker) -> None:
-        if not self._waiting:
+    def _give_out(self) -> None:
+        """Give the waiting shards to the workers that have least to do, in order, as long as they take them."""
+        for depth in range(SHARDS_AT_ONCE):
+            for worker in self._workers:
+                errands = self._errands(worker)
+                if worker.node_id is None or len(errands) != depth or any(errand.alone for errand in errands):
+                    continue
+                # the last shards are not heaped on one worker while another has none
+                if self._waiting and (depth == 0 or len(self._waiting) >= len(self._workers)):
+                    self._start_next(worker, alone_only_if_free=depth == 0)
+
+    def _start_next(self, worker: _Worker, *, alone_only_if_free: bool) -> None:
+        shard = self._waiting[0]
+        past = self._past.get(shard, ShardPast())
+        alone = past != ShardPast()
+        if alone and not alone_only_if_free:
             return
-        shard = self._waiting.popleft()
+        self._waiting.popleft()
         self._journal.started(shard)
-        if next_attempt(self._past.get(shard, ShardPast())) is not Action.AGAIN:  # earlier drivers' deaths stop nobody
-            self._say(f"shard {shard}: image by image now, each in a process that may end")
+        if next_attempt(past) is Action.CAREFULLY:
+            why = f"{past.deaths} attempts did not end" if past.deaths else "memory ran out"
+            self._say(f"shard {shard}: {why}; image by image now, each in a process that may end")
             reference = worker.actor.run_carefully.remote(shard)
-            # every image of it may need its own time, three times
-            deadline_s = self._shard_deadline_s * 4
         else:
-            reference, deadline_s = worker.actor.run_shard.remote(shard), self._shard_deadline_s
-        self._busy[reference] = _Errand(worker, shard, time.monotonic(), deadline_s)
+            reference = worker.actor.run_shard.remote(shard)
+        now = time.monotonic()
+        if not self._errands(worker):
+            worker.moved_at_s = now
+        self._busy[reference] = _Errand(worker, shard, now, alone)
+
+    def _errands(self, worker: _Worker) -> list[_Errand]:
+        return [errand for errand in self._busy.values() if errand.worker is worker]
 
     def _hire(self, worker: _Worker) -> None:
         share = {"num_gpus": 1.0} if self._placement.device == "cuda" else {"num_cpus": 1.0}
         worker.actor = ShardActor.options(**share).remote(self._config)
         worker.node_id = None
         worker.opens += 1
-        self._busy[worker.actor.open.remote()] = _Errand(worker, None, time.monotonic(), OPEN_DEADLINE_S)
+        self._busy[worker.actor.open.remote()] = _Errand(worker, None, time.monotonic())
 
     def _end_stalled(self) -> None:
+        """End what loads its models for too long, or makes no step for as long as a shard's deadline."""
         now = time.monotonic()
-        for reference, errand in list(self._busy.items()):
-            if now - errand.since_s <= errand.deadline_s:
+        for errand in {id(one.worker): one for one in reversed(self._busy.values())}.values():  # the first of each
+            worker = errand.worker
+            if errand.shard is None:
+                if now - errand.since_s > OPEN_DEADLINE_S:
+                    self._lost(errand, Ending.STALLED, f"models not loaded within {OPEN_DEADLINE_S:.0f} s")
                 continue
-            # a stopped process never answers, so nobody waits for its end; should it wake, its commit is one too many
-            del self._busy[reference]
-            ray.kill(errand.worker.actor, no_restart=True)
-            self._lost(errand, Ending.STALLED, f"no answer within {errand.deadline_s:.0f} s")
+            self._ask(worker, now)
+            if now - worker.moved_at_s > self._shard_deadline_s:
+                # a stopped process never answers, so nobody waits for its end; its commit would be one too many
+                reason = f"no step within {self._shard_deadline_s:.0f} s (run.shard_deadline_s)"
+                self._lost(errand, Ending.STALLED, reason)
+
+    def _ask(self, worker: _Worker, now: float) -> None:
+        if worker.asked is None:
+            if now - worker.asked_at_s >= min(ASK_S, self._shard_deadline_s / 4):
+                worker.asked, worker.asked_at_s = worker.actor.steps.remote(), now
+            return
+        ready, _ = ray.wait([worker.asked], timeout=0)
+        if not ready:
+            return
+        try:
+            steps = ray.get(worker.asked)
+        except LOST:
+            steps = worker.steps  # its errands tell of it
+        if steps != worker.steps:
+            worker.steps, worker.moved_at_s = steps, now
+        worker.asked = None
 
     def _ending(self, errand: _Errand) -> Ending:
         node_id = errand.worker.node_id
@@ -172,25 +221,29 @@ class ShardExecutor:
         return Ending.NODE_LOST if node_id is not None and node_id not in alive else Ending.DIED
 
     def _lost(self, errand: _Errand, ending: Ending, reason: str) -> None:
-        if errand.shard is not None:
-            self._again(errand.shard, ending, reason)
-        elif errand.worker.opens >= OPEN_ATTEMPTS:
+        worker = errand.worker
+        if errand.shard is None and ending is not Ending.NODE_LOST and worker.opens >= OPEN_ATTEMPTS:
             raise RayError(
                 f"an actor died {OPEN_ATTEMPTS} times while it loaded its models: {reason}",
                 hint="see winnow doctor SPEC; free memory helps",
             )
-        errand.worker.node_id = None
-        idle = next((worker for worker in self._workers if worker.node_id and not self._is_busy(worker)), None)
-        if idle is not None:
-            self._next(idle)
-        elif self._waiting:
-            self._hire(errand.worker)
-
-    def _is_busy(self, worker: _Worker) -> bool:
-        return any(errand.worker is worker for errand in self._busy.values())
+        ray.kill(worker.actor, no_restart=True)  # it may be unreachable only, and would keep its share of the node
+        worker.node_id = worker.asked = None
+        others = [other for other in self._errands(worker) if other is not errand]
+        self._busy = {reference: other for reference, other in self._busy.items() if other.worker is not worker}
+        # the shard that came first had the models: one death is one shard's
+        lost = sorted([errand, *others], key=lambda one: one.since_s)
+        for place, one in reversed(list(enumerate(lost))):
+            if one.shard is not None:
+                self._again(one.shard, ending if place == 0 else Ending.BESIDE, reason)
+        self._give_out()
+        if self._waiting:
+            self._hire(worker)
 
     def _again(self, shard: int, ending: Ending, reason: str) -> None:
         past = self._past[shard] = self._past.get(shard, ShardPast()).after(ending)
+        if past == ShardPast():
+            self._journal.ended(shard)
         if next_attempt(past) is Action.STOP:
             raise RunFailed(
                 f"the process that works on shard {shard} was lost {past.deaths} times (last: {reason})",

@@ -53,7 +53,7 @@ def run_job(spec: ResolvedSpec, options: Options, listener: Listener, now: Calla
     ledger = ledger_of(spec.ledger)
     plan, standing = begin_or_go_on(runs, spec, options.selection, new=options.new, now=now)
     if plan is None:
-        listener(Note(f"nothing is due: every item of {spec.corpus.uri} has its predictions"))
+        listener(Note(f"nothing is due: no item of {spec.corpus.uri} is new, changed or asked for again"))
         sync_ledger(runs, ledger)
         return _with_push(_nothing_due(runs, spec), spec, runs, ledger, options, listener)
     listener(
@@ -116,7 +116,9 @@ def run_record(summary: dict[str, Any], spec: ResolvedSpec) -> dict[str, Any]:
 
 
 def _nothing_due(runs: Runs, spec: ResolvedSpec) -> dict[str, Any]:
+    """What `run --json` says if nothing was due: of the newest run, which may be one that only holds a snapshot."""
     newest = runs.newest()
+    has_results = newest is not None and runs.plan(newest).shards > 0
     return {
         "run_id": newest,
         "job": spec.job,
@@ -129,7 +131,7 @@ def _nothing_due(runs: Runs, spec: ResolvedSpec) -> dict[str, Any]:
         "seconds": 0.0,
         "items_per_s": 0.0,
         "output": spec.output,
-        "results": results_glob(parse(spec.output), newest) if newest is not None else None,
+        "results": results_glob(parse(spec.output), newest) if newest is not None and has_results else None,
     }
 
 

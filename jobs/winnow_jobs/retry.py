@@ -16,6 +16,7 @@ class Ending(StrEnum):
     STALLED = "stalled"  # it was over the shard's deadline, and was ended
     UNFINISHED = "unfinished"  # of an earlier driver: nobody knows
     NODE_LOST = "node_lost"
+    BESIDE = "beside"  # the actor was lost while an earlier shard of it was worked on
     NEEDS_CARE = "needs_care"  # the actor lives, but cannot tell in company which item is too much for it
 
 
@@ -35,8 +36,8 @@ class ShardPast:
     needs_care: bool = False
 
     def after(self, ending: Ending) -> "ShardPast":
-        """With one more attempt. A lost node says nothing about the shard."""
-        if ending is Ending.NODE_LOST:
+        """With one more attempt. A lost node says nothing about the shard, nor does the death that another caused."""
+        if ending in (Ending.NODE_LOST, Ending.BESIDE):
             return self
         if ending is Ending.NEEDS_CARE:
             return ShardPast(self.deaths, needs_care=True)

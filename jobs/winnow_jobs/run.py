@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +83,11 @@ def work_through(
             plural = "" if placement.actors == 1 else "s"
             listener(Note(f"{placement.actors} actor{plural} on {placement.device}, loading models"))
             journal = LedgerJournal(ledger, runs.store.root.uri, plan.run_id, listener)
-            for receipt in _receipts(plan, spec, placement, missing, journal, listener):
-                tally.add(receipt, now=True)
-                listener(tally.progress(plan))
-                stop_if_systemic(plan.run_id, tally)
-            journal.close()
+            with closing(journal), closing(_receipts(plan, spec, placement, missing, journal, listener)) as receipts:
+                for receipt in receipts:
+                    tally.add(receipt, now=True)
+                    listener(tally.progress(plan))
+                    stop_if_systemic(plan.run_id, tally)
     return tally, time.monotonic() - start
 
 
@@ -97,7 +98,7 @@ def _receipts(
     missing: Sequence[int],
     journal: LedgerJournal,
     listener: Listener,
-) -> Iterator[Receipt]:
+) -> Generator[Receipt]:
     from winnow_jobs.executor import ShardExecutor
 
     def warn(text: str) -> None:
@@ -114,11 +115,10 @@ def stop_if_systemic(run_id: str, tally: Tally) -> None:
     found = systemic_error(tally.faults_now, tally.items_now)
     if found is None:
         return
-    again = (
-        "the images that could not be fetched are taken again by the run after it"
-        if found.error.startswith(Outcome.UNAVAILABLE)
-        else "when it is closed, winnow run SPEC --retry failed  takes the images again that have failed so far"
-    )
+    outcome = found.error.partition(":")[0]
+    again = f"when it is closed, winnow run SPEC --retry {outcome}  takes the images again that ended so"
+    if outcome == Outcome.UNAVAILABLE:
+        again = "the images that could not be fetched are taken again by the run after it"
     raise RunFailed(
         f"run {run_id} was stopped: {found.items} of the {found.seen} images seen ended the same way, which is "
         f"not the images' fault: {found.error}",

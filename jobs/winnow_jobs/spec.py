@@ -93,8 +93,8 @@ class ActorRange(Section):
 class ExecutionSpec(Section):
     """How the work is cut and placed. `auto`: shards from the plan, actors and device from the cluster.
 
-    A process that is busy with one image, or one batch, for longer than `item_deadline_s` is ended, one that has a
-    shard for longer than `shard_deadline_s` too; what the image was is found out, and it ends `failed`.
+    A process that is busy with one image, or one batch, for longer than `item_deadline_s` is ended; which image it was
+    is found out, and it ends `failed`. A process that makes no step at its shard for `shard_deadline_s` is ended too.
     `item_memory_bytes` is what one image may make its process allocate beyond the models.
     """
 
@@ -102,7 +102,7 @@ class ExecutionSpec(Section):
     actors: Literal["auto"] | Annotated[int, Field(ge=1)] | ActorRange = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     item_deadline_s: float = Field(default=300.0, ge=1.0)
-    shard_deadline_s: float = Field(default=3600.0, ge=1.0)
+    shard_deadline_s: float = Field(default=1800.0, ge=1.0)
     item_memory_bytes: int = Field(default=4 * 2**30, ge=2**26)
 
 

@@ -14,7 +14,7 @@ from winnow_jobs.verify_plan import EDITED, REMOVED, RESTORE, check_plan, check_
 from winnow_jobs.verify_results import Results, check_results, missing_shards
 from winnow_jobs.verify_routes import Counts, check_routes
 from winnow_jobs.verify_summary import check_summary, read_summary
-from winnow_storage.errors import StoreError
+from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ids import digest_bytes
 from winnow_storage.shards import results_prefix
 
@@ -75,7 +75,7 @@ def verify_run(runs: Runs, run_id: str, listener: Listener = silent) -> RunCheck
     """Check every object of a run, in memory for a few shards, whatever the size of the run.
 
     Raises:
-        StoreError: there is no such run. StoreDenied, StoreUnavailable: the store does not answer.
+        UsageError: there is no such run. StoreDenied, StoreUnavailable: the store does not answer.
     """
     check = RunCheck(run_id)
     plan = check.plan = _read_plan(runs, check)
@@ -92,6 +92,9 @@ def verify_run(runs: Runs, run_id: str, listener: Listener = silent) -> RunCheck
     plan_digest = digest_bytes(runs.store.get(plan_key(run_id)))
     results = check_results(runs.store, plan, plan_digest, listener, is_open=check.state == OPEN)
     check.results = results
+    if results.replaced:
+        images = "1 image was" if results.replaced == 1 else f"{results.replaced} images were"
+        check.notes.append(f"{images} replaced between the listing and the reading")
     check.findings += results.findings
     if check.state not in (OPEN, ABANDONED):
         check.findings += missing_shards(plan, results)
@@ -121,7 +124,12 @@ def _check_routes(runs: Runs, check: RunCheck, plan: PlanDocument, *, is_complet
 
 def _read_plan(runs: Runs, check: RunCheck) -> PlanDocument | None:
     key = plan_key(check.run_id)
-    if runs.store.info(key) is None and _has_results(runs, check.run_id):
+    if runs.store.info(key) is None:
+        if not _has_results(runs, check.run_id):
+            raise UsageError(
+                f"{runs.store.root} has no run {check.run_id}",
+                hint=f"winnow verify --all --output {runs.store.root} looks at every run that is there",
+            )
         what = "it is not there, although shards of the run are"
         check.findings.append(Finding(key, what, REMOVED, RESTORE))
         return None
@@ -129,7 +137,7 @@ def _read_plan(runs: Runs, check: RunCheck) -> PlanDocument | None:
         return runs.plan(check.run_id)
     except StoreError as error:
         if not isinstance(error.__cause__, ValidationError):
-            raise  # there is no such run, or the store does not answer
+            raise  # the store does not answer
         check.findings.append(Finding(key, f"{error.message} ({_first_of(error.__cause__)})", EDITED, RESTORE))
         return None
 

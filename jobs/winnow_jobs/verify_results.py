@@ -31,6 +31,7 @@ class Results:
     missing: list[int] = field(default_factory=list)
     sound: bool = True  # all that stand; whether one is missing is another question
     rows: int = 0
+    replaced: int = 0  # rows of another version than was listed
     bytes: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     predictions: Counter[str] = field(default_factory=Counter)
@@ -72,6 +73,7 @@ def check_results(
             types = types or one.types
             if one.types != types:
                 problems.append(("its columns have other types than those of the shards before it", REWRITTEN))
+        found.replaced += one.replaced
         for usable in one.usable:
             found.usable.add(usable)
         key = shard_key(plan.run_id, one.shard)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow_jobs.verify_rows import Expected, receipt_problems, row_problems, schema_problems
+from winnow_jobs.verify_rows import Expected, receipt_problems, replaced_count, row_problems, schema_problems
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
 from winnow_storage.parquet_rows import WHOLE_BYTES
@@ -34,6 +34,7 @@ class ShardCheck:
     usable: tuple[Usable, ...] = ()
     types: tuple[str, ...] = ()  # of the tasks' structs
     problems: tuple[Problem, ...] = ()
+    replaced: int = 0  # rows of another version than was listed, which is no problem
 
 
 def check_shard(store: BlobStore, info: BlobInfo, expected: Expected) -> ShardCheck:
@@ -86,6 +87,7 @@ def _check_parquet(store: BlobStore, info: BlobInfo, expected: Expected, receipt
         tuple(usable_of(rows, tuple(expected.models))),
         types,
         tuple((what, REWRITTEN) for what in wrong),
+        replaced_count(rows, expected),
     )
 
 

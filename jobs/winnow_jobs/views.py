@@ -53,7 +53,7 @@ def _digests_before(runs: Runs) -> dict[str, str]:
 
 def _why(task: ResolvedTask, due: int, before: dict[str, str]) -> str:
     if due == 0:
-        return "every item has its prediction"
+        return "no item is new, changed or asked for again"
     if task.name not in before:
         return "no run has performed this task"
     if before[task.name] != task.digest:
@@ -87,11 +87,11 @@ def _review_estimate(plan: PlanDocument, runs: Runs) -> str:
 
 
 def _share_before(runs: Runs) -> float | None:
-    newest = runs.newest()
-    summary = runs.summary(newest) if newest is not None else None
-    if summary is None or not summary.get("items"):
-        return None
-    return float(summary["review"]["selected"]) / float(summary["items"])
+    for run_id in reversed(runs.ids()):
+        summary = runs.summary(run_id)
+        if summary is not None and summary.get("items"):  # neither abandoned nor without items
+            return float(summary["review"]["selected"]) / float(summary["items"])
+    return None
 
 
 def status_record(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> dict[str, Any]:

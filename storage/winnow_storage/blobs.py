@@ -36,7 +36,8 @@ class BlobStore(Protocol):
     """Objects below one root, named by keys relative to it (`/`-separated, never starting with one).
 
     Every method may raise StoreDenied (credentials) and StoreError, and StoreUnavailable only after it has tried again
-    for as long as it makes sense. `conditional_puts` is False once the store has said that it knows no such thing.
+    for as long as it makes sense. `conditional_puts` is False once the store has said that it knows no such thing,
+    or its probe has found it out: puts then look first, which is right for a single writer.
     """
 
     root: Location

@@ -60,7 +60,9 @@ class PartsWriter:
         return tuple(self.parts)
 
     def _begin(self) -> pq.ParquetWriter:
-        return pq.ParquetWriter(self._sink, self._schema, compression="zstd", use_dictionary=self._text)
+        return pq.ParquetWriter(
+            self._sink, self._schema, compression="zstd", use_dictionary=self._text, write_page_checksum=True
+        )
 
     def _end_group(self) -> None:
         if not self._waiting:

@@ -7,6 +7,7 @@ WinnowError
 ├── EnvironmentFault (4)        something outside is missing, unreachable or refuses
 │   ├── StoreError              the object store
 │   │   ├── BlobMissing         it says that the object is not there
+│   │   ├── BlobArchived        the object must be restored before it can be read
 │   │   ├── StoreDenied         credentials are missing or not allowed
 │   │   └── StoreUnavailable    it could not answer (time-out, 5xx, reset); trying again may help
 │   ├── LedgerError             the SQL database
@@ -68,6 +69,10 @@ class StoreError(EnvironmentFault):
 
 class BlobMissing(StoreError):
     """The store says that the object is not there."""
+
+
+class BlobArchived(StoreError):
+    """The object lies in an archive; it must be restored before it can be read."""
 
 
 class StoreDenied(StoreError):

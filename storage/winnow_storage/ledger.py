@@ -66,10 +66,8 @@ class Ledger:
 
     def begin_attempt(self, output: str, run_id: str, shard: int, *, ended: Collection[int] = ()) -> None:
         """Note that an attempt at a shard begins, and that the attempts at the shards `ended` are over."""
-        of_run = (SHARD_ATTEMPTS.c.output == output, SHARD_ATTEMPTS.c.run_id == run_id)
         with writing(self._engine) as connection:
-            for numbers in _chunks(sorted(ended)):
-                connection.execute(delete(SHARD_ATTEMPTS).where(*of_run, SHARD_ATTEMPTS.c.shard.in_(numbers)))
+            _delete_attempts(connection, output, run_id, ended)
             row = {"output": output, "run_id": run_id, "shard": shard, "attempts": 1}
             insert = _insert(connection)(SHARD_ATTEMPTS).values(row)
             more = {"attempts": SHARD_ATTEMPTS.c.attempts + 1}
@@ -82,11 +80,10 @@ class Ledger:
         query = select(SHARD_ATTEMPTS.c.shard, SHARD_ATTEMPTS.c.attempts).where(*of_run)
         return {row["shard"]: row["attempts"] for row in self._rows(query)}
 
-    def end_attempts(self, output: str, run_id: str) -> None:
-        """Forget the attempts of a run, all of whose shards are committed."""
-        of_run = (SHARD_ATTEMPTS.c.output == output, SHARD_ATTEMPTS.c.run_id == run_id)
+    def end_attempts(self, output: str, run_id: str, shards: Collection[int]) -> None:
+        """Note that the attempts at these shards are over."""
         with writing(self._engine) as connection:
-            connection.execute(delete(SHARD_ATTEMPTS).where(*of_run))
+            _delete_attempts(connection, output, run_id, shards)
 
     def add_review_tasks(self, tasks: Sequence[ReviewTask]) -> int:
         """Add those whose dedupe_key is new, in order; how many that were. The others stay as they are."""
@@ -230,6 +227,13 @@ def _upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> Non
     rest = {name: value for name, value in row.items() if name not in keys}
     insert = _insert(connection)(table).values(dict(row))
     connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=rest))
+
+
+def _delete_attempts(connection: Connection, output: str, run_id: str, shards: Collection[int]) -> None:
+    columns = SHARD_ATTEMPTS.c
+    for numbers in _chunks(sorted(shards)):
+        of_these = (columns.output == output, columns.run_id == run_id, columns.shard.in_(numbers))
+        connection.execute(delete(SHARD_ATTEMPTS).where(*of_these))
 
 
 def _insert(connection: Connection) -> Any:

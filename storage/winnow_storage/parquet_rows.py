@@ -1,16 +1,20 @@
 """How are the rows of one Parquet object read? Whole, row group by row group, or only their schema."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow_storage.blobs import BlobInfo, BlobStore
-from winnow_storage.errors import StoreError
+from winnow_storage.errors import StoreError, StoreUnavailable
 from winnow_storage.range_file import RangeFile
 
+Result = TypeVar("Result")
+_READS = 4
 WHOLE_BYTES = 4 * 2**20  # up to this size one request for all is cheaper than one for each column
 
 
@@ -18,11 +22,12 @@ def read_rows(store: BlobStore, info: BlobInfo, columns: Sequence[str] | None = 
     """All rows of a shard object; `columns` may reach into a struct (`kind.label`).
 
     Raises:
-        StoreError: the object is not a shard.
+        StoreUnavailable: it came damaged, and each time differently.
+        StoreError: the object is not a shard, or what is stored of it is damaged.
     """
     wanted = None if columns is None else list(columns)
-    with _opened(store, info, whole=info.bytes <= WHOLE_BYTES) as parquet:
-        rows = parquet.read(columns=wanted, use_threads=False)
+    with _Reader(store, info, whole=info.bytes <= WHOLE_BYTES) as reader:
+        rows = reader.ask(lambda parquet: parquet.read(columns=wanted, use_threads=False))
     return rows.replace_schema_metadata(None)
 
 
@@ -47,22 +52,28 @@ def read_groups(
     """The rows of a large object, one row group at a time. If all columns are wanted, its bytes are fetched at once.
 
     Raises:
-        StoreError: the object is not Parquet.
+        StoreUnavailable: it came damaged, and each time differently.
+        StoreError: the object is not Parquet, or what is stored of it is damaged.
     """
     wanted = None if columns is None else list(columns)
-    with _opened(store, info, whole=columns is None or info.bytes <= WHOLE_BYTES) as parquet:
-        for group in filter(share.takes, range(parquet.num_row_groups)):
-            yield parquet.read_row_group(group, columns=wanted, use_threads=False).replace_schema_metadata(None)
+
+    def rows_of(group: int) -> pa.Table:
+        return reader.ask(lambda parquet: parquet.read_row_group(group, columns=wanted, use_threads=False))
+
+    with _Reader(store, info, whole=columns is None or info.bytes <= WHOLE_BYTES) as reader:
+        for group in filter(share.takes, range(reader.ask(lambda parquet: parquet.num_row_groups))):
+            yield rows_of(group).replace_schema_metadata(None)
 
 
 def read_schema(store: BlobStore, info: BlobInfo) -> pa.Schema:
     """The schema of an object's rows, from its footer.
 
     Raises:
+        StoreUnavailable: its footer came damaged, and each time differently.
         StoreError: the object is not Parquet.
     """
-    with _opened(store, info, whole=False) as parquet:
-        return parquet.schema_arrow.remove_metadata()
+    with _Reader(store, info, whole=False) as reader:
+        return reader.ask(lambda parquet: parquet.schema_arrow).remove_metadata()
 
 
 def text_columns(schema: pa.Schema) -> list[str]:
@@ -74,21 +85,65 @@ def text_columns(schema: pa.Schema) -> list[str]:
     return [leaf.path for leaf in paths if leaf.physical_type == "BYTE_ARRAY"]
 
 
-@contextlib.contextmanager
-def _opened(store: BlobStore, info: BlobInfo, *, whole: bool) -> Iterator[pq.ParquetFile]:
-    # Without Arrow's threads: one that still lets go of a Python object while the interpreter ends aborts the process.
-    try:
-        with contextlib.ExitStack() as stack:
+class _Reader:
+    """One Parquet object, whose pages must be what their checksums say; what came damaged is fetched again."""
+
+    def __init__(self, store: BlobStore, info: BlobInfo, *, whole: bool) -> None:
+        self._store = store
+        self._info = info
+        self._whole = whole
+        self._open: contextlib.ExitStack | None = None
+        self._parquet: pq.ParquetFile | None = None
+
+    def __enter__(self) -> "_Reader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def ask(self, read: Callable[[pq.ParquetFile], Result]) -> Result:
+        """What `read` returns of the object; asked again, of bytes that are fetched again, if they were damaged."""
+        seen = set()
+        for _ in range(_READS):
+            try:
+                return read(self._opened())
+            except (pa.ArrowException, OSError) as error:  # OSError is Arrow's, of a page it cannot unpack
+                self._close()
+                what = str(error)
+                if what in seen:  # what is read twice is what is stored
+                    raise self._damaged(what) from error
+                seen.add(what)
+        raise StoreUnavailable(
+            f"{self._store.root}/{self._info.key} came damaged {_READS} times, each time in another way",
+            hint="check the network to the store, then try again",
+        )
+
+    def _opened(self) -> pq.ParquetFile:
+        # Without Arrow's threads: one that still lets go of a Python object while the interpreter ends aborts the
+        # process.
+        if self._parquet is None:
+            self._open = contextlib.ExitStack()
             source = (
-                pa.BufferReader(store.get(info.key))
-                if whole
-                else stack.enter_context(RangeFile(store, info.key, size_bytes=info.bytes))
+                pa.BufferReader(self._store.get(self._info.key))
+                if self._whole
+                else self._open.enter_context(RangeFile(self._store, self._info.key, size_bytes=self._info.bytes))
             )
-            yield stack.enter_context(pq.ParquetFile(source, pre_buffer=False))
-    except (pa.ArrowException, OSError) as error:  # OSError is Arrow's, of a page it cannot unpack
-        folder = info.key.rpartition("/")[0].rpartition("/")[2]
-        what = "a shard" if folder == "results" else "a Parquet object"
-        raise StoreError(
-            f"{store.root}/{info.key} is not {what} that Winnow wrote ({error})",
+            self._parquet = self._open.enter_context(
+                pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+            )
+        return self._parquet
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+        self._open = self._parquet = None
+
+    def _damaged(self, what: str) -> StoreError:
+        folder = self._info.key.rpartition("/")[0].rpartition("/")[2]
+        kind = "a shard" if folder == "results" else "a Parquet object"
+        return StoreError(
+            f"{self._store.root}/{self._info.key} is not {kind} that Winnow wrote, or is damaged ({what})",
             hint=f"move that object out of the {folder} folder, then run the same command",
-        ) from error
+        )

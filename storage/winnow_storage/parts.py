@@ -139,20 +139,27 @@ class WorkReader:
 
         Raises:
             BlobMissing: its part is not there.
-            StoreUnavailable: it came damaged.
+            StoreUnavailable: it came damaged twice.
         """
         part = self._parts[bisect.bisect_right(self._parts, shard, key=lambda one: one.first_shard) - 1]
-        footer = self._footer[1] if self._footer is not None and self._footer[0] == part.key else None
+        known = self._footer  # once: another thread may replace it
         try:
-            with (
-                RangeFile(self._store, part.key, size_bytes=part.bytes) as file,
-                pq.ParquetFile(file, metadata=footer, page_checksum_verification=True) as work,
-            ):
-                rows = work.read_row_group(shard - part.first_shard, columns=WORK.names, use_threads=False)
-                self._footer = (part.key, work.metadata)
+            return self._read(part, shard, known[1] if known is not None and known[0] == part.key else None)
+        except (pa.ArrowException, OSError):  # on its way, perhaps; the footer too, of which no checksum is kept
+            self._footer = None
+        try:
+            return self._read(part, shard, None)
         except (pa.ArrowException, OSError) as error:
             raise StoreUnavailable(
-                f"the work of shard {shard} in {self._store.root}/{part.key} came damaged: {error}",
+                f"the work of shard {shard} in {self._store.root}/{part.key} came damaged twice: {error}",
                 hint="try again; if it stays so, winnow verify says what is wrong with the run's objects",
             ) from error
+
+    def _read(self, part: WorkPart, shard: int, footer: pq.FileMetaData | None) -> pa.Table:
+        with (
+            RangeFile(self._store, part.key, size_bytes=part.bytes) as file,
+            pq.ParquetFile(file, metadata=footer, page_checksum_verification=True) as work,
+        ):
+            rows = work.read_row_group(shard - part.first_shard, columns=WORK.names, use_threads=False)
+            self._footer = (part.key, work.metadata)
         return rows

@@ -17,10 +17,15 @@ _THREADS = 16
 def require_conditional_puts(store: BlobStore, *, single_writer: bool) -> None:
     """Make sure that commits to `store` happen once; probes it the first time, reads the record afterwards.
 
+    From then on `store` looks before it puts, if it does not honour the condition.
+
     Raises:
         StoreError: it does not honour conditional puts, and the spec does not promise a single writer.
     """
-    if _recorded(store) or single_writer:
+    if _recorded(store):
+        return
+    store.conditional_puts = False
+    if single_writer:
         return
     raise StoreError(
         f"{store.root} does not honour conditional puts (If-None-Match), so two writers could commit a shard twice",

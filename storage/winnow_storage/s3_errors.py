@@ -7,7 +7,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
+from winnow_storage.errors import BlobArchived, BlobMissing, StoreDenied, StoreError, StoreUnavailable
 
 # What boto3 and its client raise on the way of one request; any other exception is a defect.
 FAILURES = (boto.BotoCoreError, boto.ClientError, ResponseParserError, HTTPError)
@@ -54,7 +54,7 @@ _BY_CODE: Mapping[str, tuple[type[StoreError], str]] = {
     "RequestTimeTooSkewed": (StoreDenied, "set this machine's clock"),
     "ExpiredToken": _DENIED,
     "InvalidToken": _DENIED,
-    "InvalidObjectState": (StoreError, "the object is archived: restore it, or leave its folder out of the corpus"),
+    "InvalidObjectState": (BlobArchived, "the object is archived: restore it, or leave its folder out of the corpus"),
     "BadDigest": _DAMAGED,
     "IncompleteBody": _DAMAGED,
     "XAmzContentSHA256Mismatch": _DAMAGED,

@@ -70,6 +70,8 @@ class S3Store:
         A request whose answer got lost may have created it. So the same conditional put is made again, and a 412 is
         this call's own success if the object bears its mark.
         """
+        if not self.conditional_puts:
+            return self._put_after_look(key, data)
         full, mark, asked = self._full(key), uuid.uuid4().hex, False
 
         def once(client: Any) -> bool | None:
@@ -160,7 +162,7 @@ class S3Store:
         return data
 
     def _put_after_look(self, key: str, data: bytes) -> bool:
-        """For a store without conditional puts (501): right for a single writer only, and the probe says so."""
+        """For a store without conditional puts: right for a single writer only, and the probe says so."""
         self.conditional_puts = False
         if self.info(key) is not None:
             return False

@@ -87,7 +87,8 @@ def commit_shard(store: BlobStore, data: bytes, receipt: Receipt) -> tuple[Recei
     """
     _check_size(data, receipt)
     key = shard_key(receipt.run_id, receipt.shard)
-    if store.put_if_absent(key, data):
+    # Looked at first: a store that ignores the condition without a word (output.single_writer) would overwrite it.
+    if store.info(key) is None and store.put_if_absent(key, data):
         return receipt, True
     found = read_receipt(store, key)
     if _identity(found) != _identity(receipt):

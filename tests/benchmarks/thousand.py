@@ -1,6 +1,7 @@
 """A thousand photographs through all five tasks: is there one row for each, and do the counts agree?
 
-Prints one JSON line: what was checked, whether it holds, and the machine. `make bench` runs it with the demo's models.
+Prints one JSON line: what was checked, whether it holds, and the machine. `make bench-demo` runs it, with the demo's
+models.
 """
 
 import argparse

@@ -343,7 +343,7 @@ def test_attempts__count_up_until_they_end_whoever_notes_them(ledger: Ledger) ->
     assert ledger.open_attempts(OUT, "0001") == {4: 2, 5: 1}
     ledger.begin_attempt(OUT, "0001", 6, ended=[4, 99])
     assert ledger.open_attempts(OUT, "0001") == {5: 1, 6: 1}
-    ledger.end_attempts(OUT, "0001")
+    ledger.end_attempts(OUT, "0001", [5, 6])
     assert ledger.open_attempts(OUT, "0001") == {}
     assert ledger.open_attempts(OUT, "0002") == {4: 1}
 

@@ -11,6 +11,20 @@ import pyarrow.parquet as pq
 from tests.e2e.winnow import photographs, winnow, write_spec
 
 
+def a_night_on_which_an_image_is_gone(image: Path, spec: Path, cwd: Path) -> None:
+    """After three runs over 23 images."""
+    image.unlink()
+    gone = winnow("run", spec, "--json", cwd=cwd)
+    assert gone.code == 0, gone.err
+    assert (gone.record["state"], gone.record["run_id"], gone.record["items"]) == ("nothing_due", "0004", 0)
+    assert gone.record["results"] is None
+    verified = winnow("verify", "--all", spec, "--json", cwd=cwd)
+    assert (verified.code, verified.record["sound"], len(verified.record["runs"])) == (0, True, 4), verified.out
+    compacted = winnow("compact", spec, "--json", cwd=cwd)
+    assert compacted.code == 0, compacted.err
+    assert (compacted.record["rows"], compacted.record["gone"], compacted.record["pending"]) == (22, 1, 0)
+
+
 def test_run__nights_over_a_growing_folder(tmp_path: Path) -> None:
     photos = photographs(tmp_path / "photos", 20)
     (tmp_path / "photos/broken.jpg").write_bytes(photos[1].read_bytes()[:300])
@@ -63,8 +77,9 @@ def test_run__nights_over_a_growing_folder(tmp_path: Path) -> None:
     retried = winnow("run", spec, "--retry", "unreadable", "--tolerate", "unreadable", "--json", cwd=tmp_path)
     assert (retried.code, retried.record["items"], retried.record["state"]) == (0, 1, "partial")
 
+    a_night_on_which_an_image_is_gone(photos[2], spec, tmp_path)
     told = winnow("status", spec, "--json", cwd=tmp_path)
-    assert [run["state"] for run in told.record["runs"]] == ["partial", "done", "partial"]
+    assert [run["state"] for run in told.record["runs"]] == ["partial", "done", "partial", "done"]
 
 
 def test_run__a_few_items_first_then_one_task_more(tmp_path: Path) -> None:

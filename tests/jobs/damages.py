@@ -137,6 +137,11 @@ def _doubled(table: pa.Table) -> pa.Table:
     return pa.concat_tables([table.slice(0, 1), table])
 
 
+def _without_digest(table: pa.Table) -> pa.Table:
+    """A row of another version whose bytes nobody read."""
+    return set_value("content_sha256", None)(set_value("version", "other")(table))
+
+
 def _keys(*keys: str) -> Callable[[Path], set[str]]:
     return lambda _: set(keys)
 
@@ -174,8 +179,11 @@ DAMAGES = [
     _shard("error added", set_value("kind.error", "ValueError"), "done although a task failed"),
     _shard("run changed", set_value("run_id", "0002"), "rows that name another run or shard: 1"),
     _shard("shard changed", set_value("shard", 7), "rows that name another run or shard: 1"),
-    _shard("version changed", set_value("version", "other"), "whose key, uri or version is not the work's: 1"),
-    _shard("key changed", set_value("key", "other.png"), "whose key, uri or version is not the work's: 1"),
+    # a row's version may be newer than the work's, but its prediction has its route
+    Damage("version changed", rewrite(SHARD, set_value("version", "other")), _keys(ROUTES),
+           "predictions without their route"),
+    _shard("digest removed", _without_digest, "rows without bytes whose version is not the work's: 1"),
+    _shard("key changed", set_value("key", "other.png"), "whose key or uri is not the work's: 1"),
     _shard("column left out", lambda table: table.drop_columns(["reason"]), "its columns are item_id, key"),
     _shard("column of another type", with_type("width", pa.int64()), "the column width is int64, not int32"),
     _shard("other vectors", other_dimension, "its columns have other types"),

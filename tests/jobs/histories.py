@@ -8,12 +8,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from winnow_annotation.policies import ReviewSpec
+from winnow_jobs.draft import list_items
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedCorpus, ResolvedSpec, ResolvedTask
+from winnow_jobs.run import Tally, finish
 from winnow_jobs.runs import FORMAT, PlanDocument, Runs
 from winnow_jobs.spec import ExecutionSpec
 from winnow_storage.blobs import BlobStore, open_store
 from winnow_storage.ids import item_id
+from winnow_storage.parts import WorkReader
 from winnow_storage.schemas import SNAPSHOT, Outcome, result_schema
 from winnow_storage.shards import Receipt, encode_shard, shard_key
 from winnow_storage.uri import parse
@@ -95,6 +98,26 @@ def commit(store: BlobStore, plan: PlanDocument, shard: int, rows: Sequence[Row]
     schema = result_schema({one.name: [] for one in plan.tasks()})
     table = pa.Table.from_pylist([_row(row, plan, shard) for row in rows], schema=schema)
     assert store.put_if_absent(shard_key(plan.run_id, shard), encode_shard(table, receipt(plan, shard, rows)))
+
+
+def work_off(runs: Runs, plan: PlanDocument, versions: Mapping[str, str] | None = None) -> None:
+    """Commit every shard of a real plan, all tasks predicted, and close the run; `versions` are those that were read,
+    by key, where they are not those of the listing.
+    """
+    tally, work = Tally(), WorkReader(runs.store, plan.work)
+    for shard in range(plan.shards):
+        items = work.rows(shard).select(["key", "version"]).to_pylist()
+        predicted = {one.name: True for one in plan.tasks()}
+        rows = [Row(one["key"], (versions or {}).get(one["key"], one["version"]), tasks=predicted) for one in items]
+        commit(runs.store, plan, shard, rows)
+        tally.add(receipt(plan, shard, rows), now=True)
+    finish(runs, plan, tally, 1.0)
+
+
+def versions(resolved: ResolvedSpec) -> dict[str, str]:
+    """The corpus as it is listed now."""
+    windows = [pa.Table.from_batches([window]).select(["key", "version"]) for window in list_items(resolved)]
+    return {row["key"]: row["version"] for window in windows for row in window.to_pylist()}
 
 
 def receipt(plan: PlanDocument, shard: int, rows: Sequence[Row]) -> Receipt:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from winnow_jobs.attempts import LedgerJournal
+from winnow_jobs.attempts import PAUSE_S, LedgerJournal
 from winnow_jobs.events import Event, Note
-from winnow_jobs.retry import ShardPast
+from winnow_jobs.retry import DEATHS_BEFORE_STOP, Action, ShardPast, next_attempt
 from winnow_storage.errors import LedgerError
 from winnow_storage.ledger import Ledger, open_ledger
 
@@ -31,6 +31,8 @@ def test_past__is_what_earlier_drivers_began_and_did_not_see_end(tmp_path: Path)
     with open_ledger(url) as ledger:
         third = journal_of(ledger, [])
         assert third.past()[1] == ShardPast(2)
+        for shard in (1, 2, 3):
+            third.ended(shard)
         third.close()
         assert third.past() == {}
         assert journal_of(ledger, [], "0002").past() == {1: ShardPast(1)}
@@ -40,14 +42,39 @@ def test_started__a_ledger_that_fails_is_said_once_and_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[Event] = []
+    asked = []
+    now = [0.0]
+    with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        journal = LedgerJournal(ledger, "file:///out", "0001", heard.append, clock=lambda: now[0])
+
+        def fail(*_: object, **__: object) -> None:
+            asked.append(now[0])
+            raise LedgerError("the disk went away")
+
+        monkeypatch.setattr(ledger, "begin_attempt", fail)
+        for shard in range(9):
+            now[0] = shard * PAUSE_S / 4
+            journal.started(shard)
+            journal.ended(shard)
+    assert asked == [0.0, PAUSE_S, 2 * PAUSE_S]  # not at every shard: each time may cost the wait for a lock
+    assert heard == [Note("attempts are not noted any more, the work goes on: the disk went away", warning=True)]
+
+
+def test_past__many_interrupted_attempts_ask_for_care_and_stop_nothing(tmp_path: Path) -> None:
+    with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        for _ in range(3 * DEATHS_BEFORE_STOP):
+            journal_of(ledger, []).started(4)
+        assert next_attempt(journal_of(ledger, []).past()[4]) is Action.CAREFULLY
+
+
+def test_close__a_ledger_that_fails_stops_no_run_that_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Event] = []
     with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         journal = journal_of(ledger, heard)
 
         def fail(*_: object, **__: object) -> None:
             raise LedgerError("the disk went away")
 
-        monkeypatch.setattr(ledger, "begin_attempt", fail)
-        for shard in range(3):
-            journal.started(shard)
-            journal.ended(shard)
-    assert heard == [Note("attempts are not noted any more, the work goes on: the disk went away", warning=True)]
+        monkeypatch.setattr(ledger, "end_attempts", fail)
+        journal.close()
+    assert heard == [Note("attempts could not be noted: the disk went away", warning=True)]

@@ -10,13 +10,31 @@ from threading import Barrier
 
 import pytest
 
-from tests.jobs.histories import make_corpus, output_runs, spec, task
+from tests.jobs.histories import make_corpus, output_runs, spec, task, versions, work_off
 from winnow_jobs.begin import begin_or_go_on
+from winnow_jobs.compact import compact
+from winnow_jobs.draft import draft_run
+from winnow_jobs.events import silent
 from winnow_jobs.plan import Selection
-from winnow_jobs.runs import PlanDocument
+from winnow_jobs.resolved import ResolvedSpec
+from winnow_jobs.runs import PlanDocument, Runs
+from winnow_jobs.verify import verify_run
+from winnow_storage.dataset import read_current
 from winnow_storage.errors import StoreError, UsageError
+from winnow_storage.schemas import Outcome
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def begun(runs: Runs, resolved: ResolvedSpec) -> PlanDocument:
+    plan, _ = begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: NOW)
+    assert plan is not None
+    return plan
+
+
+def current_keys(runs: Runs) -> list[str]:
+    found: list[str] = read_current(runs.store.root, ["key"])["key"].to_pylist()
+    return found
 
 
 def test_begin_or_go_on__nothing_is_put_while_nothing_is_due(tmp_path: Path) -> None:
@@ -29,11 +47,81 @@ def test_begin_or_go_on__nothing_is_put_while_nothing_is_due(tmp_path: Path) -> 
         ["runs/0001/plan.json", *(part.key for part in (*plan.snapshot, *plan.work))]
     )
     assert begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: NOW) == (plan, True)
-    (tmp_path / "corpus").rename(tmp_path / "away")
+    work_off(runs, plan)
+    before = [info.key for info in runs.store.walk()]
+    for selection in (Selection(), Selection(tasks=("kind",)), Selection(retry=(Outcome.FAILED,))):
+        assert begin_or_go_on(runs, resolved, selection, new=False, now=lambda: NOW) == (None, False)
+    assert [info.key for info in runs.store.walk()] == before
+
+
+def test_begin_or_go_on__nothing_is_put_for_a_corpus_that_was_never_there(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
-    runs.close("0001", {"run_id": "0001", "state": "done"})
+    runs, resolved = output_runs(tmp_path), spec(tmp_path)
     assert begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: NOW) == (None, False)
-    assert runs.store.folders("runs/") == ["0001"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_begin_or_go_on__a_run_without_items_says_who_is_gone_and_who_is_back(tmp_path: Path) -> None:
+    keys = make_corpus(tmp_path, 3)
+    runs, resolved = output_runs(tmp_path), spec(tmp_path)
+    work_off(runs, begun(runs, resolved))
+    assert current_keys(runs) == keys
+    compact(runs.store, silent, lambda: NOW)
+    gone = tmp_path / "corpus" / keys[1]
+    gone.rename(tmp_path / "aside.jpg")
+    for _ in range(2):  # the second time it is known
+        assert begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: NOW) == (None, False)
+    assert runs.ids() == ["0001", "0002"]
+    plan = runs.plan("0002")
+    assert (plan.items, plan.shards, plan.work, plan.corpus_items) == (0, 0, (), 2)
+    assert current_keys(runs) == [keys[0], keys[2]]
+    check = verify_run(runs, "0002")
+    assert (check.findings, check.notes, check.state) == ([], [], "done")
+    record = compact(runs.store, silent, lambda: NOW)
+    assert (record["wrote"], record["rows"], record["gone"], record["snapshot_run"]) == (True, 2, 1, "0002")
+    assert not compact(runs.store, silent, lambda: NOW)["wrote"]
+    (tmp_path / "aside.jpg").rename(gone)
+    assert begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: NOW) == (None, False)
+    assert current_keys(runs) == keys
+    compact(runs.store, silent, lambda: NOW)
+    assert current_keys(runs) == keys
+    for key in keys:
+        (tmp_path / "corpus" / key).unlink()
+    assert begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: NOW) == (None, False)
+    assert (runs.ids()[-1], runs.plan("0004").snapshot, current_keys(runs)) == ("0004", (), [])
+    compact(runs.store, silent, lambda: NOW)
+    assert current_keys(runs) == []
+    assert verify_run(runs, "0004").findings == []
+
+
+def test_begin_or_go_on__a_run_without_items_lists_what_was_replaced_before_it_was_read(tmp_path: Path) -> None:
+    keys = make_corpus(tmp_path, 3)
+    runs, resolved = output_runs(tmp_path), spec(tmp_path)
+    plan = begun(runs, resolved)
+    (tmp_path / "corpus" / keys[2]).write_bytes(b"another picture")
+    work_off(runs, plan, versions(resolved))
+    assert current_keys(runs) == keys[:2]
+    assert begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: NOW) == (None, False)
+    assert (runs.ids(), current_keys(runs)) == (["0001", "0002"], keys)
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_begin_or_go_on__closes_a_run_without_items_that_its_driver_left(tmp_path: Path, new: bool) -> None:
+    keys = make_corpus(tmp_path, 3)
+    runs, resolved = output_runs(tmp_path), spec(tmp_path)
+    work_off(runs, begun(runs, resolved))
+    (tmp_path / "corpus" / keys[0]).unlink()
+    (tmp_path / "parts").mkdir()
+    draft = draft_run(runs, resolved, Selection(), now=NOW, folder=tmp_path / "parts")
+    assert draft.snapshot_is_new
+    assert runs.begin(draft.plan, draft.files)
+    other = spec(tmp_path, task("kind"), task("text"))
+    plan, standing = begin_or_go_on(runs, other, Selection(), new=new, now=lambda: NOW)
+    assert plan is not None
+    assert (plan.run_id, plan.items, standing) == ("0003", 2, False)
+    summary = runs.summary("0002")
+    assert summary is not None
+    assert (summary["state"], summary["items"], summary["review"]) == ("done", 0, {"selected": 0, "routes": {}})
 
 
 def test_begin_or_go_on__an_open_run_with_another_since_is_refused(tmp_path: Path) -> None:

@@ -41,6 +41,13 @@ def test_winnow_compact__text_and_record(tmp_path: Path, capsys: pytest.CaptureF
     assert (code, record["wrote"], record["number"], record["rows"]) == (0, False, 1, 2)
     code, out, _ = run_cli(capsys, "compact", job)
     assert (code, "nothing new is committed; 2 rows in 1 files" in out) == (0, True)
+    for number in (2, 3):
+        write(local, night(number, "c"), tmp_path)
+        code, out, _ = run_cli(capsys, "compact", job)
+    assert out.splitlines()[-1] == (
+        "older compactions, to remove with your store's own tool once nobody reads them: "
+        f"{local.root}/current/00000001/"
+    )
 
 
 @pytest.mark.parametrize("both", [True, False])

@@ -33,7 +33,7 @@ def past_of(*endings: Ending) -> ShardPast:
         ((Ending.UNFINISHED, Ending.DIED), Action.CAREFULLY),
         ((Ending.STALLED, Ending.STALLED), Action.CAREFULLY),
         ((Ending.NEEDS_CARE,), Action.CAREFULLY),
-        ((Ending.NODE_LOST,) * 20, Action.AGAIN),
+        ((Ending.NODE_LOST, Ending.BESIDE) * 20, Action.AGAIN),
         ((Ending.DIED,) * (DEATHS_BEFORE_STOP - 1), Action.CAREFULLY),
         ((Ending.DIED,) * DEATHS_BEFORE_STOP, Action.STOP),
     ],

@@ -11,9 +11,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.winnow import photographs, winnow, write_spec
-from tests.jobs.damages import DAMAGES, OTHER, RESULTS, ROUTES, SHARD, SUMMARY, Damage, truncate
+from tests.jobs.damages import (
+    DAMAGES,
+    OTHER,
+    RESULTS,
+    ROUTES,
+    SHARD,
+    SUMMARY,
+    Damage,
+    rewrite,
+    set_value,
+    truncate,
+)
 from winnow_annotation.pull import _put
 from winnow_jobs.cli import main
+from winnow_jobs.run import Tally, finish
 from winnow_jobs.runs import Runs, encode_table
 from winnow_jobs.verify import RunCheck, lost_runs, verify_run
 from winnow_jobs.verify_rows import Expected
@@ -127,6 +139,25 @@ def test_verify__an_abandoned_run_may_lack_shards_and_the_routes_of_late_ones(ou
     assert "routes of no prediction" in found[0].what
 
 
+def test_verify__images_that_were_replaced_after_the_listing_are_no_finding(night: Path, tmp_path: Path) -> None:
+    """As a worker leaves it: rows and routes of the version that was read."""
+    for count, said in ((1, "1 image was"), (3, "3 images were")):
+        place = Path(shutil.copytree(night / "out", tmp_path / f"out-{count}"))
+        (place / SUMMARY).unlink()
+        (place / ROUTES).unlink()
+        for row in range(count):
+            rewrite(SHARD, set_value("version", "newer", at=row))(place)
+        runs = Runs(open_store(parse(str(place))))
+        tally = Tally()
+        for _, receipt in runs.receipts("0001"):
+            tally.add(receipt, now=False)
+        finish(runs, runs.plan("0001"), tally, 1.0)
+        check = verified(place)
+        assert check.findings == []
+        assert check.notes == [f"{said} replaced between the listing and the reading"]
+        assert check.record()["sound"]
+
+
 def test_verify__another_bucket(out: Path, s3_bucket: str) -> None:
     folder, bucket = open_store(parse(str(out))), open_store(parse(f"{s3_bucket}/job"))
     for info in folder.walk():
@@ -174,8 +205,9 @@ def test_command__sound_findings_and_what_cannot_be_reached(
     assert "  next: restore it from a backup" in said
     assert "ledger" not in said
     code, said, err = command(capsys, "0009", spec)
-    assert (code, said) == (4, "")
+    assert (code, said) == (2, "")
     assert "has no run 0009" in err
+    assert f"winnow verify --all --output {out}" in err
     code, said, err = command(capsys, "--all", "--output", tmp_path / "nowhere")
     assert (code, said) == (2, "")
     assert f"there are no runs at {tmp_path}/nowhere" in err

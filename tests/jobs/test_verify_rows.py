@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 
 from winnow_jobs.findings import Wrong, ranges
-from winnow_jobs.verify_rows import Expected, receipt_problems, row_problems, schema_problems
+from winnow_jobs.verify_rows import Expected, receipt_problems, replaced_count, row_problems, schema_problems
 from winnow_storage.schemas import RESULT_COMMON, WORK, result_schema
 from winnow_storage.shards import Receipt
 from winnow_workers.rows import summarise
@@ -25,17 +25,20 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
     return sound | changes
 
 
-def problems(*rows: dict[str, Any], due: dict[str, list[str]] | None = None, known: bool = True) -> list[str]:
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+def expected_of(*rows: dict[str, Any], due: dict[str, list[str]] | None = None, known: bool = True) -> Expected:
+    """What the plan says of a shard whose items were listed as these rows are."""
     work = [
         {name: one[name] for name in ("item_id", "key", "uri", "version", "bytes")}
         | {"shard": 0, "tasks": (due or {}).get(one["item_id"], list(TASKS))}
         for one in rows
     ]
-    expected = Expected(
-        "0001", 0, "job", dict.fromkeys(TASKS, "m"), pa.Table.from_pylist(work, schema=WORK) if known else None
-    )
-    return list(row_problems(table, expected))
+    table = pa.Table.from_pylist(work, schema=WORK) if known else None
+    return Expected("0001", 0, "job", dict.fromkeys(TASKS, "m"), table)
+
+
+def problems(*rows: dict[str, Any], due: dict[str, list[str]] | None = None, known: bool = True) -> list[str]:
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    return list(row_problems(table, expected_of(*rows, due=due, known=known)))
 
 
 def test_row_problems__every_way_to_end_is_sound() -> None:
@@ -79,6 +82,21 @@ def test_row_problems__outcomes_reasons_and_failed_tasks_agree() -> None:
 def test_row_problems__says_how_many_and_names_a_few() -> None:
     many = [row(number, run_id="0002") for number in range(9)]
     assert problems(*many) == ["rows that name another run or shard: 9, such as '0.jpg', '1.jpg', '2.jpg'"]
+
+
+def test_row_problems__a_version_is_that_of_the_bytes_or_the_listings() -> None:
+    missing = {"outcome": "missing", "reason": "x", "kind": None, "text": None}
+    expected = expected_of(row(0), row(1), row(2))
+    read = pa.Table.from_pylist([row(0), row(1, version="newer", content_sha256="d"), row(2, **missing)], schema=SCHEMA)
+    assert (list(row_problems(read, expected)), replaced_count(read, expected)) == ([], 1)
+    assert replaced_count(read, expected_of(row(0), row(1), row(2), known=False)) == 0
+    unread = pa.Table.from_pylist([row(0), row(1), row(2, version="newer", **missing)], schema=SCHEMA)
+    assert list(row_problems(unread, expected)) == [
+        "rows without bytes whose version is not the work's: 1, such as '2.jpg'"
+    ]
+    assert replaced_count(unread, expected) == 0
+    moved = pa.Table.from_pylist([row(0), row(1), row(2, uri="s3://b/9.jpg")], schema=SCHEMA)
+    assert list(row_problems(moved, expected)) == ["rows whose key or uri is not the work's: 1, such as '2.jpg'"]
 
 
 def test_receipt_problems__zeros_may_be_left_out() -> None:

@@ -83,7 +83,7 @@ def test_work_reader__finds_every_shard(tmp_path: Path, monkeypatch: pytest.Monk
     data = bytearray(place.read_bytes())
     data[40] ^= 1
     place.write_bytes(data)
-    with pytest.raises(StoreUnavailable, match=r"the work of shard 4 in .* came damaged"):
+    with pytest.raises(StoreUnavailable, match=r"the work of shard 4 in .* came damaged twice"):
         WorkReader(store, found).rows(4)
     place.unlink()
     with pytest.raises(BlobMissing):

@@ -68,11 +68,15 @@ def test_require__refuses_or_trusts_the_spec() -> None:
         probe.require_conditional_puts(store, single_writer=False)  # type: ignore[arg-type]
     assert "output.single_writer: true" in str(caught.value)
     assert caught.value.exit_code == 4
-    probe.require_conditional_puts(store, single_writer=True)  # type: ignore[arg-type]
+    for standing in (True, False):  # probed a moment ago, or read from the record
+        store.conditional_puts = standing
+        probe.require_conditional_puts(store, single_writer=True)  # type: ignore[arg-type]
+        assert not store.conditional_puts  # so that it looks before it puts
     store.ignores = False  # the record stands until it is deleted
     with pytest.raises(StoreError):
         probe.require_conditional_puts(store, single_writer=False)  # type: ignore[arg-type]
     del store.objects[probe.RECORD]
+    store.conditional_puts = True
     probe.require_conditional_puts(store, single_writer=False)  # type: ignore[arg-type]
 
 

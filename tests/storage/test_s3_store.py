@@ -13,7 +13,7 @@ from tests.servers.s3 import S3Server
 from tests.servers.scripted import Answer, Request, scripted_server
 from tests.storage.fake_time import FakeTime
 from winnow_storage.blobs import Blob
-from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
+from winnow_storage.errors import BlobArchived, BlobMissing, StoreDenied, StoreError, StoreUnavailable
 from winnow_storage.s3_store import S3Store
 from winnow_storage.uri import parse
 
@@ -135,7 +135,7 @@ def test_endpoint__comes_back(aws: pytest.MonkeyPatch) -> None:
         (429, "TooManyRequests", StoreUnavailable),
         (400, "RequestTimeout", StoreUnavailable),
         (400, "BadDigest", StoreUnavailable),
-        (403, "InvalidObjectState", StoreError),
+        (403, "InvalidObjectState", BlobArchived),
         (503, "SlowDown", StoreUnavailable),
         (403, "SignatureDoesNotMatch", StoreDenied),
         (403, "RequestTimeTooSkewed", StoreDenied),
@@ -290,6 +290,21 @@ def test_put_if_absent__store_without_conditions(aws: pytest.MonkeyPatch) -> Non
         assert store.put_if_absent("x", b"first")
         assert not store.put_if_absent("x", b"second")
     assert [body for body in kept.values() if b"first" in body] == list(kept.values())
+
+
+def test_put_if_absent__store_that_is_known_to_ignore_conditions(aws: pytest.MonkeyPatch) -> None:
+    kept: dict[str, bytes] = {}
+
+    def answer(request: Request) -> Answer:
+        if request.method == "PUT":
+            kept[request.path] = request.body
+        return Answer(200 if request.path in {"/bucket", *kept} else 404, headers={"ETag": '"1"'})
+
+    with answering(aws, answer) as store:
+        store.conditional_puts = False
+        assert store.put_if_absent("x", b"first")
+        assert not store.put_if_absent("x", b"second")
+    assert b"first" in kept["/bucket/prefix/x"]
 
 
 def test_walk__folder_markers_are_no_objects(s3_bucket: str) -> None:

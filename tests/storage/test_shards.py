@@ -101,6 +101,23 @@ def test_read_receipt__damage_on_the_way_is_no_strange_object(store: BlobStore) 
     assert caught.value.hint
 
 
+class Overwriting(Forgetful):
+    """A store that ignores the condition of a put without a word."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        self._store.put(key, data)
+        return True
+
+
+def test_commit_shard__a_store_that_overwrites_keeps_the_first(store: BlobStore) -> None:
+    first, second = receipt(attempt="first"), receipt(attempt="second")
+    overwriting: BlobStore = Overwriting(store)  # type: ignore[assignment]
+    data = shards.encode_shard(shard_rows(), first)
+    assert shards.commit_shard(overwriting, data, first) == (first, True)
+    assert shards.commit_shard(overwriting, shards.encode_shard(shard_rows(), second), second) == (first, False)
+    assert store.get(shards.shard_key("0001", 0)) == data
+
+
 def test_commit_shard__eight_at_once_agree(store: BlobStore) -> None:
     start, found = threading.Barrier(8), []
 

@@ -1,7 +1,10 @@
 """Does an item end by what its bytes and the store say of it, and by nothing else? And of which bytes is its row?"""
 
+import errno
 import hashlib
+import os
 import resource
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +14,13 @@ from PIL import Image
 
 from tests.servers.faulty_s3 import Kind, faulty_s3, first, seeded
 from tests.servers.s3 import S3Server
+from tests.servers.scripted import Answer, scripted_server
 from tests.storage.fake_time import FakeTime
 from tests.workers.pipelines import save_image
 from winnow_storage.blobs import BlobStore, open_store, uri_of
-from winnow_storage.errors import StoreDenied
+from winnow_storage.errors import StoreDenied, StoreError
 from winnow_storage.ids import digest_bytes, item_id
+from winnow_storage.listing import ABSENT
 from winnow_storage.s3_store import S3Store
 from winnow_storage.uri import Location, parse
 from winnow_workers.decode import DecodeLimits
@@ -88,6 +93,99 @@ def test_fetch__gone_since_it_was_listed(store: BlobStore) -> None:
     fetched = fetch(item)
     assert isinstance(fetched.signal, Missing)
     assert (fetched.version, row_version(fetched)) == (None, "v-listed")
+
+
+@pytest.mark.parametrize("lost", ["corpus", "corpus/shelf"])
+def test_fetch__folder_that_vanished_is_no_final_outcome(tmp_path: Path, lost: str) -> None:
+    store = open_store(parse(str(tmp_path / "corpus")))
+    store.put("a.png", b"x")
+    store.put("shelf/b.png", b"x")
+    item = listed(store, "shelf/b.png")
+    place = (tmp_path / lost).rename(tmp_path / "elsewhere")
+    for left in ("gone", "empty"):
+        if left == "empty":
+            (tmp_path / lost).mkdir()
+        fetched = fetch(item)
+        assert isinstance(fetched.signal, Unavailable), left
+        assert f"{tmp_path / 'corpus/shelf'} is gone or empty: is it mounted?" in fetched.signal.reason
+    (tmp_path / lost).rmdir()
+    place.rename(tmp_path / lost)
+    assert isinstance(fetch(item).signal, Unreadable)
+
+
+def test_fetch__what_a_corpus_file_names_and_never_was(tmp_path: Path) -> None:
+    item = Item("id", "a.png", f"file://{tmp_path}/nowhere/a.png", ABSENT, None, frozenset())
+    assert isinstance(fetch(item).signal, Missing)
+
+
+@contextmanager
+def nobody(path: Path) -> Iterator[None]:
+    """Nothing is allowed on `path`, also if this is root, whom rights do not bind."""
+    mode, user = path.stat().st_mode, os.geteuid()
+    path.chmod(0o0)
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(user)
+        path.chmod(mode)
+
+
+def test_fetch__one_file_that_may_not_be_read_does_not_stop_the_run() -> None:
+    with tempfile.TemporaryDirectory() as outer:
+        Path(outer).chmod(0o755)
+        store = open_store(parse(outer))
+        store.put("shelf/a.png", b"x")
+        item = listed(store, "shelf/a.png")
+        with nobody(Path(outer, "shelf/a.png")):
+            fetched = fetch(item)
+        assert isinstance(fetched.signal, Unavailable)
+        assert "Permission denied" in fetched.signal.reason
+        with nobody(Path(outer, "shelf")), pytest.raises(StoreDenied):
+            fetch(item)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EUCLEAN])
+def test_fetch__odd_failure_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    store = open_store(parse(str(tmp_path)))
+    store.put("a.png", b"x")
+    item = listed(store, "a.png")
+
+    def refuse(path: Path, mode: str) -> object:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    fetched = fetch(item)
+    assert isinstance(fetched.signal, Unavailable)
+    assert os.strerror(code) in fetched.signal.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "restored"), [(403, "InvalidObjectState", True), (403, "AccessDenied", False)]
+)
+def test_fetch__archived_object_does_not_stop_the_run(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, restored: bool
+) -> None:
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    item = Item("id", "a.png", "s3://bucket/a.png", "v", 1, frozenset())
+    asked = []
+    answer = Answer(status, f"<Error><Code>{code}</Code></Error>".encode())
+    with scripted_server(lambda request: asked.append(request) or answer) as url:  # type: ignore[func-returns-value]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        if restored:
+            signal = fetch(item).signal
+            assert isinstance(signal, Unavailable)
+            assert "it must be restored" in signal.reason
+        else:
+            with pytest.raises(StoreError):
+                fetch(item)
+    assert len(asked) == 1
 
 
 def test_fetch__over_the_limit_is_not_read() -> None:

@@ -22,7 +22,7 @@ def death(item: int, stage: str = "kind", cause: Cause = Cause.CRASHED, *, alone
         (-signal.SIGTERM, Cause.OUTSIDE, "SIGTERM"),
         (0, Cause.CRASHED, "exit 0"),
         (1, Cause.CRASHED, "exit 1"),
-        (255, Cause.OUTSIDE, "the server of processes ended"),
+        (255, Cause.CRASHED, "exit 255"),
         (-99, Cause.OUTSIDE, "signal 99"),
     ],
 )

@@ -3,17 +3,18 @@
 import pyarrow as pa
 import pytest
 
+from winnow_storage.listing import ABSENT
 from winnow_storage.schemas import result_schema
 from winnow_workers.rows import FAULTS, summarise
 
 SCHEMA = result_schema({})
 
 
-def rows_of(*ended: tuple[str, str | None]) -> pa.Table:
+def rows_of(*ended: tuple[str, str | None], version: str = "v") -> pa.Table:
     return pa.Table.from_pylist(
         [
             {
-                "item_id": str(number), "key": str(number), "uri": f"file:///{number}", "version": "v",
+                "item_id": str(number), "key": str(number), "uri": f"file:///{number}", "version": version,
                 "outcome": outcome, "reason": reason, "failed_tasks": [], "run_id": "0001", "shard": 0, "bytes": 3,
             }
             for number, (outcome, reason) in enumerate(ended)
@@ -36,9 +37,20 @@ def test_summarise__the_same_error_of_different_items_is_one_fault(one: str, oth
 
 
 def test_summarise__what_is_the_items_own_is_no_fault() -> None:
-    rows = rows_of(("unreadable", "damaged"), ("missing", "gone"), ("rejected", "too big"), ("done", None))
+    rows = rows_of(("unreadable", "damaged"), ("rejected", "too big"), ("done", None))
     assert summarise(rows, ()).faults == {}
-    assert summarise(rows, ()).bytes == 12
+    assert summarise(rows, ()).bytes == 9
+
+
+def test_summarise__items_that_were_listed_and_are_gone_are_one_fault() -> None:
+    rows = rows_of(("missing", "not there"), ("missing", "not there"), ("done", None))
+    assert summarise(rows, ()).faults == {"missing: not there": 2}
+
+
+def test_summarise__what_was_never_there_is_no_fault() -> None:
+    rows = rows_of(("missing", "not there"), ("missing", "not there"), version=ABSENT)
+    assert summarise(rows, ()).faults == {}
+    assert summarise(rows, ()).outcomes == {"missing": 2}
 
 
 def test_summarise__a_shard_of_many_errors_keeps_the_most_frequent() -> None:

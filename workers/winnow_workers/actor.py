@@ -1,5 +1,8 @@
 """How does Ray reach the pipeline? A thin actor: one per accelerator or share of the CPU, warm across shards."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
@@ -29,6 +32,9 @@ class ShardWorker:
 
         torch.set_num_threads(config.threads)
         self._timer = HangTimer()
+        self._steps = 0
+        self._at_work = 0  # calls; more than one thread may be in here
+        self._lock = threading.Lock()
         self._config = config
         self._pipeline = Pipeline(config, self._entering)
         self._is_open = False
@@ -39,35 +45,59 @@ class ShardWorker:
         Raises:
             ModelError: one of them cannot be used.
         """
-        if not self._is_open:
-            self._pipeline.open()
-            self._is_open = True
-            if self._config.device == "cpu":
-                limit_memory(self._config.item_memory_bytes + COMPANY_BYTES)
+        with self._lock:
+            if not self._is_open:
+                self._pipeline.open()
+                self._is_open = True
+                if self._config.device == "cpu":
+                    limit_memory(self._config.item_memory_bytes + COMPANY_BYTES)
         return str(ray.get_runtime_context().get_node_id())
 
     def run_shard(self, shard: int) -> Receipt | CareWanted:
-        """Process and commit one shard."""
+        """Process and commit one shard; two at a time, of which one has the models."""
         self.open()
-        try:
-            return self._pipeline.run_shard(shard)
-        except NeedsCare as reason:
-            return CareWanted(str(reason))
-        finally:
-            self._timer.stop()
+        with self._watched():
+            try:
+                return self._pipeline.run_shard(shard)
+            except NeedsCare as reason:
+                return CareWanted(str(reason))
+            except MemoryError:
+                return CareWanted("out of memory")  # outside of decoding and models: whose fault it is shows alone
 
     def run_carefully(self, shard: int) -> Receipt:
-        """Process and commit one shard whose images may end their process: this one's models make room for children."""
+        """Process and commit one shard whose images may end their process: this one's models make room for children.
+
+        Called when nothing else runs here.
+        """
         self._pipeline.close()
         self._is_open = False
-        rows = rows_one_by_one(self._config, shard, self._pipeline.items(shard))
-        try:
+        rows = rows_one_by_one(self._config, shard, self._pipeline.items(shard), self._step)
+        with self._watched():
             return self._pipeline.commit(shard, rows, Stages())
+
+    def steps(self) -> int:
+        """How many steps were made in this process so far: as long as that grows, it is not stuck."""
+        return self._steps
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        with self._lock:
+            self._at_work += 1
+        try:
+            yield
         finally:
-            self._timer.stop()
+            with self._lock:
+                self._at_work -= 1
+                if self._at_work == 0:
+                    self._timer.stop()
+
+    def _step(self) -> None:
+        self._steps += 1
 
     def _entering(self, stage: str) -> None:
+        self._step()
         self._timer.step(COMMIT_S if stage == COMMIT else allowed_s(stage, self._config))
 
 
-ShardActor = ray.remote(ShardWorker)
+SHARDS_AT_ONCE = 2  # one whose images are worked on, one whose images are fetched or whose rows are written
+ShardActor = ray.remote(max_concurrency=SHARDS_AT_ONCE + 1)(ShardWorker)  # one thread answers `steps`

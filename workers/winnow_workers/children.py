@@ -10,7 +10,7 @@ import multiprocessing
 import multiprocessing.connection
 import resource
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext
@@ -78,8 +78,12 @@ class Gone:
     how: str
 
 
-def rows_one_by_one(config: WorkerConfig, shard: int, items: Sequence[Item]) -> list[pa.RecordBatch]:
+def rows_one_by_one(
+    config: WorkerConfig, shard: int, items: Sequence[Item], step: Callable[[], None] = lambda: None
+) -> list[pa.RecordBatch]:
     """The row of every item, in order; an item that ends its process twice alone gets a row that says so.
+
+    `step` is called whenever a child has said something or has ended.
 
     Raises:
         WinnowError: whatever of ours the pipeline raises in a child (the store refuses, a model does not load).
@@ -90,7 +94,8 @@ def rows_one_by_one(config: WorkerConfig, shard: int, items: Sequence[Item]) -> 
     failed_to_open = 0
     while unanswered := [index for index in range(len(items)) if index not in rows]:
         trial = next_trial(unanswered, deaths)
-        gone = _run_child(config, shard, items, trial, deaths, rows)
+        gone = _run_child(config, shard, items, trial, deaths, rows, step)
+        step()
         if gone.cause is None:
             continue
         if gone.item is None:
@@ -105,7 +110,8 @@ def rows_one_by_one(config: WorkerConfig, shard: int, items: Sequence[Item]) -> 
         if sum(death.cause is Cause.OUTSIDE for death in deaths) > OUTSIDE_DEATHS:
             raise RunFailed(
                 f"shard {shard}: its processes were killed from outside {OUTSIDE_DEATHS} times (last by {gone.how})",
-                hint="see who kills them: the kernel for want of memory (dmesg), or a supervisor; then run again",
+                hint="see who kills them: a supervisor, or the kernel for want of memory (dmesg); with a lower "
+                "run.item_memory_bytes an image that takes too much fails by itself",
             )
     return [rows[index] for index in range(len(items))]
 
@@ -117,6 +123,7 @@ def _run_child(
     trial: Trial,
     deaths: Sequence[Death],
     rows: dict[int, pa.RecordBatch],
+    step: Callable[[], None],
 ) -> Gone:
     work = [(index, items[index], _without(index, deaths)) for index in trial.items]
     receiving, sending = multiprocessing.Pipe(duplex=False)
@@ -125,7 +132,7 @@ def _run_child(
         child.start()
         sending.close()
         try:
-            return _listen(receiving, child, config, rows)
+            return _listen(receiving, child, config, rows, step)
         finally:
             child.kill()
             child.join()
@@ -137,6 +144,7 @@ def _listen(
     child: BaseProcess,
     config: WorkerConfig,
     rows: dict[int, pa.RecordBatch],
+    step: Callable[[], None],
 ) -> Gone:
     item: int | None = None
     stage = OPEN
@@ -144,8 +152,11 @@ def _listen(
         seconds = allowed_s(stage, config)
         try:
             if not receiving.poll(seconds):
+                if _is_stopped(child.pid):
+                    return Gone(item, stage, Cause.OUTSIDE, "a stop signal")
                 return Gone(item, stage, Cause.HUNG, f"no answer within {seconds:.0f} s")
             message = receiving.recv()
+            step()
         except (EOFError, OSError):
             child.join()
             code = child.exitcode or 0
@@ -159,6 +170,13 @@ def _listen(
                 raise message
             case _:
                 return Gone(item, stage, None, "")
+
+
+def _is_stopped(pid: int | None) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    if not status.exists():
+        return False
+    return status.read_text().rpartition(")")[2].split()[0] in ("T", "t")
 
 
 def _without(item: int, deaths: Sequence[Death]) -> dict[str, str]:

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from winnow_storage.blobs import Blob, BlobStore, locate, open_store
-from winnow_storage.errors import BlobMissing, StoreUnavailable
+from winnow_storage.errors import BlobArchived, BlobMissing, StoreError, StoreUnavailable
 from winnow_storage.ids import digest_bytes
+from winnow_storage.listing import ABSENT
+from winnow_storage.local_folder import Folder, folder_of
 from winnow_storage.uri import Location
 from winnow_workers.decode import Decoded, DecodeLimits, decode
 from winnow_workers.signals import ItemSignal, Missing, Rejected, Unavailable
@@ -60,7 +63,7 @@ class Fetcher:
         `on_bytes` is called when the bytes are there and their decoding begins.
 
         Raises:
-            StoreDenied, StoreError: the store refuses us; that is no fault of the item.
+            StoreDenied, StoreError: the store, or the item's whole folder, refuses us; that is no fault of the item.
         """
         blob: Blob | None = None
         try:
@@ -85,10 +88,35 @@ class Fetcher:
         try:
             blob = store.read(key)
         except BlobMissing as error:
-            raise Missing("the store says that it is not there") from error
+            raise _gone(item, root, key) from error
+        except BlobArchived as error:
+            raise Unavailable(
+                f"it must be restored from its archive before it can be read ({error.message})"
+            ) from error
         except StoreUnavailable as error:
             raise Unavailable(error.message) from error
+        except StoreError as error:
+            if (
+                root.scheme != "file"
+                or not isinstance(error.__cause__, OSError)
+                or _folder(root, key)[1] is Folder.CLOSED
+            ):
+                raise
+            raise Unavailable(error.message) from error  # of this file only: its folder answers
         if blob.version == item.version and item.bytes not in (None, len(blob.data)):
             # the one check for ETags that are no digest: uploads in parts, keys of one's own
             raise Unavailable(f"{len(blob.data)} bytes came of a version that was listed with {item.bytes}")
         return blob
+
+
+def _gone(item: Item, root: Location, key: str) -> ItemSignal:
+    """Missing is final, so it takes a folder that still holds something, or an item that the corpus only names."""
+    if root.scheme == "file" and item.version != ABSENT:
+        folder, state = _folder(root, key)
+        if state is Folder.LOST:
+            return Unavailable(f"its folder {folder} is gone or empty: is it mounted?")
+    return Missing("the store says that it is not there")
+
+
+def _folder(root: Location, key: str) -> tuple[Path, Folder]:
+    return folder_of((root / key).path)

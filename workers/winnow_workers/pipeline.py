@@ -3,10 +3,12 @@
 Runs inside one process and needs no Ray: the actor is a thin frontier around it.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from uuid import uuid4
@@ -83,6 +85,10 @@ class Pipeline:
         self.fetcher = Fetcher(config.limits, throttle=throttle)
         self.operators: dict[str, Operator[OperatorParams]] = {}
         self.runners: dict[str, IsolatingRunner] = {}
+        # The models work on one shard at a time; meanwhile the images of the next one are fetched, and the rows of
+        # the one before are written.
+        self._models = threading.Lock()
+        self._pool = ThreadPoolExecutor(max(FETCH_AHEAD, config.threads), thread_name_prefix="winnow-fetch")
 
     def open(self) -> None:
         """Load every model of the run.
@@ -108,6 +114,8 @@ class Pipeline:
     def run_shard(self, shard: int) -> Receipt:
         """Process and commit one shard; the receipt of whoever committed it first.
 
+        Threads may call this for different shards: the models turn from one to the next without a pause.
+
         Raises:
             StoreError: the corpus or the output refuses us.
             NeedsCare: an image takes more memory than is left beside the others.
@@ -115,7 +123,8 @@ class Pipeline:
         stages = Stages()
         self._entering(FETCH)
         items = self.items(shard)
-        batches = [self._chunk_rows(chunk, shard, stages) for chunk in self._chunks(items, stages)]
+        with closing(_Ahead(self._pool, self._fetch, items)) as ahead, self._models:
+            batches = [self._chunk_rows(chunk, shard, stages) for chunk in self._chunks(ahead, stages)]
         return self.commit(shard, batches, stages)
 
     def commit(self, shard: int, batches: Sequence[pa.RecordBatch], stages: Stages) -> Receipt:
@@ -173,34 +182,27 @@ class Pipeline:
             for row in rows
         ]
 
-    def _chunks(self, items: Sequence[Item], stages: Stages) -> Iterator[list[Fetched]]:
-        """The shard's images in order, fetched and decoded ahead, cut where enough pixels stand in memory."""
-        needed_side_px = self._needed_side_px()
-        waiting: deque[Future[Fetched]] = deque()
-        upcoming = iter(items)
+    def _fetch(self, item: Item) -> Fetched:
+        return self.fetcher.fetch(item, needed_side_px=self._needed_side_px())
+
+    def _chunks(self, ahead: "_Ahead", stages: Stages) -> Iterator[list[Fetched]]:
+        """The shard's images in order, cut where enough pixels stand in memory."""
         chunk: list[Fetched] = []
         pixel_bytes = 0
-        with ThreadPoolExecutor(max_workers=max(FETCH_AHEAD, self.config.threads)) as pool:
-            try:
-                for _ in items:
-                    while len(waiting) < FETCH_AHEAD and (item := next(upcoming, None)) is not None:
-                        waiting.append(pool.submit(self.fetcher.fetch, item, needed_side_px=needed_side_px))
-                    self._entering(FETCH)
-                    start = time.perf_counter()
-                    fetched = waiting.popleft().result()
-                    stages.add("fetch_decode", time.perf_counter() - start)
-                    if isinstance(fetched.signal, OutOfMemory):
-                        raise NeedsCare(fetched.signal.reason)
-                    chunk.append(fetched)
-                    pixel_bytes += fetched.decoded.pixels.nbytes if fetched.decoded is not None else 0
-                    if len(chunk) == CHUNK_ITEMS or pixel_bytes >= CHUNK_BYTES:
-                        yield chunk
-                        chunk, pixel_bytes = [], 0
-                if chunk:
-                    yield chunk
-            finally:
-                for future in waiting:
-                    future.cancel()
+        while ahead:
+            self._entering(FETCH)
+            start = time.perf_counter()
+            fetched = ahead.take()
+            stages.add("fetch_decode", time.perf_counter() - start)
+            if isinstance(fetched.signal, OutOfMemory):
+                raise NeedsCare(fetched.signal.reason)
+            chunk.append(fetched)
+            pixel_bytes += fetched.decoded.pixels.nbytes if fetched.decoded is not None else 0
+            if len(chunk) == CHUNK_ITEMS or pixel_bytes >= CHUNK_BYTES:
+                yield chunk
+                chunk, pixel_bytes = [], 0
+        if chunk:
+            yield chunk
 
     def _needed_side_px(self) -> int | None:
         sides = [operator.needed_side_px for operator in self.operators.values()]
@@ -233,3 +235,33 @@ class Pipeline:
             for one, given in zip(chunk, answers, strict=True)
         ]
         return pa.RecordBatch.from_pylist(rows, schema=self.schema)
+
+
+class _Ahead:
+    """The images of a shard in order, the next few of them being fetched and decoded from the start."""
+
+    def __init__(self, pool: ThreadPoolExecutor, fetch: Callable[[Item], Fetched], items: Sequence[Item]) -> None:
+        self._pool = pool
+        self._fetch = fetch
+        self._upcoming = iter(items)
+        self._waiting: deque[Future[Fetched]] = deque()
+        self._fill()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def take(self) -> Fetched:
+        """The next image, when it is there."""
+        fetched = self._waiting.popleft().result()
+        self._fill()
+        return fetched
+
+    def close(self) -> None:
+        """Fetch no more."""
+        for future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+
+    def _fill(self) -> None:
+        while len(self._waiting) < FETCH_AHEAD and (item := next(self._upcoming, None)) is not None:
+            self._waiting.append(self._pool.submit(self._fetch, item))

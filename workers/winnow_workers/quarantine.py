@@ -12,7 +12,6 @@ from enum import StrEnum
 
 ALONE_DEATHS = 2  # one could be chance
 OUTSIDE_DEATHS = 32  # of one shard's children; whoever kills that many will not let the work end
-LOST_TRACK = 255  # what multiprocessing says of a child whose server was killed
 OPEN, FETCH, DECODE = "", "fetch", "decode"  # the stages that are not tasks; no task can have the first name
 
 # Signals that a process gives itself: by a fault, an abort, or a limit that it ran into.
@@ -54,8 +53,6 @@ class Trial:
 
 def cause_of_exit(code: int) -> tuple[Cause, str]:
     """Why a child with this exit code (negative: a signal's number) died, if nobody here killed it."""
-    if code == LOST_TRACK:
-        return Cause.OUTSIDE, "the server of processes ended"
     if code >= 0:
         return Cause.CRASHED, f"exit {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow_storage.ids import digest_bytes
+from winnow_storage.listing import ABSENT
 from winnow_storage.schemas import Outcome
 from winnow_workers.fetch import Fetched
 from winnow_workers.frontier import TaskFailure
@@ -25,7 +26,7 @@ class RowCounts:
     outcomes: dict[str, int]
     predictions: dict[str, int]  # per task, structs without an error
     errors: dict[str, int]
-    faults: dict[str, int]  # what failed or unavailable items say, without what differs from item to item
+    faults: dict[str, int]  # what failed, unavailable or missing items say, without what differs from item to item
     bytes: int
     items_digest: str
 
@@ -94,7 +95,12 @@ def items_digest(item_ids: Sequence[str]) -> str:
 
 
 def _faults(rows: pa.Table) -> dict[str, int]:
-    ended = rows.filter(pc.is_in(rows["outcome"], pa.array([Outcome.FAILED.value, Outcome.UNAVAILABLE.value])))
+    # An item that was listed minutes ago and is gone is a fault: a store that lost its mount says the same of all.
+    # What a corpus file names and its look-up did not find is the corpus file's own.
+    known = pc.not_equal(rows["version"], ABSENT)
+    gone = pc.and_(pc.equal(rows["outcome"], Outcome.MISSING.value), known)
+    other = pc.is_in(rows["outcome"], pa.array([Outcome.FAILED.value, Outcome.UNAVAILABLE.value]))
+    ended = rows.filter(pc.or_(other, gone))
     said = Counter(
         f"{outcome}: {_VARYING.sub('#', reason or '')[:FAULT_CHARACTERS]}"
         for outcome, reason in zip(ended["outcome"].to_pylist(), ended["reason"].to_pylist(), strict=True)

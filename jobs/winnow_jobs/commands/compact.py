@@ -57,4 +57,5 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
         screen.say(f"  {record['dropped']:,} older predictions do not fit the fields that their task has now: left out")
     screen.say(f"current: {record['folder']}part-*.parquet")
     if record["superseded"]:
-        screen.say(f"no reader needs these any more: {', '.join(record['superseded'])}")
+        folders = ", ".join(record["superseded"])
+        screen.say(f"older compactions, to remove with your store's own tool once nobody reads them: {folders}")

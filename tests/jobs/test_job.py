@@ -1,0 +1,76 @@
+"""What one command does to a job on a night on which nothing is due, and what the other commands say then."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.histories import make_corpus, output_runs, spec, work_off
+from winnow_annotation.policies import ReviewSpec
+from winnow_jobs.begin import begin_or_go_on
+from winnow_jobs.draft import draft_run
+from winnow_jobs.events import Event, Note
+from winnow_jobs.job import Options, run_job
+from winnow_jobs.machine import ledger_of
+from winnow_jobs.plan import Selection
+from winnow_jobs.report import write_report
+from winnow_jobs.resolved import ResolvedSpec
+from winnow_jobs.runs import Runs
+from winnow_jobs.views import plan_record, status_record
+from winnow_storage.schemas import Outcome
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+@pytest.fixture
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Runs, ResolvedSpec]:
+    """A job over three images that ran once."""
+    monkeypatch.setenv("WINNOW_LEDGER", f"sqlite:///{tmp_path / 'ledger.db'}")
+    make_corpus(tmp_path, 3)
+    review = ReviewSpec.model_validate({"policies": {"kind": {"uncalibrated": "review"}}, "budget": 2})
+    runs, resolved = output_runs(tmp_path), spec(tmp_path).model_copy(update={"review": review})
+    plan, _ = begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: NOW)
+    assert plan is not None
+    work_off(runs, plan)
+    return runs, resolved
+
+
+def test_run_job__nothing_is_due(night: tuple[Runs, ResolvedSpec], tmp_path: Path) -> None:
+    _, resolved = night
+    notes: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Note):
+            notes.append(event.text)
+
+    options = Options(Selection(retry=(Outcome.UNREADABLE,)))
+    record = run_job(resolved, options, listen, lambda: NOW).record
+    assert notes == [f"nothing is due: no item of {tmp_path / 'corpus'} is new, changed or asked for again"]
+    assert (record["state"], record["run_id"], record["items"]) == ("nothing_due", "0001", 0)
+    assert record["results"] == f"{tmp_path / 'out'}/runs/0001/results/*.parquet"
+
+
+def test_run_job__nothing_is_due_and_an_image_is_gone(night: tuple[Runs, ResolvedSpec], tmp_path: Path) -> None:
+    runs, resolved = night
+    next((tmp_path / "corpus").glob("*/*.jpg")).unlink()
+    record = run_job(resolved, Options(), lambda _: None, lambda: NOW).record
+    assert (record["state"], record["run_id"], record["items"], record["shards"]) == ("nothing_due", "0002", 0, 0)
+    assert record["results"] is None
+    with ledger_of(None) as ledger:
+        assert [(run.run_id, run.state) for run in ledger.runs()] == [("0001", "done"), ("0002", "done")]
+        status = status_record(resolved, runs, ledger)["runs"][-1]
+        assert (status["state"], status["items"], status["shards"], status["shards_committed"]) == ("done", 0, 0, 0)
+        assert status["routed"]
+        told = write_report(resolved, runs, ledger, run_id=None, truth=None, out=tmp_path / "report.html")
+    assert (told["run_id"], told["quality"]) == ("0002", [])
+    assert "run 0002, begun 2026-11-20" in (tmp_path / "report.html").read_text()
+
+
+def test_plan_record__estimates_from_the_last_run_with_items(night: tuple[Runs, ResolvedSpec], tmp_path: Path) -> None:
+    runs, resolved = night
+    next((tmp_path / "corpus").glob("*/*.jpg")).unlink()
+    run_job(resolved, Options(), lambda _: None, lambda: NOW)
+    assert runs.newest() == "0002"
+    record = plan_record(draft_run(runs, resolved, Selection(), now=NOW), None, runs)
+    assert (record["due_items"], record["tasks"][0]["why"]) == (0, "no item is new, changed or asked for again")
+    assert record["review_estimate"] == "about 0 review tasks (budget 2; the last run sent 0.67 an item)"
