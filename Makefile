@@ -13,7 +13,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt types contracts unit bench bench-long bench-demo soak lock clean
+.PHONY: help setup demo test lint fmt types contracts unit test-long bench bench-long bench-demo soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,7 +53,10 @@ contracts: $(VENV)/.ready ## which room may import which
 	$(BIN)/lint-imports
 
 unit: setup ## the tests, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term:skip-covered
+
+test-long: setup ## the proofs that take minutes: 25 kills and every other fault, ledgers lost, workers that wake
+	$(BIN)/python -m pytest -m long
 
 bench: setup ## the short form of every benchmark: speed, start, decoding, planning, faults, poison
 	$(BIN)/python -m tests.benchmarks.engine.tax

@@ -90,6 +90,7 @@ def test_run__two_drivers_started_at_once(tmp_path: Path) -> None:
     assert_sound(tmp_path / "out", "0001", 40)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)  # five commands with a Ray of their own, on a machine that may be busy
 def test_run__ledgers_are_lost_a_stage_moves_and_workers_wake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, (pinned, promoted) = write_job(tmp_path, ITEMS)

@@ -96,10 +96,12 @@ def _loop(model: str, paths: Sequence[str]) -> list[tuple[float, int]]:
     from winnow_workers.decode import DecodeLimits, decode
     from winnow_workers.models.architectures import default_preprocessing
     from winnow_workers.models.fixed_batch import CPU_BATCH
+    from winnow_workers.models.fold import fold_batch_norms
     from winnow_workers.models.preprocess import needed_side_px, to_tensor
 
     torch.set_num_threads(1)
     module = getattr(torchvision.models, model)().eval().to(memory_format=torch.channels_last)
+    fold_batch_norms(module)  # as the engine does: the comparison is of the engine, not of the model
     preprocessing, limits = default_preprocessing(f"torchvision/{model}"), DecodeLimits()
     side_px = needed_side_px(preprocessing)
     times = []
