@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.faults.arena import RUN_ID, Shape, arena_in
 from tests.faults.poison import Harm
 from tests.faults.tally import save_numbered
@@ -11,6 +13,7 @@ from winnow_storage.ledger import open_ledger
 from winnow_storage.uri import parse
 
 
+@pytest.mark.long
 def test_run__is_not_stopped_by_what_earlier_drivers_died_of(tmp_path: Path) -> None:
     for number in range(4):
         save_numbered(tmp_path / "corpus", number, Harm.SEGFAULT if number == 1 else None)
