@@ -86,7 +86,7 @@ def draft_run(
     snapshot_files = [] if snapshot is None else snapshot.finish()
     work_files = [] if folder is None else _cut(folder, size)
     snapshot_keys = [f"runs/{run_id}/snapshot/{file.name}" for file in snapshot_files]
-    work_keys = [f"runs/{run_id}/work/{file.name}" for file in work_files]
+    work_keys = [f"runs/{run_id}/due/{file.name}" for file in work_files]
     plan = PlanDocument(
         format=FORMAT,
         run_id=run_id,

@@ -35,7 +35,7 @@ def test_receipts__none_of_a_run_that_has_committed_nothing(runs: Runs, tmp_path
 def test_plans__oldest_first_and_only_of_runs_that_were_begun(runs: Runs, tmp_path: Path) -> None:
     assert (runs.plans(), runs.ids(), runs.newest()) == ([], [], None)
     plans = [add_run(runs, spec(tmp_path), [[Row("a")]]) for _ in range(11)]
-    runs.store.put_if_absent("runs/0012/work/00000-of-a-driver-that-died.parquet", b"")
+    runs.store.put_if_absent("runs/0012/due/00000-of-a-driver-that-died.parquet", b"")
     assert runs.plans() == plans
     assert runs.ids() == [f"{number:04d}" for number in range(1, 12)]
     assert runs.newest() == "0011"
@@ -47,7 +47,7 @@ def test_begin__one_driver_wins(runs: Runs, tmp_path: Path) -> None:
     other = plan.model_copy(update={"code_version": "other"})
     part = tmp_path / "part"
     part.write_bytes(b"content")
-    assert not runs.begin(other, [("runs/0001/work/a.parquet", part)])
+    assert not runs.begin(other, [("runs/0001/due/a.parquet", part)])
     assert runs.plan("0001") == plan
 
 
