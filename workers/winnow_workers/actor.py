@@ -28,9 +28,6 @@ class ShardWorker:
     """The pipeline of one run in a process of its own."""
 
     def __init__(self, config: WorkerConfig) -> None:
-        import torch
-
-        torch.set_num_threads(config.threads)
         self._timer = HangTimer()
         self._steps = 0
         self._at_work = 0  # calls; more than one thread may be in here

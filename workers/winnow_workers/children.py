@@ -10,6 +10,7 @@ import multiprocessing
 import multiprocessing.connection
 import resource
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -188,7 +189,9 @@ def _without(item: int, deaths: Sequence[Death]) -> dict[str, str]:
 
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["winnow_workers.children", "winnow_workers.catalogue", "torch"])
+    # torch only if this run's models have brought it here
+    preload = ["winnow_workers.children", "winnow_workers.catalogue", *({"torch"} & sys.modules.keys())]
+    context.set_forkserver_preload(preload)
     return context
 
 

@@ -3,6 +3,7 @@
 Runs inside one process and needs no Ray: the actor is a thin frontier around it.
 """
 
+import sys
 import threading
 import time
 from collections import deque
@@ -102,6 +103,8 @@ class Pipeline:
             operator.open()
             self.operators[task.name] = operator
             self.runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)
+        if "torch" in sys.modules:  # some tasks need none, and it takes two seconds to import
+            sys.modules["torch"].set_num_threads(self.config.threads)
         self.schema = result_schema({name: operator.fields() for name, operator in self.operators.items()})
 
     def close(self) -> None:
