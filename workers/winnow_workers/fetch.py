@@ -86,7 +86,7 @@ class Fetcher:
         if self._throttle is not None:
             self._throttle.take(item.bytes or 0)
         try:
-            blob = store.read(key)
+            blob = store.read_bulk(key)
         except BlobMissing as error:
             raise _gone(item, root, key) from error
         except BlobArchived as error:
