@@ -21,9 +21,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from winnow_storage.errors import RunFailed, WinnowError
+from winnow_workers.ahead import ENCODED_BYTES, REQUESTS
 from winnow_workers.deadline import HangTimer
 from winnow_workers.fetch import Item
-from winnow_workers.pipeline import FETCH_AHEAD, Pipeline, WorkerConfig
+from winnow_workers.pipeline import Pipeline, WorkerConfig
 from winnow_workers.quarantine import (
     FETCH,
     OPEN,
@@ -48,8 +49,9 @@ def allowed_s(stage: str, config: WorkerConfig) -> float:
         return OPEN_S
     if stage != FETCH:
         return config.item_deadline_s
-    throttled_s = FETCH_AHEAD / (config.max_requests_per_s or math.inf)
-    throttled_s += FETCH_AHEAD * config.limits.max_bytes / (config.max_bytes_per_s or math.inf)
+    # what two shards have asked for before it
+    throttled_s = 2 * REQUESTS / (config.max_requests_per_s or math.inf)
+    throttled_s += 2 * (ENCODED_BYTES + config.limits.max_bytes) / (config.max_bytes_per_s or math.inf)
     return config.item_deadline_s + FETCH_EXTRA_S + throttled_s
 
 
