@@ -94,8 +94,10 @@ class ShardExecutor:
                 ray.kill(worker.actor, no_restart=True)
         self._workers.clear()
 
-    def run(self, shards: Sequence[int], past: Mapping[int, ShardPast]) -> Iterator[Receipt]:
-        """The receipt of every shard, as they are committed, in no order; `past` is what earlier drivers left.
+    def run(self, stages: Sequence[Sequence[int]], past: Mapping[int, ShardPast]) -> Iterator[Receipt]:
+        """The receipt of every shard, as they are committed; `past` is what earlier drivers left.
+
+        A stage is begun when all shards of the one before are committed. Within it they come in no order.
 
         Raises:
             ModelError: a model does not load.
@@ -103,10 +105,17 @@ class ShardExecutor:
             RunFailed: a shard ends its actors even under care, or our own code fails.
             WinnowError: whatever of ours an actor raised.
         """
-        self._waiting, self._past = deque(shards), dict(past)
+        self._past = dict(past)
         self._workers = [_Worker(None) for _ in range(self._placement.actors)]
-        for worker in self._workers:
-            self._hire(worker)
+        for shards in filter(None, stages):
+            self._waiting = deque(shards)
+            for worker in self._workers:
+                if worker.node_id is None and not self._errands(worker):
+                    self._hire(worker)
+            self._give_out()
+            yield from self._receipts()
+
+    def _receipts(self) -> Iterator[Receipt]:
         while self._busy:
             ready, _ = ray.wait(list(self._busy), num_returns=1, timeout=POLL_S)
             for reference in ready:

@@ -21,6 +21,7 @@ from winnow_storage.schemas import result_schema
 from winnow_storage.shards import Receipt, commit_shard, encode_shard
 from winnow_storage.uri import parse
 from winnow_workers.catalogue import operator_named
+from winnow_workers.copies import LeaderReader, Wanted, with_copies
 from winnow_workers.decode import DecodeLimits
 from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
@@ -103,6 +104,8 @@ class Pipeline:
             self.operators[task.name] = operator
             self.runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)
         self.schema = result_schema({name: operator.fields() for name, operator in self.operators.items()})
+        wanted = {one.name: Wanted(one.model.digest, self.schema.field(one.name).type) for one in self.config.tasks}
+        self.leaders = LeaderReader(self.store, wanted, self._pool)
 
     def close(self) -> None:
         """Let go of the models."""
@@ -148,6 +151,7 @@ class Pipeline:
             outcomes=counts.outcomes,
             predictions=counts.predictions,
             errors=counts.errors,
+            copied=counts.copied,
             faults=counts.faults,
             models={task.name: task.model.digest for task in self.config.tasks},
             bytes=counts.bytes,
@@ -176,10 +180,11 @@ class Pipeline:
 
     def items(self, shard: int) -> list[Item]:
         """The items of a shard, in the plan's order."""
-        rows = self.work.rows(shard).to_pylist()
+        work = self.work.rows(shard)
+        leaders = self.leaders.of(work) if work["leader"].null_count < work.num_rows else [None] * work.num_rows
         return [
-            Item(row["item_id"], row["key"], row["uri"], row["version"], row["bytes"], frozenset(row["tasks"]))
-            for row in rows
+            Item(row["item_id"], row["key"], row["uri"], row["version"], row["bytes"], frozenset(row["tasks"]), leader)
+            for row, leader in zip(work.to_pylist(), leaders, strict=True)
         ]
 
     def _fetch(self, item: Item) -> Fetched:
@@ -215,7 +220,7 @@ class Pipeline:
         for name, runner in self.runners.items():
             if (how := without.get(name, without.get(DECODE))) is not None:
                 for answer, one in zip(answers, chunk, strict=True):
-                    if name in one.item.tasks:
+                    if name in one.item.tasks and one.copied is None:
                         answer[name] = TaskFailure(how)
                 continue
             chosen = [
@@ -234,7 +239,8 @@ class Pipeline:
             build_row(one, given, operators=self.operators, run_id=self.config.run_id, shard=shard)
             for one, given in zip(chunk, answers, strict=True)
         ]
-        return pa.RecordBatch.from_pylist(rows, schema=self.schema)
+        copied = {place: one.copied for place, one in enumerate(chunk) if one.copied is not None}
+        return with_copies(pa.RecordBatch.from_pylist(rows, schema=self.schema), copied)
 
 
 class _Ahead:
