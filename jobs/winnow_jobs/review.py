@@ -63,12 +63,24 @@ def route_run(store: BlobStore, plan: PlanDocument) -> dict[str, Any]:
 def _decide_all(store: BlobStore, plan: PlanDocument) -> pa.Table:
     review = plan.spec.review
     rows: Rows = {}
+    candidates: list[Candidate] = []
+    asked: set[tuple[str, str]] = set()  # (item_id of the leader, task); shards of copies come after all others
     for one in _predictions(store, plan):
         rows[one["item_id"], one["task"]] = one
-    candidates = [
-        Candidate(one["item_id"], one["task"], one["version"], score=one["score"], p_ok=one["p_ok"])
-        for one in rows.values()
-    ]
+        leader = one.pop("copied_from")
+        same = (leader or one["item_id"], one["task"])
+        candidates.append(
+            Candidate(
+                one["item_id"],
+                one["task"],
+                one["version"],
+                score=one["score"],
+                p_ok=one["p_ok"],
+                is_repeated=leader is not None and same in asked,
+            )
+        )
+        if plan.copies:
+            asked.add(same)
     decisions = route(
         candidates,
         review.policies,
@@ -88,7 +100,7 @@ def _decide_all(store: BlobStore, plan: PlanDocument) -> pa.Table:
 
 def _predictions(store: BlobStore, plan: PlanDocument) -> Iterator[dict[str, Any]]:
     tasks = plan.tasks()
-    common = ["item_id", "version", "key", "uri", "width", "height", "format"]
+    common = ["item_id", "version", "key", "uri", "width", "height", "format", "copied_from"]
     fields = ["score", "p_ok", "calibrator", "model"]
     columns = [*common, *(f"{task.name}.{field}" for task in tasks for field in (*fields, "error"))]
     for _, table in iter_results(store, plan.run_id, columns):
