@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.jobs.damages import rewrite, set_value
-from tests.jobs.whole_nights import Predicted, begin, job, night, predicted, reviewed, rows, runs_of, work_through
+from tests.jobs.whole_nights import NOW, Predicted, begin, job, night, predicted, reviewed, rows, runs_of, work_through
 from tests.workers.pipelines import save_image
 from winnow_jobs import copies
+from winnow_jobs.begin import begin_or_go_on
 from winnow_jobs.compact import compact
 from winnow_jobs.copies import expected_copies
 from winnow_jobs.events import silent
-from winnow_jobs.plan import DUE
+from winnow_jobs.plan import DUE, Selection
 from winnow_jobs.resolved import ResolvedCorpus
 from winnow_jobs.review import read_routes
 from winnow_jobs.run import finish
@@ -148,6 +149,41 @@ def test_night__a_failed_leader_leads_nobody(tmp_path: Path, monkeypatch: pytest
     summary = finish(runs_of(job(tmp_path)), plan, work_through(runs_of(job(tmp_path)), plan), 1.0)
     assert (summary["copied"], summary["outcomes"]["unreadable"]) == (1, 2)
     assert copied(rows(job(tmp_path))) == {"d": "c"}
+
+
+def test_night__a_leader_has_all_the_tasks_that_are_due(tmp_path: Path, predicted: Predicted) -> None:
+    corpus(tmp_path, {"a": 0})
+    resolved = job(tmp_path, "kind", "text")
+    night(resolved, tasks=["kind"])
+    corpus(tmp_path, {"b": 0, "c": 0})
+    predicted.since()
+    assert (night(resolved, tasks=["kind"], limit=1)["copied"], predicted.since()) == (1, 0)  # b, of a
+    plan = begin(resolved)
+    assert plan is not None
+    assert plan.copies == 2  # a, due for text only, leads b, of which the same is true, and c
+    summary = finish(runs_of(resolved), plan, work_through(runs_of(resolved), plan), 1.0)
+    assert (summary["copied"], predicted.since()) == (1, 3)
+    assert copied(rows(resolved, "0003")) == {"b": "a"}
+    assert verify_run(runs_of(resolved), "0003").findings == []
+
+
+def test_night__only_predictions_of_earlier_runs_lead(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    for name in "ab":
+        (tmp_path / f"corpus/{name}.png").write_bytes(b"not an image")
+    night(job(tmp_path))
+    (tmp_path / "corpus/c.png").write_bytes(b"not an image")
+    corpus(tmp_path, {"d": 0, "e": 0})
+    plan = begin(job(tmp_path))
+    assert plan is not None
+    assert (plan.items, plan.copies) == (3, 1)
+    work_through(runs_of(job(tmp_path)), plan, shards=[0])  # e is never worked on: the run is abandoned
+    again, _ = begin_or_go_on(runs_of(job(tmp_path)), job(tmp_path), Selection(), new=True, now=lambda: NOW)
+    assert again is not None
+    assert (again.run_id, again.items, again.copies, again.first_copy_shard) == ("0003", 1, 1, 0)
+    work_through(runs_of(job(tmp_path)), again)
+    (row,) = rows(job(tmp_path), "0003")
+    assert row["copied_from"] == next(one["item_id"] for one in rows(job(tmp_path), "0002") if one["key"] == "d.png")
 
 
 def test_night__a_forged_tag_is_predicted_by_itself(

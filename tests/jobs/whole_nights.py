@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tests.jobs.histories import spec
+from tests.jobs.histories import spec, task
 from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.begin import begin_or_go_on
 from winnow_jobs.plan import Selection
@@ -51,9 +51,11 @@ def predicted(monkeypatch: pytest.MonkeyPatch) -> Predicted:
     return counter
 
 
-def job(folder: Path, *, same_content: str = "once", corpus: str | None = None, out: str = "out") -> ResolvedSpec:
-    """A job with one task over `folder`/corpus, in shards of four items."""
-    resolved = spec(folder, run=ExecutionSpec(shard_items=4))
+def job(
+    folder: Path, *names: str, same_content: str = "once", corpus: str | None = None, out: str = "out"
+) -> ResolvedSpec:
+    """A job with these tasks, all the same (`kind` by default), over `folder`/corpus, in shards of four items."""
+    resolved = spec(folder, *(task(name) for name in names), run=ExecutionSpec(shard_items=4))
     place = {"uri": corpus or str(folder / "corpus"), "include": ("*.png",), "same_content": same_content}
     return resolved.model_copy(update={"corpus": resolved.corpus.model_copy(update=place), "output": str(folder / out)})
 
