@@ -1,13 +1,10 @@
 """Which due items are expected to be copies? Those whose bytes seem to be those of another, due before or predicted.
 
-What seems so is a tag: of an S3 object its ETag, of a file the digest of its bytes, each with the size. It is a guess
-that costs a prediction at most: whoever works on a copy digests its bytes and holds them against its leader's.
-
-Memory is that of a few numbers for every due item: tags are kept as 64-bit hashes.
+What seems so (`content_tags`) costs a prediction at most if it is not: whoever works on a copy digests its bytes and
+holds them against its leader's. Memory is that of a few numbers for every due item.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -18,25 +15,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from winnow_jobs.ahead import mapped_ahead
+from winnow_jobs.content_tags import DIGEST, ETAG, NO_TAG, READ_THREADS, Batches, Hashes, sizes_of, tag, tags_of
 from winnow_jobs.plan import Begun, Mask, is_since
 from winnow_jobs.resolved import ResolvedCorpus, ResolvedSpec, ResolvedTask
 from winnow_jobs.runs import PlanDocument
-from winnow_storage.blobs import BlobInfo, BlobStore, locate, open_store
-from winnow_storage.errors import StoreError
-from winnow_storage.listing import ABSENT
+from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.parquet_rows import read_rows
 from winnow_storage.schemas import PLACE
 from winnow_storage.shards import committed_shards
 from winnow_workers.throttle import Throttle
 
-READ_THREADS = 16
-BLOCK_BYTES = 8 << 20
-ETAG, DIGEST = "version", "content_sha256"  # what is a tag: the columns of a row that hold it
-NO_TAG = 0
 NOWHERE = -1  # of a run: none of the earlier ones
-
-Hashes = NDArray[np.uint64]
-Batches = Callable[[], Iterable[pa.RecordBatch]]  # the due items (plan.DUE), from the first one again
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +123,10 @@ def expected_copies(due: Batches, earlier: Earlier, corpus: ResolvedCorpus) -> C
     Raises:
         StoreError: an earlier run's shard cannot be read.
     """
-    sizes = np.concatenate([np.empty(0, np.int64), *(_sizes(batch.column("bytes")) for batch in due())])
     throttle = Throttle(corpus.max_requests_per_s, corpus.max_bytes_per_s)
-    tags = np.concatenate([np.empty(0, np.uint64), *_tags(due(), sizes, throttle, everything=bool(earlier.run_ids))])
+    tags = tags_of(due, throttle, everyones=bool(earlier.run_ids))
     known, first, tag_of = np.unique(tags, return_index=True, return_inverse=True)
-    run, shard, row = _earlier_places(earlier, known, np.unique(sizes))
+    run, shard, row = _earlier_places(earlier, known)
     has_tag = tags != NO_TAG
     led_before = run[tag_of] != NOWHERE
     is_copy = has_tag & (led_before | (first[tag_of] != np.arange(len(tags))))
@@ -148,74 +136,20 @@ def expected_copies(due: Batches, earlier: Earlier, corpus: ResolvedCorpus) -> C
     return Copies(is_copy, run[tag_of][is_copy], shard[tag_of][is_copy], rows[is_copy], earlier.run_ids)
 
 
-def _earlier_places(
-    earlier: Earlier, known: Hashes, sizes: NDArray[np.int64]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+def _earlier_places(earlier: Earlier, known: Hashes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
     """For every one of the sorted tags `known` the newest row of an earlier run with that tag: run, shard, row."""
     run, shard = np.full(len(known), NOWHERE, np.int32), np.zeros(len(known), np.int32)
     row = np.zeros(len(known), np.int64)
     for number, its_shard, rows in earlier.rows():
-        listed = _sizes(rows["bytes"])
-        may = np.flatnonzero(rows["leads"].to_numpy() & _is_in(listed, sizes))
+        may = np.flatnonzero(rows["leads"].to_numpy())
+        sizes = sizes_of(rows["bytes"])[may].tolist()
         for kind in (ETAG, DIGEST):
             values = rows[kind].take(pa.array(may)).to_pylist()
-            tags = np.fromiter(map(_tag, repeat(kind), listed[may].tolist(), values), np.uint64, len(may))
+            tags = np.fromiter(map(tag, repeat(kind), sizes, values), np.uint64, len(may))
             found = (tags != NO_TAG) & _is_in(tags, known)
             at = np.searchsorted(known, tags[found])
             run[at], shard[at], row[at] = number, its_shard, may[found]
     return run, shard, row
-
-
-def _tags(
-    due: Iterable[pa.RecordBatch], sizes: NDArray[np.int64], throttle: Throttle, *, everything: bool
-) -> Iterator[Hashes]:
-    """The tags of every batch; of items whose size no other has only if `everything` is wanted."""
-    values, counts = np.unique(sizes, return_counts=True)
-    shared = values[(values > 0) & ((counts > 1) | everything)]
-
-    def tag(item: tuple[str, str, int]) -> int:
-        uri, version, size_bytes = item
-        if uri.startswith("s3://"):
-            return _tag(ETAG, size_bytes, version)
-        if not uri.startswith("file://"):
-            return NO_TAG  # a member of a packed object
-        throttle.take(size_bytes)
-        return _tag(DIGEST, size_bytes, _digest(uri, size_bytes))
-
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        for batch in due:
-            is_there = pc.not_equal(batch.column("version"), ABSENT).to_numpy(zero_copy_only=False)
-            wanted = np.flatnonzero(is_there & _is_in(_sizes(batch.column("bytes")), shared))
-            columns = [batch.column(name).take(pa.array(wanted)) for name in ("uri", "version", "bytes")]
-            on_s3 = pc.all(pc.starts_with(columns[0], "s3://"), min_count=0).as_py()
-            items = zip(*(column.to_pylist() for column in columns), strict=True)
-            tags = np.full(batch.num_rows, NO_TAG, np.uint64)
-            tags[wanted] = np.fromiter((map if on_s3 else pool.map)(tag, items), np.uint64, len(wanted))
-            yield tags
-
-
-def _tag(kind: str, size_bytes: int, value: str | None) -> int:
-    """The hash of a tag, never NO_TAG unless there is no value."""
-    if value is None:
-        return NO_TAG
-    return int.from_bytes(hashlib.blake2b(f"{kind}\0{size_bytes}\0{value}".encode(), digest_size=8).digest()) or 1
-
-
-def _digest(uri: str, size_bytes: int) -> str | None:
-    """The sha256 of a file in hex; None if it cannot be read, of which its fetching will tell."""
-    root, key = locate(uri)
-    store, digest = open_store(root), hashlib.sha256()
-    try:
-        for start in range(0, size_bytes, BLOCK_BYTES):
-            digest.update(store.get_range(key, start, BLOCK_BYTES))
-    except StoreError:
-        return None
-    return digest.hexdigest()
-
-
-def _sizes(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
-    sizes: NDArray[np.int64] = pc.fill_null(column, -1).to_numpy(zero_copy_only=False)
-    return sizes
 
 
 def _is_in(values: NDArray[np.generic], known: NDArray[np.generic]) -> Mask:
