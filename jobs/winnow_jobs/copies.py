@@ -21,6 +21,7 @@ from winnow_jobs.resolved import ResolvedCorpus, ResolvedSpec, ResolvedTask
 from winnow_jobs.runs import PlanDocument
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.parquet_rows import read_rows
+from winnow_storage.parts import WorkReader
 from winnow_storage.schemas import PLACE
 from winnow_storage.shards import committed_shards
 from winnow_workers.throttle import Throttle
@@ -32,10 +33,12 @@ NOWHERE = -1  # of a run: none of the earlier ones
 class Copies:
     """Which of the due items are copies, and for each copy in order where its leader's row stands, or will stand.
 
-    Of a leader in this run `run` is NOWHERE and `row` counts through all items that are no copies.
+    Of a leader in this run `run` is NOWHERE and `row` counts through all items that are no copies. `is_repeated` says
+    of each copy whether it is not the first due item of its bytes.
     """
 
     is_copy: Mask
+    is_repeated: Mask
     run: NDArray[np.int32]  # its place in `run_ids`
     shard: NDArray[np.int32]
     row: NDArray[np.int64]
@@ -44,20 +47,36 @@ class Copies:
     def __len__(self) -> int:
         return len(self.run)
 
-    def places(self, start: int, stop: int, *, run_id: str, shard_items: int) -> pa.StructArray:
-        """`schemas.PLACE` of the leaders of the copies from `start` to before `stop`, once this run is cut."""
+    def told(self, start: int, stop: int, *, run_id: str, shard_items: int) -> dict[str, pa.Array]:
+        """What the work tells of the copies from `start` to before `stop`, once this run is cut."""
         run, row = self.run[start:stop], self.row[start:stop]
         here = run == NOWHERE
         names = pa.array([*self.run_ids, run_id]).take(pa.array(np.where(here, len(self.run_ids), run)))
         shards = np.where(here, row // shard_items, self.shard[start:stop])
         rows = np.where(here, row % shard_items, row)
         columns = [names, pa.array(shards, pa.int32()), pa.array(rows, pa.int32())]
-        return pa.StructArray.from_arrays(columns, fields=list(PLACE))
+        leaders = pa.StructArray.from_arrays(columns, fields=list(PLACE))
+        return {"leader": leaders, "is_repeated": pa.array(self.is_repeated[start:stop])}
 
 
 def no_copies(items: int) -> Copies:
     """What is expected of so many items where nobody asked."""
-    return Copies(np.zeros(items, np.bool_), np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64))
+    nothing = np.empty(0, np.int32)
+    return Copies(np.zeros(items, np.bool_), np.empty(0, np.bool_), nothing, nothing, np.empty(0, np.int64))
+
+
+def repeated_rows(work: WorkReader, plan: PlanDocument, shard: int, rows: pa.Table) -> pa.ChunkedArray:
+    """Which rows of a shard are copies of bytes that the run has in a row before.
+
+    Raises:
+        StoreError: the work of the shard cannot be read.
+    """
+    if shard < plan.first_copy_shard:
+        return pa.chunked_array([pa.repeat(pa.scalar(value=False), rows.num_rows)])
+    expected = work.rows(shard)
+    at = pc.index_in(rows["item_id"], value_set=expected["item_id"].combine_chunks())
+    is_repeated = pc.fill_null(expected["is_repeated"].take(at), fill_value=False)
+    return pc.and_(pc.is_valid(rows["copied_from"]), is_repeated)
 
 
 class Earlier:
@@ -127,13 +146,14 @@ def expected_copies(due: Batches, earlier: Earlier, corpus: ResolvedCorpus) -> C
     tags = tags_of(due, throttle, everyones=bool(earlier.run_ids))
     known, first, tag_of = np.unique(tags, return_index=True, return_inverse=True)
     run, shard, row = _earlier_places(earlier, known)
-    has_tag = tags != NO_TAG
     led_before = run[tag_of] != NOWHERE
-    is_copy = has_tag & (led_before | (first[tag_of] != np.arange(len(tags))))
+    is_repeated = first[tag_of] != np.arange(len(tags))
+    is_copy = (tags != NO_TAG) & (led_before | is_repeated)
     here = is_copy & ~led_before
     of_leaders = np.cumsum(~is_copy) - 1
     rows = np.where(here, of_leaders[first[tag_of]], row[tag_of])
-    return Copies(is_copy, run[tag_of][is_copy], shard[tag_of][is_copy], rows[is_copy], earlier.run_ids)
+    at = tag_of[is_copy]
+    return Copies(is_copy, is_repeated[is_copy], run[at], shard[at], rows[is_copy], earlier.run_ids)
 
 
 def _earlier_places(earlier: Earlier, known: Hashes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:

@@ -5,7 +5,7 @@ size of a shard follows from how much that is.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -198,21 +198,22 @@ def _cut(folder: Path, size: int, copies: Copies, run_id: str) -> tuple[list[Par
         is_copy = copies.is_copy[at : at + batch.num_rows]
         at += batch.num_rows
         some = batch.filter(pa.array(~is_copy))
-        work.add(_work(some, at_work, size, pa.nulls(some.num_rows, PLACE)))
+        nothing = pa.nulls(some.num_rows)
+        work.add(_work(some, at_work, size, {"leader": nothing.cast(PLACE), "is_repeated": nothing.cast(pa.bool_())}))
         at_work += some.num_rows
         if is_copy.any():
             some = batch.filter(pa.array(is_copy))
-            places = copies.places(at_copies, at_copies + some.num_rows, run_id=run_id, shard_items=size)
-            copied.add(_work(some, first_copy_shard * size + at_copies, size, places))
+            told = copies.told(at_copies, at_copies + some.num_rows, run_id=run_id, shard_items=size)
+            copied.add(_work(some, first_copy_shard * size + at_copies, size, told))
             at_copies += some.num_rows
     (folder / "due.arrow").unlink()
     return work.finish(), copied.finish()
 
 
-def _work(due: pa.RecordBatch, at: int, size: int, leaders: pa.Array) -> pa.RecordBatch:
-    """Due items as rows of the work, the first of them being number `at`."""
+def _work(due: pa.RecordBatch, at: int, size: int, told: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    """Due items as rows of the work, the first of them being number `at`, with what is told of copies."""
     shards = pa.array(np.arange(at, at + due.num_rows) // size, pa.int32())
-    columns = {name: due.column(name) for name in DUE.names} | {"shard": shards, "leader": leaders}
+    columns = {name: due.column(name) for name in DUE.names} | {"shard": shards, **told}
     return pa.RecordBatch.from_arrays([columns[name] for name in WORK.names], schema=WORK)
 
 

@@ -45,13 +45,15 @@ SNAPSHOT = pa.schema(
 PLACE = pa.struct([pa.field("run_id", pa.string()), pa.field("shard", pa.int32()), pa.field("row", pa.int32())])
 
 # The work of a run: its due items in shards, one row group per shard, with the tasks that are due for each. `leader` is
-# set for a copy: the row that is expected to be of the same bytes, whose predictions it then takes over.
+# set for a copy: the row that is expected to be of the same bytes, whose predictions it then takes over; `is_repeated`
+# says of a copy whether an item before it in the run is expected to be of these bytes as well.
 WORK = pa.schema(
     [
         *SNAPSHOT,
         pa.field("shard", pa.int32(), nullable=False),
         pa.field("tasks", pa.list_(pa.string()), nullable=False),
         pa.field("leader", PLACE),
+        pa.field("is_repeated", pa.bool_()),
     ]
 )
 

@@ -233,7 +233,7 @@ def test_routes__a_person_is_asked_once_about_the_same_bytes(tmp_path: Path) -> 
     assert routes is not None
     assert {row["key"][0] for row in routes.to_pylist() if row["reason"] == "same_content"} == set("cefij")
     shutil.copytree(tmp_path / "corpus", tmp_path / "corpus/moved")
-    # nobody can be asked about the earlier run's images any more if they moved: one of each is sent again
+    # images that moved away cannot be shown any more: one of each is sent again
     assert night(resolved)["review"]["routes"] == {"kind": {"hold": 5, "review": DISTINCT}}
     assert verify_run(runs_of(resolved), "0002").findings == []
 
@@ -308,7 +308,8 @@ def test_expected_copies__as_a_rule_over_dictionaries_says(items: list[tuple[int
         else:
             expected.append(first[item])
     assert found.is_copy.tolist() == [one is not None for one in expected]
-    places = found.places(0, len(found), run_id="0007", shard_items=3).to_pylist()
+    assert found.is_repeated.all()
+    places = found.told(0, len(found), run_id="0007", shard_items=3)["leader"].to_pylist()
     assert [place["run_id"] for place in places] == ["0007"] * len(found)
     assert [leaders[place["shard"] * 3 + place["row"]] for place in places] == [
         one for one in expected if one is not None
