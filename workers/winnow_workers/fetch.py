@@ -10,6 +10,7 @@ from winnow_storage.ids import digest_bytes
 from winnow_storage.listing import ABSENT
 from winnow_storage.local_folder import Folder, folder_of
 from winnow_storage.uri import Location
+from winnow_workers.copies import Leader
 from winnow_workers.decode import Decoded, DecodeLimits, decode
 from winnow_workers.signals import ItemSignal, Missing, Rejected, Unavailable
 from winnow_workers.throttle import Throttle
@@ -25,13 +26,15 @@ class Item:
     version: str
     bytes: int | None
     tasks: frozenset[str]
+    leader: Leader | None = None  # if its bytes are the leader's, its predictions are as well
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came of an item: pixels, or the signal that ended it. Digest, length and version wherever bytes arrived.
+    """What came of an item: pixels, the leader whose bytes it has, or the signal that ended it.
 
-    `version` is that of the bytes that were read, not of the listing: the object may have been replaced since.
+       Digest, length and version wherever bytes arrived.
+    X`version` is that of the bytes that were read, not of the listing: the object may have been replaced since.
     """
 
     item: Item
@@ -40,6 +43,7 @@ class Fetched:
     content_sha256: str | None = None
     bytes: int | None = None
     version: str | None = None
+    copied: Leader | None = None
 
 
 class Fetcher:
@@ -60,6 +64,8 @@ class Fetcher:
     def fetch(self, item: Item, *, needed_side_px: int | None, on_bytes: Callable[[], None] = lambda: None) -> Fetched:
         """Fetch and decode; what the item's bytes or the store say about the item ends it, nothing else does.
 
+        What has the bytes of its leader is not decoded.
+
         `on_bytes` is called when the bytes are there and their decoding begins.
 
         Raises:
@@ -70,6 +76,9 @@ class Fetcher:
             if item.bytes is not None and item.bytes > self.limits.max_bytes:
                 raise Rejected(f"{item.bytes} bytes, over the limit of {self.limits.max_bytes}")
             blob = self._read(item)
+            if item.leader is not None and item.leader.content_sha256 == digest_bytes(blob.data):
+                digest = item.leader.content_sha256
+                return Fetched(item, None, None, digest, len(blob.data), blob.version, item.leader)
             on_bytes()
             decoded = decode(blob.data, needed_side_px=needed_side_px, limits=self.limits)
         except ItemSignal as signal:
