@@ -13,6 +13,7 @@ import boto3
 
 from tests.benchmarks.engine.rates import Rate, steady_rate
 
+WINNOW = Path(sys.executable).parent / "winnow"
 SPEC = """\
 name: speed
 corpus: {corpus}
@@ -40,16 +41,21 @@ class Job:
         return len(os.sched_getaffinity(0))
 
 
-def winnow_rate(job: Job, folder: Path) -> Rate:
-    """Run the job once; spec and ledger go to `folder`."""
+def write_spec(job: Job, folder: Path) -> Path:
+    """The job as a file in `folder`, where its ledger will be."""
     spec = folder / "job.yaml"
     spec.write_text(
         SPEC.format(corpus=job.corpus, output=job.output, folder=folder, model=job.model, shard_items=job.shard_items),
         encoding="utf-8",
     )
+    return spec
+
+
+def winnow_rate(job: Job, folder: Path) -> Rate:
+    """Run the job once; spec and ledger go to `folder`."""
+    spec = write_spec(job, folder)
     start = time.monotonic()
-    command = [Path(sys.executable).parent / "winnow", "run", spec, "--json"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run([WINNOW, "run", spec, "--json"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     whole = job.items / (time.monotonic() - start)
     times = [at for at in shard_times_s(job.output) for _ in range(job.shard_items)]
     # every actor's first shard is over, and nobody has run out of shards
