@@ -80,11 +80,11 @@ def _loop(model: str, uris: Sequence[str], part: Part) -> list[float]:
     times: list[float] = []
     inputs: list[torch.Tensor] = []
     one: torch.Tensor | None = None
-    for file in _files(uris):
+    for number, file in enumerate(_files(uris), start=1):
         if one is None or part != "model":
             one = bare.prepare(file)
         inputs.append(one)
-        if len(inputs) < BATCH:
+        if len(inputs) < BATCH and number < len(uris):
             continue
         if part != "decode":
             bare.predict(inputs)

@@ -136,6 +136,9 @@ def main() -> int:
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        say("10, all of it", [], setup="torch sees no GPU here")
+        return 0
     where = f"{torch.cuda.get_device_name(0)}, bfloat16" if device == "cuda" else "no GPU, float32"
     setup = f"{where}, {options.images} JPEGs of 800 x 600, {torch.get_num_threads()} threads, no Ray"
     with tempfile.TemporaryDirectory() as scratch:
