@@ -1,8 +1,9 @@
 """What does the driver spend on a shard, beside a bare actor call? The executor as it is, over actors that do nothing.
 
 Two ways. With real Ray actors that answer at once, as many as the machine bears: the driver's CPU for a shard over that
-for a bare call. With simulated actors, as many as a cluster has: Ray itself is left out, so that its bare call is added
-to what the executor spends. Journal (SQLite), tally and progress are real both times. Prints one JSON line per point.
+for a bare call. With simulated actors, as many as a cluster has: Ray itself is left out, so that its bare call, and one
+wait for the first of as many calls as are under way, are measured apart and added to what the executor spends. Journal
+(SQLite) and tally are real both times. Prints one JSON line per point.
 
     python -m tests.benchmarks.engine.driver --shards 100000 --simulated 500
 """
@@ -26,6 +27,7 @@ from winnow_jobs.events import silent
 from winnow_jobs.executor import ShardExecutor
 from winnow_jobs.run import Tally
 from winnow_storage.ledger import open_ledger
+from winnow_workers.actor import SHARDS_AT_ONCE
 from winnow_workers.decode import DecodeLimits
 from winnow_workers.pipeline import WorkerConfig
 
@@ -74,6 +76,18 @@ def call_cpu_s(calls: int) -> float:
     return spent_s / calls
 
 
+def wait_cpu_s(pending: int, rounds: int = 100) -> float:
+    """CPU seconds of one wait for the first of `pending` calls and one that is ready."""
+    actor: Any = ray.remote(Idle).options(num_cpus=0).remote(None)
+    references = [actor.sleep.remote() for _ in range(pending)]
+    start = time.process_time()
+    for _ in range(rounds):
+        ray.wait([*references, ray.put(None)], num_returns=1)
+    spent_s = time.process_time() - start
+    ray.kill(actor)
+    return spent_s / rounds
+
+
 @contextlib.contextmanager
 def instead(**names: object) -> Iterator[None]:
     """Other things under these names in the executor's module."""
@@ -105,16 +119,16 @@ def measure(shards: int, actors: int, simulated: int, repeats: int) -> None:
     real, fake, calls, spent = [], [], [], []
     for _ in range(repeats):
         with Cluster():
-            call_s = call_cpu_s(CALLS)
+            call_s, wait_s = call_cpu_s(CALLS), wait_cpu_s(simulated * SHARDS_AT_ONCE)
             with instead(ShardActor=RealActor):
                 real_s = shard_cpu_s(min(shards, CALLS), actors)
         with instead(ShardActor=SimulatedActor, ray=IdleRay()):
             fake_s = shard_cpu_s(shards, simulated)
         real.append(real_s / call_s)
-        fake.append((fake_s + call_s) / call_s)
-        calls.append(round(call_s * 1e6))
+        fake.append((fake_s + call_s + wait_s) / call_s)
+        calls.append([round(call_s * 1e6), round(wait_s * 1e6)])
         spent.append([round(real_s * 1e6), round(fake_s * 1e6)])
-    more = {"bare_call_cpu_us": calls, "shard_cpu_us_real_and_simulated": spent}
+    more = {"bare_call_and_wait_cpu_us": calls, "shard_cpu_us_real_and_simulated": spent}
     say(
         "7, driver: CPU of a shard / of a bare actor call, real Ray actors",
         real,
@@ -123,7 +137,7 @@ def measure(shards: int, actors: int, simulated: int, repeats: int) -> None:
         **more,
     )
     say(
-        "7, driver: CPU of a shard (executor + one bare call) / of a bare actor call, simulated actors",
+        "7, driver: CPU of a shard (executor + one bare call + one wait) / of a bare actor call, simulated actors",
         fake,
         at_most=TARGET,
         setup=f"{shards} shards, {simulated} simulated actors, SQLite journal",

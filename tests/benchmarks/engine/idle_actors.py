@@ -1,5 +1,6 @@
 """What answers a driver at once? Actors without a pipeline, real ones for Ray and simulated ones without it."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,10 @@ class Idle:
     def run_shard(self, shard: int) -> Receipt:
         """The receipt at once."""
         return receipt_of(shard)
+
+    def sleep(self) -> None:
+        """No answer while the benchmark lasts."""
+        time.sleep(3600.0)
 
     def steps(self) -> int:
         """As if it never moved: nobody asks twice in so short a time."""

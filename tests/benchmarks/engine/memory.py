@@ -1,9 +1,9 @@
 """Does an actor's memory stay flat and bounded? The most that is resident in every shard.
 
 One process, the pipeline as an actor runs it, images of 200 px with 50-megapixel ones among them, every pixel of which
-is asked for. Flat: the shards' peaks in the last quarter have a median within a tenth of the first quarter's (the first
-shards warm the allocator up, which few images show as growth). The bound
-follows from the pipeline's own limits, with P for the decoded bytes of the largest image:
+is asked for. Flat: the shards' peaks in the last quarter have a median within a tenth of the first quarter's; the first
+shards warm the allocator up, which a few hundred images show as growth. The bound follows from the limits of the
+pipeline, with P for the decoded bytes of the largest image:
 
     what stands before the first shard
     + CHUNK_BYTES + P                      a chunk is closed by the image that reaches its limit

@@ -59,7 +59,7 @@ def winnow_rate(job: Job, folder: Path) -> Rate:
     whole = job.items / (time.monotonic() - start)
     times = [at for at in shard_times_s(job.output) for _ in range(job.shard_items)]
     # every actor's first shard is over, and nobody has run out of shards
-    return Rate(steady_rate(times, leave_out=job.actors * job.shard_items - 1), whole)
+    return Rate(steady_rate(times, leave_out=job.actors * job.shard_items), whole)
 
 
 def shard_times_s(output: str, run_id: str = "0001") -> Sequence[float]:

@@ -98,7 +98,7 @@ def peer_rate(peer: Peer, task: Task) -> Rate | None:
     times = [at for file in files for at in pq.read_table(file, columns=["at_s"])["at_s"].to_pylist()]
     if len(times) != len(task.paths()):
         raise SystemExit(f"{peer.name} wrote {len(times)} rows for {len(task.paths())} images")
-    return Rate(steady_rate(times, leave_out=task.workers * task.shard_items - 1), len(times) / seconds)
+    return Rate(steady_rate(times, leave_out=task.workers * task.shard_items), len(times) / seconds)
 
 
 def measure(point: Point, images: int, repeats: int) -> None:
