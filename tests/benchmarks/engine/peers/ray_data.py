@@ -1,6 +1,7 @@
 """How does Ray Data do the job? In its documented pattern of two stages, and tuned, with decoding inside the actors.
 
-The documented one: tasks decode a row at a time, a pool of actors predicts in batches. The tuned one: rows are paths,
+The documented one: tasks read and decode a row at a time, a pool of actors predicts in batches; it reads plain bytes
+where the documentation reads images, for the decoder must be the same. The tuned one: rows are paths,
 blocks as large as our shards, and an actor reads, decodes and predicts them, so that no pixels cross the object store.
 Actors ask for half a core each, or the tasks beside them (decoding, writing) would never be scheduled on so few cores.
 """
