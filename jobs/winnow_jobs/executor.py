@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -17,6 +17,7 @@ from winnow_storage.shards import Receipt
 from winnow_workers.actor import SHARDS_AT_ONCE, CareWanted, ShardActor
 from winnow_workers.pipeline import WorkerConfig
 
+FEW = 16  # answers under way that are quicker taken one by one
 POLL_S = 0.5  # how soon an interrupt, or a deadline, is noticed while actors work
 OPEN_ATTEMPTS = 3
 OPEN_DEADLINE_S = 900.0
@@ -45,6 +46,7 @@ class _Worker:
     moved_at_s: float = 0.0  # when it was last known to have made a step
     asked: Any = None  # the reference of a question that is under way
     asked_at_s: float = 0.0
+    errands: "list[_Errand]" = field(default_factory=list)  # oldest first
 
 
 @dataclass(slots=True)
@@ -112,19 +114,33 @@ class ShardExecutor:
         for stage in filter(None, (shards, then)):
             self._waiting = deque(stage)
             for worker in self._workers:
-                if worker.node_id is None and not self._errands(worker):
+                if worker.node_id is None and not worker.errands:
                     self._hire(worker)
             self._give_out()
             yield from self._receipts()
 
     def _receipts(self) -> Iterator[Receipt]:
+        looked_at_s = time.monotonic()
         while self._busy:
-            ready, _ = ray.wait(list(self._busy), num_returns=1, timeout=POLL_S)
-            for reference in ready:
-                receipt = self._settle(reference, self._busy.pop(reference))
+            for reference in self._ready():
+                errand = self._busy.pop(reference, None)
+                if errand is None:
+                    continue  # its worker was lost with what came before it
+                errand.worker.errands.remove(errand)
+                receipt = self._settle(reference, errand)
                 if receipt is not None:
                     yield receipt
-            self._end_stalled()
+            if time.monotonic() - looked_at_s >= POLL_S:
+                self._end_stalled()
+                looked_at_s = time.monotonic()
+
+    def _ready(self) -> list[Any]:
+        """What is answered, after at most POLL_S: all of it, since asking costs as much as there is under way."""
+        under_way = list(self._busy)
+        ready, _ = ray.wait(under_way, num_returns=1, timeout=POLL_S)
+        if ready and len(under_way) > FEW:
+            ready, _ = ray.wait(under_way, num_returns=len(under_way), timeout=0)
+        return list(ready)
 
     def _settle(self, reference: Any, errand: _Errand) -> Receipt | None:
         try:
@@ -145,21 +161,30 @@ class ShardExecutor:
             errand.worker.moved_at_s = time.monotonic()
         elif isinstance(answer, CareWanted):
             self._again(errand.shard, Ending.NEEDS_CARE, answer.reason)
+            self._give_out()
         else:
             self._journal.ended(errand.shard)
-        self._give_out()
+        for _ in range(SHARDS_AT_ONCE):
+            self._give_to(errand.worker)
         return answer if isinstance(answer, Receipt) else None
 
     def _give_out(self) -> None:
         """Give the waiting shards to the workers that have least to do, in order, as long as they take them."""
         for depth in range(SHARDS_AT_ONCE):
             for worker in self._workers:
-                errands = self._errands(worker)
-                if worker.node_id is None or len(errands) != depth or any(errand.alone for errand in errands):
-                    continue
-                # the last shards are not heaped on one worker while another has none
-                if self._waiting and (depth == 0 or len(self._waiting) >= len(self._workers)):
-                    self._start_next(worker, alone_only_if_free=depth == 0)
+                if len(worker.errands) == depth:
+                    self._give_to(worker)
+
+    def _give_to(self, worker: _Worker) -> None:
+        """Give one waiting shard to a worker, if it takes one.
+
+        The last shards are not heaped on one worker while another has none.
+        """
+        depth = len(worker.errands)
+        if worker.node_id is None or depth >= SHARDS_AT_ONCE or any(errand.alone for errand in worker.errands):
+            return
+        if self._waiting and (depth == 0 or len(self._waiting) >= len(self._workers)):
+            self._start_next(worker, alone_only_if_free=depth == 0)
 
     def _start_next(self, worker: _Worker, *, alone_only_if_free: bool) -> None:
         shard = self._waiting[0]
@@ -176,25 +201,28 @@ class ShardExecutor:
         else:
             reference = worker.actor.run_shard.remote(shard)
         now = time.monotonic()
-        if not self._errands(worker):
+        if not worker.errands:
             worker.moved_at_s = now
-        self._busy[reference] = _Errand(worker, shard, now, alone)
+        self._begin(reference, _Errand(worker, shard, now, alone))
 
-    def _errands(self, worker: _Worker) -> list[_Errand]:
-        return [errand for errand in self._busy.values() if errand.worker is worker]
+    def _begin(self, reference: Any, errand: _Errand) -> None:
+        self._busy[reference] = errand
+        errand.worker.errands.append(errand)
 
     def _hire(self, worker: _Worker) -> None:
         share = {"num_gpus": 1.0} if self._placement.device == "cuda" else {"num_cpus": 1.0}
         worker.actor = ShardActor.options(**share).remote(self._config)
         worker.node_id = None
         worker.opens += 1
-        self._busy[worker.actor.open.remote()] = _Errand(worker, None, time.monotonic())
+        self._begin(worker.actor.open.remote(), _Errand(worker, None, time.monotonic()))
 
     def _end_stalled(self) -> None:
         """End what loads its models for too long, or makes no step for as long as a shard's deadline."""
         now = time.monotonic()
-        for errand in {id(one.worker): one for one in reversed(self._busy.values())}.values():  # the first of each
-            worker = errand.worker
+        for worker in self._workers:
+            if not worker.errands:
+                continue
+            errand = worker.errands[0]
             if errand.shard is None:
                 if now - errand.since_s > OPEN_DEADLINE_S:
                     self._lost(errand, Ending.STALLED, f"models not loaded within {OPEN_DEADLINE_S:.0f} s")
@@ -240,7 +268,8 @@ class ShardExecutor:
             )
         ray.kill(worker.actor, no_restart=True)  # it may be unreachable only, and would keep its share of the node
         worker.node_id = worker.asked = None
-        others = [other for other in self._errands(worker) if other is not errand]
+        others = [other for other in worker.errands if other is not errand]
+        worker.errands.clear()
         self._busy = {reference: other for reference, other in self._busy.items() if other.worker is not worker}
         # the shard that came first had the models: one death is one shard's
         lost = sorted([errand, *others], key=lambda one: one.since_s)

@@ -90,8 +90,11 @@ class IdleRay:
     """The part of Ray's interface that the executor uses: whatever was asked first is answered first."""
 
     @staticmethod
-    def wait(references: Sequence[_Reference], **_: object) -> tuple[list[_Reference], list[_Reference]]:
-        """The first is ready."""
+    def wait(
+        references: Sequence[_Reference], *, num_returns: int = 1, timeout: float
+    ) -> tuple[list[_Reference], list[_Reference]]:
+        """The first is ready, however many are asked for."""
+        del num_returns, timeout
         return [references[0]], list(references[1:])
 
     @staticmethod

@@ -7,8 +7,10 @@ pipeline, with P for the decoded bytes of the largest image:
 
     what stands before the first shard
     + CHUNK_BYTES + P                      a chunk is closed by the image that reaches its limit
-    + SHARDS_AT_ONCE x FETCH_AHEAD x P     decoded ahead, of each shard that is under way
-    + FETCH_AHEAD x P                      the decoder's own copy, of as many as are decoded at the same time
+    + SHARDS_AT_ONCE x (ENCODED_BYTES + PIXEL_BYTES + 2 x D x P)
+                                           of each shard that is under way: files on their way, pixels that wait, and
+                                           what is being decoded, with the decoder's own copy; D is the decoders, and
+                                           the one whose turn it is
 
     python -m tests.benchmarks.engine.memory --images 20000
 """
@@ -30,9 +32,10 @@ from tests.benchmarks.engine.pipeline_side import open_pipeline, run_shards
 from tests.benchmarks.engine.rates import quartile_change
 from winnow_storage.shards import Receipt
 from winnow_workers.actor import SHARDS_AT_ONCE
+from winnow_workers.ahead import ENCODED_BYTES, EXTRA_DECODERS, PIXEL_BYTES
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
-from winnow_workers.pipeline import CHUNK_BYTES, FETCH_AHEAD
+from winnow_workers.pipeline import CHUNK_BYTES
 
 ROOT = Path(__file__).parents[3]
 HUGE_PX = (8660, 5774)  # 50 megapixels
@@ -47,8 +50,8 @@ TASK = TaskConfig(
 def bound_bytes(base_bytes: int, largest_bytes: int) -> int:
     """The most that may be resident: see above."""
     chunk = CHUNK_BYTES + largest_bytes
-    ahead = SHARDS_AT_ONCE * FETCH_AHEAD * largest_bytes
-    return base_bytes + chunk + ahead + FETCH_AHEAD * largest_bytes
+    decoding = 2 * (1 + EXTRA_DECODERS + 1) * largest_bytes  # of one thread
+    return base_bytes + chunk + SHARDS_AT_ONCE * (ENCODED_BYTES + PIXEL_BYTES + decoding)
 
 
 def mixed_images(folder: Path, count: int) -> list[Path]:
