@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from winnow_jobs.compact_standing import has_standing, write_standing
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.runs import Runs
 from winnow_storage import compaction
@@ -62,7 +63,8 @@ def compact(store: BlobStore, listener: Listener, now: Callable[[], datetime]) -
     newest = committed.newest
     if newest is None:
         raise UsageError(f"{store.root} has no runs yet, so there is nothing to compact", hint="winnow run SPEC")
-    if standing is not None and standing.covers_all(committed):
+    runs = Runs(store)
+    if standing is not None and standing.covers_all(committed) and has_standing(runs):
         return _record(store, standing, wrote=False)
     work = _go_on(store, standing, committed)
     try:
@@ -71,7 +73,8 @@ def compact(store: BlobStore, listener: Listener, now: Callable[[], datetime]) -
         listener(Note("items are back in a version that had left: all runs are read again"))
         work = _all_runs(store, committed)
         made = _write(store, work, listener)
-    plan = Runs(store).plan(newest.run_id)
+    write_standing(runs, made.number)
+    plan = runs.plan(newest.run_id)
     covers = {run.run_id: Cover(len(run.objects), run.planned, run.plan) for run in committed.runs}
     found = Compaction(
         format=compaction.FORMAT,
