@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 from winnow_annotation.tasks import PushItem
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.resolved import ResolvedSpec
-from winnow_jobs.review import TO_PEOPLE
-from winnow_jobs.routes import iter_routes
+from winnow_jobs.routes import TO_PEOPLE, iter_routes
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ids import canonical_json

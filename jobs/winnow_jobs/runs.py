@@ -7,8 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from winnow_jobs.ahead import mapped_ahead
@@ -175,10 +173,3 @@ def plan_key(run_id: str) -> str:
 def next_run_id(newest: str | None) -> str:
     """The run after the newest one: `0001`, `0002`, ..."""
     return f"{int(newest or '0') + 1:04d}"
-
-
-def encode_table(table: pa.Table, *, row_group_rows: int = 65536) -> bytes:
-    """Parquet bytes of a table; equal tables give equal bytes."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=max(1, row_group_rows))
-    return bytes(sink.getvalue())

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from winnow_jobs.findings import Finding
-from winnow_jobs.review import TO_PEOPLE
+from winnow_jobs.routes import TO_PEOPLE
 from winnow_jobs.runs import PlanDocument
 from winnow_jobs.verify_results import Results
 from winnow_jobs.verify_routes import Counts

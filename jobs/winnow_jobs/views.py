@@ -6,7 +6,7 @@ from typing import Any
 from winnow_annotation.routing import labels_needed
 from winnow_jobs.draft import Draft
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
-from winnow_jobs.review import read_routes
+from winnow_jobs.routes import is_routed
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.ledger import Ledger
 from winnow_storage.shards import committed_shards
@@ -131,5 +131,5 @@ def run_status(runs: Runs, run_id: str) -> dict[str, Any]:
         "shards": plan.shards,
         "shards_committed": committed,
         "outcomes": outcomes,
-        "routed": read_routes(runs.store, run_id) is not None,
+        "routed": is_routed(runs.store, run_id),
     }

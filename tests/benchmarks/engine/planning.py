@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from winnow_annotation.policies import ReviewSpec
+from winnow_annotation.policies import Policy, ReviewSpec, ScoreBelow
 from winnow_jobs import draft
 from winnow_jobs.begin import begin_or_go_on
 from winnow_jobs.compact import compact
@@ -94,7 +94,7 @@ class SyntheticStream(CorpusStream):
 
 
 def spec_in(folder: Path) -> ResolvedSpec:
-    """A job with two tasks."""
+    """A job with two tasks, of which people see one."""
     model = resolve_model("builtin/fingerprint")
     return ResolvedSpec.model_validate(
         {
@@ -103,7 +103,7 @@ def spec_in(folder: Path) -> ResolvedSpec:
             "output": str(folder / "out"),
             "single_writer": False,
             "tasks": [ResolvedTask(name=name, operator="embed", revision=1, params={}, model=model) for name in FIELDS],
-            "review": ReviewSpec(),
+            "review": ReviewSpec(policies={"kind": Policy(uncalibrated=ScoreBelow(score_below=0.5))}, audit=0.01),
             "run": ExecutionSpec(),
             "limits": DecodeLimits(),
             "ledger": None,
@@ -213,9 +213,9 @@ def peak_bytes() -> int:
     raise SystemExit("this system does not tell a process its peak memory")
 
 
-def step(name: str, folder: Path, items: int) -> dict[str, Any]:
+def step(name: str, folder: Path, items: int, module: str = "planning") -> dict[str, Any]:
     """Run one step in a process of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.engine.planning", "--step", name]
+    command = [sys.executable, "-m", f"tests.benchmarks.engine.{module}", "--step", name]
     command += ["--folder", str(folder), "--items", str(items)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     answer: dict[str, Any] = json.loads(done.stdout)
