@@ -18,7 +18,7 @@ from winnow_jobs.people import index_run
 from winnow_jobs.review import route_run
 from winnow_jobs.routes import TO_PEOPLE, count_routes, iter_routes, routes_key
 from winnow_jobs.runs import PlanDocument, Runs
-from winnow_jobs.verify_routes import Predictions, check_routes
+from winnow_jobs.verify.routes import Predictions, check_routes
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import BlobMissing, StoreError
 from winnow_storage.ids import dedupe_key, item_id

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from winnow_jobs.commands.options import AsJson
-from winnow_jobs.findings import Finding
 from winnow_jobs.job import find_output
-from winnow_jobs.labels import read_labels
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.render import Screen, outcomes_text
 from winnow_jobs.runs import Runs
 from winnow_jobs.spec_source import load_spec
-from winnow_jobs.verify import OPEN, RunCheck, lost_runs, run_ids, verify_run
-from winnow_jobs.verify_index import Indexed, index_output
+from winnow_jobs.verify.findings import Finding
+from winnow_jobs.verify.index import Indexed, index_output
+from winnow_jobs.verify.labels import read_labels
+from winnow_jobs.verify.run import OPEN, RunCheck, lost_runs, run_ids, verify_run
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import LedgerError, UsageError
 from winnow_storage.records import Label

@@ -12,10 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from winnow_jobs.findings import Finding, Wrong, named
 from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, iter_routes, routes_key
 from winnow_jobs.runs import PlanDocument
-from winnow_jobs.verify_shard import Usable, usable_of
+from winnow_jobs.verify.findings import Finding, Wrong, named
+from winnow_jobs.verify.shard import Usable, usable_of
 from winnow_storage.blobs import BlobStore
 from winnow_storage.dataset import iter_results
 from winnow_storage.errors import BlobMissing

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.winnow import photographs, winnow, write_spec
-from tests.jobs.damages import (
+from tests.jobs.verify.damages import (
     DAMAGES,
     OTHER,
     RESULTS,
@@ -27,9 +27,9 @@ from winnow_annotation.pull import _put
 from winnow_jobs.cli import main
 from winnow_jobs.run import Tally, finish
 from winnow_jobs.runs import Runs
-from winnow_jobs.verify import RunCheck, lost_runs, verify_run
-from winnow_jobs.verify_rows import Expected
-from winnow_jobs.verify_shard import check_shard
+from winnow_jobs.verify.rows import Expected
+from winnow_jobs.verify.run import RunCheck, lost_runs, verify_run
+from winnow_jobs.verify.shard import check_shard
 from winnow_storage.blobs import BlobStore, open_store
 from winnow_storage.ledger import open_ledger
 from winnow_storage.records import Label
