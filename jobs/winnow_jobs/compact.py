@@ -10,6 +10,7 @@ import pyarrow as pa
 from winnow_jobs.compact_standing import has_standing, write_standing
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.runs import Runs
+from winnow_jobs.words import counted
 from winnow_storage import compaction
 from winnow_storage.blobs import BlobStore
 from winnow_storage.committed import Committed, look
@@ -146,7 +147,7 @@ def _write(store: BlobStore, work: _Work, listener: Listener) -> _Made:
 
 def _of_runs(work: _Work) -> str:
     shards = sum(len(run.objects) for run in work.committed.runs)
-    read = f"{shards} shards of {len(work.committed.runs)} runs"
+    read = f"{counted(shards, 'shard')} of {counted(len(work.committed.runs), 'run')}"
     return read if work.went_on_from is None else f"compaction {work.went_on_from.number} and {read}"
 
 

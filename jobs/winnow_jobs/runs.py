@@ -14,7 +14,7 @@ from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.spec import Section
 from winnow_storage.blobs import BlobStore
-from winnow_storage.errors import BlobMissing, StoreError
+from winnow_storage.errors import BlobMissing, StoreError, UsageError
 from winnow_storage.ids import canonical_json, digest_bytes
 from winnow_storage.parts import Part, WorkPart
 from winnow_storage.shards import Receipt, committed_shards, read_receipt
@@ -94,11 +94,11 @@ class Runs:
         """The plan of a run.
 
         Raises:
-            StoreError: there is none, or it was written by another version of Winnow.
+            UsageError: there is none. StoreError: it was written by another version of Winnow.
         """
         found = self._plan_if_begun(run_id)
         if found is None:
-            raise StoreError(
+            raise UsageError(
                 f"{self.store.root} has no run {run_id}", hint="winnow status SPEC lists the runs of a job"
             )
         return found

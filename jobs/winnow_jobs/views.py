@@ -1,15 +1,15 @@
 """Which numbers do people see of a job? Every record that the commands, the report and later the service share."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from winnow_annotation.routing import labels_needed
 from winnow_jobs.draft import Draft
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.routes import is_routed
-from winnow_jobs.runs import PlanDocument, Runs
+from winnow_jobs.runs import REQUEST_THREADS, PlanDocument, Runs
 from winnow_storage.ledger import Ledger
-from winnow_storage.shards import committed_shards
 
 
 def plan_record(draft: Draft, standing: PlanDocument | None, runs: Runs) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def status_record(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> dict[str, A
     return {
         "job": spec.job,
         "output": spec.output,
-        "runs": [run_status(runs, run_id) for run_id in runs.ids()],
+        "runs": _all_status(runs),
         "review": {
             task.name: {"tasks": states.get(task.name, {}), "labels": labels.get(task.name, 0)}
             for task in spec.tasks
@@ -110,12 +110,17 @@ def status_record(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> dict[str, A
     }
 
 
+def _all_status(runs: Runs) -> list[dict[str, Any]]:
+    with ThreadPoolExecutor(REQUEST_THREADS) as pool:
+        return list(pool.map(lambda run_id: run_status(runs, run_id), runs.ids()))
+
+
 def run_status(runs: Runs, run_id: str) -> dict[str, Any]:
     """One run as the bucket shows it now."""
     plan = runs.plan(run_id)
     summary = runs.summary(run_id)
     if summary is not None and "outcomes" in summary:
-        outcomes, committed = summary["outcomes"], len(committed_shards(runs.store, run_id))
+        outcomes, committed = summary["outcomes"], summary["shards"]  # it is closed only when all are committed
     else:
         counter: Counter[str] = Counter()
         committed = 0

@@ -14,6 +14,7 @@ from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.runs import Runs
 from winnow_jobs.spec_source import load_spec
 from winnow_jobs.views import plan_record
+from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.uri import parse
 
@@ -62,17 +63,17 @@ def _show_plan(screen: Screen, record: dict[str, Any]) -> None:
     if record["open_run"] is not None:
         screen.say(f"run {record['open_run']} is open: winnow run goes on with it first. After that:")
     screen.say(
-        f"{record['job']}: {record['due_items']} of {record['corpus_items']} items are due, "
-        f"{record['bytes'] / 1e6:.1f} MB, in {record['shards']} shards of up to {record['shard_items']}"
+        f"{record['job']}: {record['due_items']:,} of {counted(record['corpus_items'], 'item')} due, "
+        f"{record['bytes'] / 1e6:.1f} MB, in {counted(record['shards'], 'shard')} of up to {record['shard_items']}"
     )
     if record["other_files"]:
         names = ", ".join(record["other_examples"])
         more = ", ..." if record["other_files"] > len(record["other_examples"]) else ""
-        screen.say(f"  {record['other_files']} other files are not items ({names}{more})")
+        screen.say(f"  not items: {counted(record['other_files'], 'other file')} ({names}{more})")
     if record["cold_items"]:
         names = ", ".join(record["cold_examples"])
         more = ", ..." if record["cold_items"] > len(record["cold_examples"]) else ""
-        screen.say(f"  {record['cold_items']} images lie in cold storage and are not fetched ({names}{more})")
+        screen.say(f"  in cold storage, not fetched: {counted(record['cold_items'], 'image')} ({names}{more})")
     for task in record["tasks"]:
         model = f"{task['model']} ({task['digest'][:20]})"
         screen.say(f"  {task['name']}: {task['operator']} with {model}, {task['due']} due: {task['why']}")
