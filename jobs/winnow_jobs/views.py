@@ -9,6 +9,7 @@ from winnow_jobs.draft import Draft
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.routes import is_routed
 from winnow_jobs.runs import REQUEST_THREADS, PlanDocument, Runs
+from winnow_jobs.words import counted
 from winnow_storage.ledger import Ledger
 
 
@@ -81,9 +82,9 @@ def _review_estimate(plan: PlanDocument, runs: Runs) -> str:
     share = _share_before(runs)
     if share is None:
         most = min(budget, plan.items * len(plan.spec.review.policies))
-        return f"at most {most} review tasks (budget {budget}; no earlier run to estimate from)"
+        return f"at most {counted(most, 'review task')} (budget {budget}; no earlier run to estimate from)"
     expected = min(budget, round(share * plan.items))
-    return f"about {expected} review tasks (budget {budget}; the last run sent {share:.2f} an item)"
+    return f"about {counted(expected, 'review task')} (budget {budget}; the last run sent {share:.2f} an item)"
 
 
 def _share_before(runs: Runs) -> float | None:

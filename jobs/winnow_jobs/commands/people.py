@@ -88,7 +88,7 @@ def _show_status(screen: Screen, record: dict[str, Any]) -> None:
     screen.table("", ["run", "state", "shards", "items", "outcomes"], rows)
     for task, counts in record["review"].items():
         states = ", ".join(f"{count} {state}" for state, count in counts["tasks"].items())
-        screen.say(f"{task}: review tasks {states or 'none'}; {counted(counts['labels'], 'label')}")
+        screen.say(f"{task}: review tasks: {states or 'none'}; {counted(counts['labels'], 'label')}")
 
 
 def report(
