@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from winnow_jobs.quality import Target, measure
-from winnow_jobs.report_tasks import TaskRoutes, routes_by_task
+from winnow_jobs.report_tasks import ROUTE_COLUMNS, TaskRoutes, routes_by_task
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import PlanDocument, Runs
@@ -83,7 +83,7 @@ def _render(context: dict[str, Any]) -> str:
 
 def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None) -> dict[str, Any]:
     names = [task.name for task in plan.tasks()]
-    routes = routes_by_task(iter_routes(runs.store, plan.run_id), names)
+    routes = routes_by_task(iter_routes(runs.store, plan.run_id, ROUTE_COLUMNS), names)
     labels = ledger.label_counts(plan.spec.job)
     predictions: Counter[str] = Counter()
     for _, receipt in runs.receipts(plan.run_id):

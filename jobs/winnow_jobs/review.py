@@ -79,7 +79,8 @@ def _sent_routes(store: BlobStore, plan: PlanDocument, shards: Shards, sent: Sen
     rows: dict[int, dict[str, Any]] = {}
     tasks = {task.name: task for task in plan.tasks()}
     chosen = sorted({one.task for some in sent.values() for _, one in some})
-    for shard, results in _read(store, {shard: shards[shard] for shard in sorted(sent)}, [*_COMMON, *chosen]):
+    for shard in sorted(sent):  # one at a time: whole predictions, such as masks, may be large
+        results = read_rows(store, shards[shard], [*_COMMON, *chosen])
         items = pa.array([one.item_id for _, one in sent[shard]])
         found = {row["item_id"]: row for row in results.filter(pc.is_in(results["item_id"], items)).to_pylist()}
         for order, one in sent[shard]:

@@ -34,9 +34,9 @@ def unfinished_files(root: Location, *, now_s: float) -> Iterator[tuple[Path, in
 
 def _size_if_left(path: Path, now_s: float) -> int | None:
     """None while it is young or held, and where that cannot be told."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    with contextlib.suppress(OSError), path.open("r+b") as file:
         found = os.fstat(file.fileno())
         if now_s - found.st_mtime >= OLD_S:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)  # over NFS only of files open for writing
             return found.st_size
     return None
