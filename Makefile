@@ -58,11 +58,12 @@ unit: setup ## the tests, with coverage
 test-long: setup ## the proofs that take minutes: 25 kills and every other fault, ledgers lost, workers that wake
 	$(BIN)/python -m pytest -m long
 
-bench: setup ## the short form of every benchmark: speed, start, decoding, planning, faults, poison
+bench: setup ## the short form of every benchmark: speed, start, decoding, planning, routing, faults, poison
 	$(BIN)/python -m tests.benchmarks.engine.tax
 	$(BIN)/python -m tests.benchmarks.engine.start
 	$(BIN)/python -m tests.benchmarks.engine.decoding
 	$(BIN)/python -m tests.benchmarks.engine.planning
+	$(BIN)/python -m tests.benchmarks.engine.routing
 	$(BIN)/python -m tests.benchmarks.engine.faults
 	$(BIN)/python -m tests.benchmarks.engine.poison --short
 
@@ -70,6 +71,7 @@ bench-long: setup ## the long forms: five turns, ten million items, the peers, t
 	$(BIN)/python -m tests.benchmarks.engine.tax --repeats 5
 	$(BIN)/python -m tests.benchmarks.engine.start --repeats 5
 	$(BIN)/python -m tests.benchmarks.engine.planning --items 10000000
+	$(BIN)/python -m tests.benchmarks.engine.routing --items 5000000
 	$(BIN)/python -m tests.benchmarks.engine.faults --peer
 	$(BIN)/python -m tests.benchmarks.engine.poison
 
