@@ -94,10 +94,12 @@ class ShardExecutor:
                 ray.kill(worker.actor, no_restart=True)
         self._workers.clear()
 
-    def run(self, stages: Sequence[Sequence[int]], past: Mapping[int, ShardPast]) -> Iterator[Receipt]:
-        """The receipt of every shard, as they are committed; `past` is what earlier drivers left.
+    def run(
+        self, shards: Sequence[int], past: Mapping[int, ShardPast], *, then: Sequence[int] = ()
+    ) -> Iterator[Receipt]:
+        """The receipt of every shard, as they are committed, in no order; `past` is what earlier drivers left.
 
-        A stage is begun when all shards of the one before are committed. Within it they come in no order.
+        The shards of `then` are begun when all others are committed.
 
         Raises:
             ModelError: a model does not load.
@@ -107,8 +109,8 @@ class ShardExecutor:
         """
         self._past = dict(past)
         self._workers = [_Worker(None) for _ in range(self._placement.actors)]
-        for shards in filter(None, stages):
-            self._waiting = deque(shards)
+        for stage in filter(None, (shards, then)):
+            self._waiting = deque(stage)
             for worker in self._workers:
                 if worker.node_id is None and not self._errands(worker):
                     self._hire(worker)

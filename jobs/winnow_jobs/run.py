@@ -109,8 +109,8 @@ def _receipts(
     config = _worker_config(plan, spec, actors=placement.actors)
     deadline_s = spec.run.shard_deadline_s
     with ShardExecutor(config, placement, shard_deadline_s=deadline_s, journal=journal, say=warn) as executor:
-        stages = plan.sorted_streams({shard: shard for shard in missing})
-        yield from executor.run(stages, journal.past())
+        copies = [shard for shard in missing if shard >= plan.first_copy_shard]
+        yield from executor.run(missing[: len(missing) - len(copies)], journal.past(), then=copies)
 
 
 def stop_if_systemic(run_id: str, tally: Tally) -> None:
