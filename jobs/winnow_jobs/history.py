@@ -48,7 +48,7 @@ class History:
         self._plans = {plan.run_id: plan for plan in plans}
         self._corpus_id = corpus_id
         self._digests = {task.name: task.digest for task in tasks}
-        self._objects: list[list[BlobInfo]] = []
+        self._objects: list[dict[int, BlobInfo]] = []
         self._readers: list[_Reader] | None = None
         self._given = ""  # the last key up to which rows were given
         self._pool = ThreadPoolExecutor(READ_THREADS)
@@ -84,7 +84,7 @@ class History:
         """The runs, as they are read here."""
         self._open()
         return {
-            plan.run_id: ReadRun(plan.digest, standing_files.objects_digest(infos))
+            plan.run_id: ReadRun(plan.digest, standing_files.objects_digest(infos.values()))
             for (plan, _), infos in zip(self._runs, self._objects, strict=True)
         }
 
@@ -120,7 +120,7 @@ class History:
     def _open(self) -> None:
         if len(self._objects) != len(self._runs):
             listed = self._pool.map(lambda run: committed_shards(self._store, run[0].run_id), self._runs)
-            self._objects = [list(infos.values()) for infos in listed]
+            self._objects = list(listed)
 
     def _opened(self, record: TakenDown | None) -> list["_Reader"]:
         ahead = max(1, min(READ_THREADS, SHARDS_AHEAD // max(1, len(self._runs))))
@@ -128,7 +128,7 @@ class History:
         stood = [] if record is None else [_Reader(standing_files.read(self._store, record, self._digests, numbers))]
         through = 0 if record is None else record.through
         later = [place for place, number in enumerate(numbers) if number > through]
-        return stood + [_Reader(self._shards(place, self._objects[place], ahead)) for place in later]
+        return stood + [_Reader(self._shards(place, list(self._objects[place].values()), ahead)) for place in later]
 
     def _shards(self, number: int, infos: Sequence[BlobInfo], ahead: int) -> Iterator[RunRows]:
         names = self._runs[number][1]
