@@ -119,7 +119,8 @@ class History:
 
     def _open(self) -> None:
         if len(self._objects) != len(self._runs):
-            self._objects = list(self._pool.map(lambda run: committed_shards(self._store, run[0].run_id), self._runs))
+            listed = self._pool.map(lambda run: committed_shards(self._store, run[0].run_id), self._runs)
+            self._objects = list(listed)
 
     def _opened(self, record: TakenDown | None) -> list["_Reader"]:
         ahead = max(1, min(READ_THREADS, SHARDS_AHEAD // max(1, len(self._runs))))

@@ -15,7 +15,7 @@ from winnow_jobs.routes import TO_PEOPLE
 BINS = 20
 EXAMPLES_PER_TASK = 6
 CONFIDENCE = ("p_ok", "score")  # the first of which there is any
-ROUTE_COLUMNS = ("task", "route", "reason", "key", "uri", *CONFIDENCE)
+ROUTE_COLUMNS = ("task", "route", "reason", "item_id", "version", "key", "uri", *CONFIDENCE)
 
 Values = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.annotation import plain_routing
@@ -155,6 +155,7 @@ CANDIDATES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(CANDIDATES, st.integers(0, 12), st.floats(0, 1), st.randoms(use_true_random=False))
 def test_route__does_not_depend_on_order_and_keeps_the_budget(
     candidates: list[Candidate], budget: int, audit: float, random: object
@@ -173,6 +174,7 @@ def test_route__does_not_depend_on_order_and_keeps_the_budget(
 
 
 @pytest.mark.parametrize("slack", [0, 4096])
+@settings(deadline=None)
 @given(data=st.data())
 def test_route__as_the_rule_with_everything_in_memory(slack: int, data: st.DataObject) -> None:
     candidates = data.draw(CANDIDATES)
@@ -184,6 +186,7 @@ def test_route__as_the_rule_with_everything_in_memory(slack: int, data: st.DataO
     assert found == plain
 
 
+@settings(deadline=None)
 @given(CANDIDATES, st.integers(0, 12), st.floats(0, 1))
 def test_route__a_larger_budget_takes_no_review_back(candidates: list[Candidate], budget: int, audit: float) -> None:
     def people(size: int) -> set[Candidate]:

@@ -11,7 +11,8 @@ SCHEMA = pa.schema([ROUTES.field(name) for name in ROUTE_COLUMNS])
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
-    known = {"task": "kind", "route": "accept", "reason": "score_high", "key": f"{number}.jpg", "uri": "file:///a"}
+    known = {"task": "kind", "route": "accept", "reason": "score_high", "item_id": "0", "version": "v1"}
+    known |= {"key": f"{number}.jpg", "uri": "file:///a"}
     return known | {"score": number / 10, "p_ok": None} | changes
 
 

@@ -23,17 +23,15 @@ def store(tmp_path: Path) -> BlobStore:
 
 def with_work(store: BlobStore, folder: Path) -> PlanDocument:
     (window,) = listed({f"{number:04d}": "v1" for number in range(SHARDS * SHARD_ITEMS)})
-    count = window.num_rows
-    shards = pa.array([number // SHARD_ITEMS for number in range(count)], pa.int32())
-    tasks = pa.array([["kind"]] * count, WORK.field("tasks").type)
+    rows = [row | {"shard": at // SHARD_ITEMS, "tasks": ["kind"]} for at, row in enumerate(window.to_pylist())]
     writer = PartWriter(folder / "work", WORK, group_rows=SHARD_ITEMS)
-    of_copies = [pa.nulls(count, WORK.field(name).type) for name in ("leader", "is_repeated")]
-    writer.add(pa.RecordBatch.from_arrays([*window.columns, shards, tasks, *of_copies], schema=WORK))
+    for batch in pa.Table.from_pylist(rows, schema=WORK).to_batches():
+        writer.add(batch)
     (file,) = writer.finish()
     store.put(KEY, file.path.read_bytes())
     plan = add_run(output_runs(folder), spec(folder), [None] * SHARDS)
     part = WorkPart(KEY, file.bytes, file.rows, 0, file.groups)
-    return plan.model_copy(update={"work": (part,), "items": count})
+    return plan.model_copy(update={"work": (part,), "items": len(rows)})
 
 
 def test_check_work__every_shard_in_order(store: BlobStore, tmp_path: Path) -> None:
