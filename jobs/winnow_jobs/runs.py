@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -13,13 +13,12 @@ from winnow_jobs.ahead import mapped_ahead
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.spec import Section
-from winnow_storage.blobs import BlobStore
+from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import BlobMissing, StoreError, UsageError
 from winnow_storage.ids import canonical_json, digest_bytes
 from winnow_storage.parts import Part, WorkPart
 from winnow_storage.shards import Receipt, committed_shards, read_receipt
 
-Value = TypeVar("Value")
 FORMAT: Final = 3
 REQUEST_THREADS = 16  # for small objects and footers, each one request
 
@@ -59,11 +58,10 @@ class PlanDocument(Section):
         """Where the shards of copies begin."""
         return self.shards - self.copy_shards
 
-    def sorted_streams(self, shards: Mapping[int, Value]) -> list[list[Value]]:
-        """What belongs to its shards, by their numbers, in stretches whose rows are sorted by key."""
-        first = self.first_copy_shard
-        leaders = [value for shard, value in shards.items() if shard < first]
-        copies = [value for shard, value in shards.items() if shard >= first]
+    def sorted_streams(self, objects: Mapping[int, BlobInfo]) -> list[list[BlobInfo]]:
+        """The objects of its shards, by their numbers, in stretches whose rows are sorted by key."""
+        leaders = [info for shard, info in objects.items() if shard < self.first_copy_shard]
+        copies = [info for shard, info in objects.items() if shard >= self.first_copy_shard]
         return [leaders, copies] if copies else [leaders]
 
     @property
