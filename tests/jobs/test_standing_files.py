@@ -103,6 +103,15 @@ def test_history__reads_only_the_runs_after_the_newest_compaction(runs: Runs, tm
     assert not compacted(runs)
 
 
+def test_history__a_compaction_on_s3(s3_bucket: str, tmp_path: Path) -> None:
+    runs = Runs(open_store(parse(f"{s3_bucket}/out")))
+    first, _ = two_nights(runs, tmp_path)
+    compacted(runs)
+    assert read_of(runs) == (set(), ["08", "09"])
+    runs.store.put(shard_key(first.run_id, 0), runs.store.get(shard_key(first.run_id, 1)))
+    assert read_of(runs)[0] == {"0001", "0002"}
+
+
 def test_history__an_open_run_is_read_beside_the_compaction(runs: Runs, tmp_path: Path) -> None:
     two_nights(runs, tmp_path)
     plan = add_run(runs, spec(tmp_path), [rows(8), None])

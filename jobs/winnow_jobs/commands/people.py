@@ -79,7 +79,7 @@ def _show_status(screen: Screen, record: dict[str, Any]) -> None:
             run["state"],
             f"{run['shards_committed']}/{run['shards']}",
             str(run["items"]),
-            outcomes_text(run["outcomes"]),
+            outcomes_text(run["outcomes"]) if run["items"] else "the listing only",
         ]
         for run in record["runs"][-RUNS_SHOWN:]
     ]

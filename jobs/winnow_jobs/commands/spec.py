@@ -65,10 +65,11 @@ def plan(
 def _show_plan(screen: Screen, record: dict[str, Any]) -> None:
     if record["open_run"] is not None:
         screen.say(f"run {record['open_run']} is open: winnow run goes on with it first. After that:")
-    screen.say(
-        f"{record['job']}: {record['due_items']:,} of {counted(record['corpus_items'], 'item')} due, "
-        f"{record['bytes'] / 1e6:.1f} MB, in {counted(record['shards'], 'shard')} of up to {record['shard_items']}"
+    work = (
+        f", {record['bytes'] / 1e6:,.1f} MB, in {counted(record['shards'], 'shard')} of up to {record['shard_items']}"
     )
+    due = f"{record['due_items']:,} of {counted(record['corpus_items'], 'item')} due"
+    screen.say(f"{record['job']}: {due}{work if record['due_items'] else ''}")
     if record["copies"]:
         screen.say(f"  of the same bytes as another, it seems, and then copied: {counted(record['copies'], 'item')}")
     if record["other_files"]:

@@ -67,6 +67,7 @@ def test_status__the_newest_of_many_runs(tmp_path: Path, capsys: pytest.CaptureF
     code, out, _ = run_cli(capsys, "status", tmp_path / "job.yaml")
     lines = out.splitlines()
     assert (code, lines[1]) == (0, "the newest 20 of 23 runs; --json has them all")
+    assert lines[-1].endswith("the listing only")
     assert [line.split()[0] for line in lines if line[:1] == "0"] == [f"{number:04d}" for number in range(4, 24)]
     code, out, _ = run_cli(capsys, "status", tmp_path / "job.yaml", "--json")
     assert len(json.loads(out)["runs"]) == 23
