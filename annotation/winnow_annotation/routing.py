@@ -1,65 +1,45 @@
-"""What is done with each prediction? Accept, review, audit or hold, within one budget of review tasks."""
+"""What is done with each prediction? Accept, review, audit or hold, within one budget of review tasks.
+
+All predictions are seen once, in any order, to choose those that go to a person. What is done with each of the others
+then follows from itself and its task's policy, so memory is that of the budget, not of the predictions.
+"""
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
-from winnow_annotation.policies import Policy, ScoreBelow, ScoreBetween
+import numpy as np
+import pyarrow as pa
+
+from winnow_annotation.policies import Policy
 from winnow_annotation.sampling import drawn, position
+from winnow_annotation.wishes import REVIEWED, WISHES, Code, Codes, Numbers, Predictions, Reason, numbers, wishes
 from winnow_storage.schemas import Route
 
+_SLACK = 4096  # candidates above what is wanted that wait for the next sort
 
-class Reason(StrEnum):
-    """Why a prediction went where it did."""
+_AUDITED = np.array([WISHES[code].route is Route.ACCEPT and code is not Code.NO_POLICY for code in Code])
+_UNSENT = [
+    (Route.HOLD, wish.when_refused) if wish.route is Route.REVIEW else (wish.route, wish.reason)
+    for wish in (WISHES[code] for code in Code)
+]
+_UNSENT_ROUTES = pa.array([str(route) for route, _ in _UNSENT])
+_UNSENT_REASONS = pa.array([str(reason) for _, reason in _UNSENT])
 
-    NO_POLICY = "no_policy"
-    P_OK_HIGH = "p_ok_high"
-    P_OK_LOW = "p_ok_low"
-    UNCALIBRATED = "uncalibrated"
-    SCORE_LOW = "score_low"
-    SCORE_HIGH = "score_high"
-    SCORE_UNSURE = "score_unsure"
-    NO_SCORE = "no_score"
-    PROMISE_UNSUPPORTED = "promise_unsupported"  # max_error without the random labels that would show it
-    AUDIT_DRAW = "audit_draw"
-    OVER_BUDGET = "over_budget"
-    SAME_CONTENT = "same_content"  # a person is asked about another item of the same bytes
+# What is compared comes first: position, task, item, version, place; p_ok, score, item, version, place and code.
+_Drawn = tuple[float, str, str, str, int]
+_Unsure = tuple[float, float, str, str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A prediction without an error, to be routed.
+class Sent:
+    """A prediction that goes to a person."""
 
-    `is_repeated` says that the run has the same prediction of the same bytes before: nobody is asked a second time.
-    """
-
-    item_id: str
     task: str
-    version: str
-    score: float | None = None
-    p_ok: float | None = None
-    is_repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Where a candidate goes. `order` counts from 0 through those that go to a person, most urgent first."""
-
-    candidate: Candidate
+    item_id: str
+    place: int  # where it was seen, as the caller said
     route: Route
     reason: Reason
-    order: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What the policy alone says, before audit and budget."""
-
-    route: Route
-    reason: Reason
-    when_refused: Reason = Reason.OVER_BUDGET
 
 
 def labels_needed(max_error: float, confidence: float) -> int:
@@ -70,101 +50,96 @@ def labels_needed(max_error: float, confidence: float) -> int:
     return math.ceil(math.log(1 - confidence) / math.log(1 - max_error))
 
 
-def route(
-    predictions: Sequence[Candidate], policies: Mapping[str, Policy], *, budget: int, audit: float, seed: str
-) -> list[Decision]:
-    """One decision per candidate, sorted by task and item: the same for every order of `predictions`.
+def unsent(predictions: Predictions, policy: Policy | None) -> tuple[pa.StringArray, pa.StringArray]:
+    """The route and the reason of each prediction, should it be none of those that go to a person."""
+    codes = pa.array(wishes(predictions, policy))
+    return _UNSENT_ROUTES.take(codes), _UNSENT_REASONS.take(codes)
+
+
+class Choice:
+    """Who goes to a person? The same whatever the order in which predictions are seen.
 
     Audit draws come first inside the budget; a draw that no longer fits stays accepted (those that fit are the ones
     with the lowest draw, so they are random too). Reviews follow by turns: the most urgent of each task (lowest p_ok,
-    then lowest score) before the second of any, since scores do not compare between tasks. The rest is held, and so is
-    what would be reviewed a second time.
+    then lowest score) before the second of any, since scores do not compare between tasks. The rest is held,
+    and so is what would be reviewed a second time.
     """
-    wishes = {candidate: _wish_once(candidate, policies) for candidate in sorted(predictions, key=_id)}
-    audited = _audit_draws(wishes, budget=budget, share=audit, seed=seed)
-    reviews = _by_turns([one for one, wish in wishes.items() if wish.route is Route.REVIEW])
-    sent = [*audited, *reviews[: budget - len(audited)]]
-    order = {candidate: place for place, candidate in enumerate(sent)}
-    return [_decide(one, wish, order.get(one)) for one, wish in wishes.items()]
+
+    def __init__(self, policies: Mapping[str, Policy], *, budget: int, audit: float, seed: str) -> None:
+        self._policies = policies
+        self._budget = budget
+        self._share = audit
+        self._seed = seed
+        self._draws: list[_Drawn] = []
+        self._reviews: dict[str, _MostUrgent] = {}
+
+    def see(self, task: str, predictions: Predictions, *, place: int) -> None:
+        """Some predictions of a task, each of an item that was not seen before for it."""
+        if self._budget == 0:
+            return
+        codes = wishes(predictions, self._policies.get(task))
+        if self._share > 0:
+            self._draw(task, predictions, codes, place)
+        self._reviews.setdefault(task, _MostUrgent(self._budget)).add(predictions, codes, place)
+
+    def sent(self) -> list[Sent]:
+        """Those that go to a person, most urgent first; not more than the budget."""
+        audited = sorted(self._draws)[: self._budget]
+        turns = sorted(
+            (turn, task, one) for task, urgent in self._reviews.items() for turn, one in enumerate(urgent.least())
+        )
+        audits = [Sent(task, item, place, Route.AUDIT, Reason.AUDIT_DRAW) for _, task, item, _, place in audited]
+        reviews = [
+            Sent(task, item, place, Route.REVIEW, WISHES[Code(code)].reason)
+            for _, task, (_, _, item, _, place, code) in turns[: self._budget - len(audited)]
+        ]
+        return audits + reviews
+
+    def _draw(self, task: str, predictions: Predictions, codes: Codes, place: int) -> None:
+        chosen = pa.array(np.flatnonzero(_AUDITED[codes]))
+        pairs = zip(
+            predictions.item_ids.take(chosen).to_pylist(), predictions.versions.take(chosen).to_pylist(), strict=True
+        )
+        for item, version in pairs:
+            if drawn(self._seed, item, task, share=self._share):
+                self._draws.append((position(self._seed, item, task), task, item, version, place))
+        if len(self._draws) > 2 * self._budget + _SLACK:
+            self._draws = sorted(self._draws)[: self._budget]
 
 
-def _audit_draws(wishes: Mapping[Candidate, _Wish], *, budget: int, share: float, seed: str) -> list[Candidate]:
-    accepted = [
-        one for one, wish in wishes.items() if wish.route is Route.ACCEPT and wish.reason is not Reason.NO_POLICY
-    ]
-    hits = [one for one in accepted if drawn(seed, one.item_id, one.task, share=share)]
-    return sorted(hits, key=lambda one: (position(seed, one.item_id, one.task), _id(one)))[:budget]
+class _MostUrgent:
+    """The `wanted` most urgent reviews of a task."""
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._kept: list[_Unsure] = []
+        self._bound = (math.inf, math.inf)  # p_ok and score of the last one wanted so far
+
+    def add(self, predictions: Predictions, codes: Codes, place: int) -> None:
+        # without p_ok or score last: a raw score does not compare with a probability
+        p_ok, score = _or_last(predictions.p_ok), _or_last(predictions.scores)
+        last_p_ok, last_score = self._bound
+        near = (p_ok < last_p_ok) | ((p_ok == last_p_ok) & (score <= last_score))
+        chosen = np.flatnonzero(REVIEWED[codes] & near)
+        if chosen.size == 0:
+            return
+        items, versions = (
+            column.take(pa.array(chosen)).to_pylist() for column in (predictions.item_ids, predictions.versions)
+        )
+        of_them = (values[chosen].tolist() for values in (p_ok, score))
+        places = [place] * len(chosen)
+        self._kept += zip(*of_them, items, versions, places, codes[chosen].tolist(), strict=True)
+        if len(self._kept) > 2 * self._wanted + _SLACK:
+            self.least()
+
+    def least(self) -> list[_Unsure]:
+        """Those wanted, most urgent first."""
+        self._kept = sorted(self._kept)[: self._wanted]
+        if len(self._kept) == self._wanted:
+            self._bound = self._kept[-1][:2]
+        return self._kept
 
 
-def _by_turns(reviews: Sequence[Candidate]) -> list[Candidate]:
-    seen: Counter[str] = Counter()
-    turns: list[tuple[int, str, Candidate]] = []
-    for one in sorted(reviews, key=_urgency):
-        turns.append((seen[one.task], one.task, one))
-        seen[one.task] += 1
-    return [one for _, _, one in sorted(turns, key=lambda turn: turn[:2])]
-
-
-def _decide(candidate: Candidate, wish: _Wish, order: int | None) -> Decision:
-    if order is not None:
-        if wish.route is Route.ACCEPT:
-            return Decision(candidate, Route.AUDIT, Reason.AUDIT_DRAW, order)
-        return Decision(candidate, Route.REVIEW, wish.reason, order)
-    if wish.route is Route.REVIEW:
-        return Decision(candidate, Route.HOLD, wish.when_refused)
-    return Decision(candidate, wish.route, wish.reason)
-
-
-def _wish_once(candidate: Candidate, policies: Mapping[str, Policy]) -> _Wish:
-    wish = _wish(candidate, policies.get(candidate.task))
-    if candidate.is_repeated and wish.route is Route.REVIEW:
-        return _Wish(Route.HOLD, Reason.SAME_CONTENT)
-    return wish
-
-
-def _wish(candidate: Candidate, policy: Policy | None) -> _Wish:
-    if policy is None:
-        return _Wish(Route.ACCEPT, Reason.NO_POLICY)
-    if policy.max_error is not None:
-        promise = Reason.PROMISE_UNSUPPORTED
-        return _Wish(Route.HOLD if policy.uncalibrated == "hold" else Route.REVIEW, promise, when_refused=promise)
-    if policy.min_p_ok is None or candidate.p_ok is None:
-        return _by_score(candidate.score, policy)
-    if candidate.p_ok >= policy.min_p_ok:
-        return _Wish(Route.ACCEPT, Reason.P_OK_HIGH)
-    return _Wish(Route.REVIEW, Reason.P_OK_LOW)
-
-
-def _by_score(score: float | None, policy: Policy) -> _Wish:
-    rule = policy.uncalibrated
-    if rule == "review":
-        return _Wish(Route.REVIEW, Reason.UNCALIBRATED)
-    if rule == "hold":
-        return _Wish(Route.HOLD, Reason.UNCALIBRATED)
-    if score is None or math.isnan(score):
-        return _Wish(Route.HOLD, Reason.NO_SCORE)
-    if isinstance(rule, ScoreBelow):
-        if score < rule.score_below:
-            return _Wish(Route.REVIEW, Reason.SCORE_LOW)
-        return _Wish(Route.ACCEPT, Reason.SCORE_HIGH)
-    return _outside(score, rule)
-
-
-def _outside(score: float, rule: ScoreBetween) -> _Wish:
-    low, high = rule.score_between
-    if score < low:
-        return _Wish(Route.ACCEPT, Reason.SCORE_LOW)
-    return _Wish(Route.ACCEPT, Reason.SCORE_HIGH) if score > high else _Wish(Route.REVIEW, Reason.SCORE_UNSURE)
-
-
-def _id(candidate: Candidate) -> tuple[str, str, str]:
-    return candidate.task, candidate.item_id, candidate.version
-
-
-def _urgency(candidate: Candidate) -> tuple[float, float, str, str, str]:
-    # without p_ok or score last: a raw score does not compare with a probability
-    return _or_last(candidate.p_ok), _or_last(candidate.score), candidate.item_id, candidate.task, candidate.version
-
-
-def _or_last(value: float | None) -> float:
-    return math.inf if value is None or math.isnan(value) else value
+def _or_last(column: pa.FloatArray) -> Numbers:
+    values = numbers(column)
+    return np.where(np.isnan(values), math.inf, values)

@@ -4,13 +4,9 @@ Where nothing is due but the corpus is listed otherwise than by the newest run, 
 newest snapshot says which items there are, and in which version.
 """
 
-import contextlib
-import errno
 import shlex
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 from winnow_jobs.draft import draft_run
 from winnow_jobs.plan import Selection
@@ -18,12 +14,13 @@ from winnow_jobs.resolved import ResolvedSpec, differences
 from winnow_jobs.review import route_run
 from winnow_jobs.run import Tally, finish
 from winnow_jobs.runs import PlanDocument, Runs
+from winnow_jobs.scratch import scratch
 from winnow_storage.blobs import BlobStore, open_store
-from winnow_storage.errors import StoreError, UsageError
+from winnow_storage.errors import UsageError
 from winnow_storage.probe import require_conditional_puts
 from winnow_storage.uri import parse
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PLAN_ITEM_BYTES = 250  # if it is due
 
 
 def open_run(runs: Runs) -> PlanDocument | None:
@@ -54,7 +51,7 @@ def begin_or_go_on(
         if standing is not None:
             route_run(runs.store, standing)  # its committed rows are final: nobody else would show them to people
             runs.close(standing.run_id, {"run_id": standing.run_id, "job": spec.job, "state": "abandoned"})
-        with scratch() as folder:
+        with scratch("plan", item_bytes=PLAN_ITEM_BYTES) as folder:
             draft = draft_run(runs, spec, selection, now=now(), folder=folder)
             if draft.plan.items == 0 and not draft.snapshot_is_new:
                 return None, False
@@ -68,25 +65,6 @@ def begin_or_go_on(
 
 def _close_without_items(runs: Runs, plan: PlanDocument) -> None:
     finish(runs, plan, Tally(), 0.0)
-
-
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """An empty folder of this machine for the parts of a draft.
-
-    Raises:
-        StoreError: there is no room for them.
-    """
-    try:
-        with tempfile.TemporaryDirectory(prefix="winnow-plan-") as folder:
-            yield Path(folder)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise StoreError(
-            f"the temporary folder {tempfile.gettempdir()} has no room for the plan: {error.strerror or error}",
-            hint="free some space, or set TMPDIR to a folder with more (about 250 bytes an item, if all are due)",
-        ) from error
 
 
 def _refuse_other(standing: PlanDocument, spec: ResolvedSpec, selection: Selection) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from winnow_jobs.compact_standing import has_standing, write_standing
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.runs import Runs
+from winnow_jobs.words import counted
 from winnow_storage import compaction
 from winnow_storage.blobs import BlobStore
 from winnow_storage.committed import Committed, look
@@ -62,7 +64,8 @@ def compact(store: BlobStore, listener: Listener, now: Callable[[], datetime]) -
     newest = committed.newest
     if newest is None:
         raise UsageError(f"{store.root} has no runs yet, so there is nothing to compact", hint="winnow run SPEC")
-    if standing is not None and standing.covers_all(committed):
+    runs = Runs(store)
+    if standing is not None and standing.covers_all(committed) and has_standing(runs):
         return _record(store, standing, wrote=False)
     work = _go_on(store, standing, committed)
     try:
@@ -71,7 +74,8 @@ def compact(store: BlobStore, listener: Listener, now: Callable[[], datetime]) -
         listener(Note("items are back in a version that had left: all runs are read again"))
         work = _all_runs(store, committed)
         made = _write(store, work, listener)
-    plan = Runs(store).plan(newest.run_id)
+    write_standing(runs, made.number)
+    plan = runs.plan(newest.run_id)
     covers = {run.run_id: Cover(len(run.objects), run.planned, run.plan) for run in committed.runs}
     found = Compaction(
         format=compaction.FORMAT,
@@ -143,7 +147,7 @@ def _write(store: BlobStore, work: _Work, listener: Listener) -> _Made:
 
 def _of_runs(work: _Work) -> str:
     shards = sum(len(run.objects) for run in work.committed.runs)
-    read = f"{shards} shards of {len(work.committed.runs)} runs"
+    read = f"{counted(shards, 'shard')} of {counted(len(work.committed.runs), 'run')}"
     return read if work.went_on_from is None else f"compaction {work.went_on_from.number} and {read}"
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from winnow_jobs.plan import Mask
+from winnow_jobs.standing import Mask
 from winnow_storage.blobs import locate, open_store
 from winnow_storage.errors import StoreError
 from winnow_storage.listing import ABSENT

@@ -15,6 +15,7 @@ from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.run import finish, work_through
 from winnow_jobs.runs import PlanDocument, Runs
+from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.dataset import results_glob
 from winnow_storage.errors import UsageError, WinnowError
@@ -56,9 +57,7 @@ def run_job(spec: ResolvedSpec, options: Options, listener: Listener, now: Calla
         listener(Note(f"nothing is due: no item of {spec.corpus.uri} is new, changed or asked for again"))
         sync_ledger(runs, ledger)
         return _with_push(_nothing_due(runs, spec), spec, runs, ledger, options, listener)
-    listener(
-        Note(f"{'going on with' if standing else 'run'} {plan.run_id}: {plan.items} items in {plan.shards} shards")
-    )
+    listener(Note(f"{'going on with' if standing else 'run'} {plan.run_id}: {_size_of(plan)}"))
     return _drive(runs, plan, spec, ledger, options, listener)
 
 
@@ -66,7 +65,7 @@ def resume_run(output: str, run_id: str, options: Options, listener: Listener) -
     """Go on with one run as it was begun, with its own pins.
 
     Raises:
-        StoreError: there is no such run. UsageError: it is closed.
+        UsageError: there is no such run, or it is closed.
     """
     runs = Runs(open_store(parse(output)))
     plan = runs.plan(run_id)
@@ -76,7 +75,7 @@ def resume_run(output: str, run_id: str, options: Options, listener: Listener) -
             f"run {run_id} at {output} is closed ({summary['state']})", hint="winnow run SPEC begins another"
         )
     ledger = ledger_of(plan.spec.ledger)
-    listener(Note(f"going on with {plan.run_id}: {plan.items} items in {plan.shards} shards"))
+    listener(Note(f"going on with {plan.run_id}: {_size_of(plan)}"))
     return _drive(runs, plan, plan.spec, ledger, options, listener)
 
 
@@ -104,6 +103,10 @@ def _drive(
     summary = finish(runs, plan, tally, seconds)
     sync_ledger(runs, ledger)
     return _with_push(run_record(summary, spec), spec, runs, ledger, options, listener)
+
+
+def _size_of(plan: PlanDocument) -> str:
+    return f"{counted(plan.items, 'item')} in {counted(plan.shards, 'shard')}"
 
 
 def run_record(summary: dict[str, Any], spec: ResolvedSpec) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from winnow_annotation.tasks import PushItem
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.resolved import ResolvedSpec
-from winnow_jobs.review import TO_PEOPLE
-from winnow_jobs.routes import iter_routes
+from winnow_jobs.routes import TO_PEOPLE, iter_routes
 from winnow_jobs.runs import PlanDocument, Runs
+from winnow_jobs.words import counted
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ids import canonical_json
 from winnow_storage.ledger import Ledger
@@ -83,7 +83,7 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
     total = PushSummary(sent=0, already=0, swept=0)
     if not waiting:
         return total
-    listener(Note(f"sending {len(waiting)} review tasks to Label Studio at {client.url}"))
+    listener(Note(f"sending {counted(len(waiting), 'review task')} to Label Studio at {client.url}"))
     render = partial(_render, limits=spec.limits)
     for run_id in dict.fromkeys(task.run_id for task in waiting):
         keys = {task.dedupe_key for task in waiting if task.run_id == run_id}

@@ -13,24 +13,16 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from pydantic import Field
 
 from winnow_jobs.spec import Section
+from winnow_jobs.standing import SAYS, Again, Mask, Places, Rows, Standing
 from winnow_storage.errors import UsageError
 from winnow_storage.ids import digest_bytes
 from winnow_storage.schemas import SNAPSHOT, WORK, Outcome
 
 SHARD_ITEMS_MIN, SHARD_ITEMS_MAX, SHARDS_WANTED = 16, 2048, 64
 DUE = SNAPSHOT.append(WORK.field("tasks"))  # the work of a run before it is cut into shards
-
-# What a row says of a task: nothing, or the outcome that counts for it. DONE is a prediction.
-SILENT = 0
-SAYS = {outcome: code for code, outcome in enumerate(Outcome, start=1)}
-WITHOUT_PREDICTION = tuple(SAYS[one] for one in (Outcome.UNREADABLE, Outcome.MISSING, Outcome.REJECTED))
-
-Says = NDArray[np.int8]
-Mask = NDArray[np.bool_]
 
 
 class Selection(Section):
@@ -55,31 +47,6 @@ class Begun:
     run_id: str
     created_at: datetime
     selection: Selection
-
-
-@dataclass(frozen=True, slots=True)
-class RunRows:
-    """Some rows of one run, sorted by key: for every task (first axis) what each row says of it, int8."""
-
-    run: int  # its place among the earlier runs
-    keys: pa.StringArray
-    versions: pa.StringArray
-    says: Says
-
-    def slice(self, start: int, stop: int) -> "RunRows":
-        """The rows from `start` to before `stop`."""
-        count = stop - start
-        return RunRows(
-            self.run, self.keys.slice(start, count), self.versions.slice(start, count), self.says[:, start:stop]
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """What a run takes again: of every outcome, and of every earlier run, whether it does."""
-
-    outcomes: Mask
-    runs: Mask
 
 
 def shard_size(items: int, wanted: int | Literal["auto"]) -> int:
@@ -125,55 +92,23 @@ def asked_again(selection: Selection, earlier: Sequence[Begun]) -> Again:
     return Again(outcomes, runs)
 
 
-def due_mask(window: pa.RecordBatch, rows: Sequence[RunRows], *, then: Sequence[Again], now: Again, tasks: int) -> Mask:
+def due_mask(window: pa.RecordBatch, rows: Sequence[Rows], *, then: Sequence[Again], now: Again, tasks: int) -> Mask:
     """For each of the first axis' `tasks`, which items of the window (second axis) are due for it.
 
     `rows` are those of the earlier runs, oldest run first; `then` is what each of these runs took again, `now` what
     this one does. An `unavailable` row is silent: whatever came before it stands.
     """
-    standing = _Standing(tasks, window.num_rows)
+    standing = Standing(tasks, window.num_rows)
     if rows:
-        places = _places(window, rows)
-        stop = 0
-        for some in rows:
-            start, stop = stop, stop + len(some.keys)
-            known = np.flatnonzero(places[start:stop] >= 0)
-            if known.size:
-                standing.hear(some.run, places[start:stop][known], some.says[:, known], then[some.run])
+        standing.hear(rows, _places(window, rows), then)
     return standing.due(now)
 
 
-class _Standing:
-    """What stands for each task and item: what was said of it last, and by which run."""
-
-    def __init__(self, tasks: int, items: int) -> None:
-        self._says = np.full((tasks, items), SILENT, np.int8)
-        self._run = np.zeros((tasks, items), np.int32)
-
-    def hear(self, run: int, at: NDArray[np.int32], says: Says, again: Again) -> None:
-        """What a run, the newest so far, says of the items `at`."""
-        without = np.isin(says, WITHOUT_PREDICTION)
-        if without.any():  # such a row speaks only of the tasks that the run had to do there
-            says = np.where(without & ~self._due(at, again), np.int8(SILENT), says)
-        spoken = says != SILENT
-        self._says[:, at] = np.where(spoken, says, self._says[:, at])
-        self._run[:, at] = np.where(spoken, np.int32(run), self._run[:, at])
-
-    def due(self, again: Again) -> Mask:
-        """What is to be done if all this is asked for again."""
-        return self._due(slice(None), again)
-
-    def _due(self, at: NDArray[np.int32] | slice, again: Again) -> Mask:
-        says = self._says[:, at]
-        due: Mask = (says == SILENT) | again.outcomes[says] | again.runs[self._run[:, at]]
-        return due
-
-
-def _places(window: pa.RecordBatch, rows: Sequence[RunRows]) -> NDArray[np.int32]:
+def _places(window: pa.RecordBatch, rows: Sequence[Rows]) -> Places:
     """Where in the window the item of each row is, one after the other; -1 if it or this version of it is not."""
     places = pc.index_in(pa.concat_arrays([some.keys for some in rows]), value_set=window.column("key"))
     same = pc.equal(pa.concat_arrays([some.versions for some in rows]), window.column("version").take(places))
-    found: NDArray[np.int32] = pc.if_else(same, places, None).fill_null(-1).to_numpy(zero_copy_only=False)
+    found: Places = pc.if_else(same, places, None).fill_null(-1).to_numpy(zero_copy_only=False)
     return found
 
 

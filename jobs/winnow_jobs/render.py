@@ -1,6 +1,7 @@
 """How does a person, or a program, read what a command says? Text and progress, or one JSON record on stdout."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -64,11 +65,13 @@ class Screen:
 
 
 def rate_and_eta(progress: Progress, elapsed_s: float) -> str:
-    """`12.3 items/s, 0:01:40 left`; nothing is said of the rate before the first item."""
+    """`12.3 items/s, 0:01:40 left`; no rate before the first item, and nothing left after the last one."""
     if progress.items_now == 0 or elapsed_s <= 0:
         return ""
     rate = progress.items_now / elapsed_s
-    left_s = int((progress.items_total - progress.items) / rate)
+    if progress.items == progress.items_total:
+        return f"{rate:.1f} items/s"
+    left_s = math.ceil((progress.items_total - progress.items) / rate)
     return f"{rate:.1f} items/s, {left_s // 3600}:{left_s % 3600 // 60:02d}:{left_s % 60:02d} left"
 
 

@@ -15,20 +15,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from winnow_jobs.quality import Target, measure
+from winnow_jobs.report_tasks import ROUTE_COLUMNS, TaskRoutes, routes_by_task
 from winnow_jobs.resolved import ResolvedSpec
-from winnow_jobs.review import TO_PEOPLE, read_routes
+from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.views import run_status
 from winnow_storage.blobs import locate, open_store
-from winnow_storage.dataset import read_results, results_glob
+from winnow_storage.dataset import iter_results, read_results, results_glob
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ledger import Ledger
 from winnow_storage.uri import parse
 from winnow_workers.decode import DecodeLimits, decode
 from winnow_workers.signals import ItemSignal
 
-BINS = 20
-EXAMPLES_PER_TASK = 6
 THUMBNAIL_PX = 144
 REASONS = 20
 
@@ -44,15 +43,13 @@ class Truth:
 def write_report(
     spec: ResolvedSpec, runs: Runs, ledger: Ledger, *, run_id: str | None, truth: Truth | None, out: Path | None
 ) -> dict[str, Any]:
-    """Write the report of a run (the newest by default); where it stands and the measures in it.
+    """Write the report of a run (the newest that has items by default); where it stands and the measures in it.
 
     Raises:
         UsageError: there is no run yet, or no such truth file.
         StoreError: the results cannot be read, or the report not written.
     """
-    chosen = run_id or runs.newest()
-    if chosen is None:
-        raise UsageError(f"{spec.output} has no runs yet", hint="winnow run SPEC")
+    chosen = run_id or _newest_with_items(runs, spec.output)
     plan = runs.plan(chosen)
     context = _context(plan, runs, ledger, truth)
     page = _render(context).encode()
@@ -85,80 +82,38 @@ def _render(context: dict[str, Any]) -> str:
 
 
 def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None) -> dict[str, Any]:
-    status = run_status(runs, plan.run_id)
-    results = read_results(runs.store, plan.run_id)
-    routes = read_routes(runs.store, plan.run_id)
+    names = [task.name for task in plan.tasks()]
+    routes = routes_by_task(iter_routes(runs.store, plan.run_id, ROUTE_COLUMNS), names)
     labels = ledger.label_counts(plan.spec.job)
+    predictions: Counter[str] = Counter()
+    for _, receipt in runs.receipts(plan.run_id):
+        predictions.update(receipt.predictions)
     return {
         "plan": plan,
-        "status": status,
+        "status": run_status(runs, plan.run_id),
         "summary": runs.summary(plan.run_id) or {},
-        "tasks": [_task_view(task.name, plan, results, routes, labels) for task in plan.tasks()],
-        "quality": _quality(plan, results, truth),
-        "reasons": _reasons(results),
+        "tasks": [
+            _task_view(name, plan, routes[name]) | {"predictions": predictions[name], "labels": labels.get(name, 0)}
+            for name in names
+        ],
+        "quality": _quality(plan, runs, truth),
+        "reasons": _reasons(runs, plan.run_id),
         "results": results_glob(parse(plan.spec.output), plan.run_id),
     }
 
 
-def _task_view(
-    name: str, plan: PlanDocument, results: pa.Table, routes: pa.Table | None, labels: dict[str, int]
-) -> dict[str, Any]:
+def _task_view(name: str, plan: PlanDocument, routes: TaskRoutes) -> dict[str, Any]:
     task = plan.spec.task(name)
-    own = None if routes is None else routes.filter(pc.equal(routes["task"], name))
-    column, values = _confidence(own)
+    column, bars = routes.confidence()
     return {
         "task": task,
         "marked_random": task.model.weights.kind == "random",
-        "predictions": _predicted(results, name),
-        "routes": {} if own is None else dict(Counter(own["route"].to_pylist())),
-        "reasons": {} if own is None else dict(Counter(own["reason"].to_pylist())),
-        "labels": labels.get(name, 0),
+        "routes": dict(routes.routes),
+        "reasons": dict(routes.reasons),
         "confidence": column,
-        "bars": _histogram(values),
-        "examples": [] if own is None else _examples(own, plan.spec.limits),
+        "bars": bars,
+        "examples": [row | {"thumbnail": _thumbnail(row["uri"], plan.spec.limits)} for row in routes.examples],
     }
-
-
-def _predicted(results: pa.Table, name: str) -> int:
-    if name not in results.column_names:
-        return 0  # no shard is committed yet
-    struct = results[name]
-    ran = pc.and_(pc.is_valid(struct), pc.is_null(pc.struct_field(struct, "error")))
-    return int(pc.sum(ran).as_py() or 0)
-
-
-def _confidence(routes: pa.Table | None) -> tuple[str, list[float]]:
-    if routes is None:
-        return "", []
-    for column in ("p_ok", "score"):
-        values = [one for one in routes[column].to_pylist() if one is not None]
-        if values:
-            return column, values
-    return "", []
-
-
-def _histogram(values: list[float]) -> list[dict[str, float]]:
-    """Counts over equal bins from the least to the greatest value, heights scaled to 1."""
-    if not values:
-        return []
-    low, high = min(values), max(values)
-    width = (high - low) / BINS or 1.0
-    counts = Counter(min(int((value - low) / width), BINS - 1) for value in values)
-    top = max(counts.values())
-    return [
-        {
-            "from": low + place * width,
-            "to": low + (place + 1) * width,
-            "count": counts[place],
-            "height": counts[place] / top,
-        }
-        for place in range(BINS)
-    ]
-
-
-def _examples(routes: pa.Table, limits: DecodeLimits) -> list[dict[str, Any]]:
-    rows = [row for row in routes.to_pylist() if row["route"] in TO_PEOPLE][:EXAMPLES_PER_TASK]
-    return [row | {"thumbnail": _thumbnail(row["uri"], limits)} for row in rows]
 
 
 def _thumbnail(uri: str, limits: DecodeLimits) -> str | None:
@@ -174,7 +129,7 @@ def _thumbnail(uri: str, limits: DecodeLimits) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _quality(plan: PlanDocument, results: pa.Table, truth: Truth | None) -> list[dict[str, Any]]:
+def _quality(plan: PlanDocument, runs: Runs, truth: Truth | None) -> list[dict[str, Any]]:
     if truth is None:
         return []
     try:
@@ -182,9 +137,21 @@ def _quality(plan: PlanDocument, results: pa.Table, truth: Truth | None) -> list
     except (OSError, pa.ArrowInvalid) as error:
         raise UsageError(f"the truth {truth.file} cannot be read: {error}", hint="give a Parquet file") from error
     tasks = {task.name: task.operator for task in plan.tasks()}
+    results = read_results(runs.store, plan.run_id)
     return [one.record() for one in measure(table, results, tasks, targets=truth.targets)]
 
 
-def _reasons(results: pa.Table) -> list[dict[str, Any]]:
-    rows = results.filter(pc.not_equal(results["outcome"], "done")).select(["key", "outcome", "reason"])
-    return list(rows.slice(0, REASONS).to_pylist())
+def _reasons(runs: Runs, run_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for _, rows in iter_results(runs.store, run_id, ["key", "outcome", "reason"]):
+        found += rows.filter(pc.not_equal(rows["outcome"], "done")).slice(0, REASONS - len(found)).to_pylist()
+        if len(found) == REASONS:
+            break
+    return found
+
+
+def _newest_with_items(runs: Runs, output: str) -> str:
+    for run_id in reversed(runs.ids()):
+        if runs.plan(run_id).items > 0:  # a run without items only takes down how the corpus is listed
+            return run_id
+    raise UsageError(f"{output} has no run with items yet", hint="winnow run SPEC")

@@ -1,51 +1,42 @@
-"""What is done with a run's predictions? Route them all, and write that to the bucket before anyone is asked."""
+"""What is done with a run's predictions? Route them all, and write that to the bucket before anyone is asked.
+
+The committed rows are read twice: to choose who goes to a person, and to write what is done with each. Memory is that
+of a few shards and of the review tasks.
+"""
 
 import base64
 import json
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from winnow_annotation.routing import Candidate, Decision, route
+from winnow_annotation.routing import Choice, Sent, unsent
+from winnow_annotation.wishes import Predictions
+from winnow_jobs.ahead import mapped_ahead
 from winnow_jobs.copies import repeated_rows
-from winnow_jobs.runs import PlanDocument, encode_table
-from winnow_storage.blobs import BlobStore
-from winnow_storage.dataset import iter_results
-from winnow_storage.errors import BlobMissing
+from winnow_jobs.resolved import ResolvedTask
+from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, RoutesWriter, count_routes, is_routed
+from winnow_jobs.runs import PlanDocument
+from winnow_jobs.scratch import scratch
+from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.ids import dedupe_key
+from winnow_storage.parquet_rows import read_rows
 from winnow_storage.parts import WorkReader
-from winnow_storage.schemas import ROUTES, Route
+from winnow_storage.schemas import ROUTES
+from winnow_storage.shards import committed_shards
 
-TO_PEOPLE = (Route.REVIEW, Route.AUDIT, Route.CALIBRATE)
-FIRST_ROUND = 1
+ITEM_BYTES = 250  # of a route, on disk
+READ_THREADS = 4
+_COMMON = ("item_id", "version", "key", "uri", "width", "height", "format")
+_REPEATED = ".repeated"
+_OF_TASK = ("score", "p_ok", "calibrator", "model")
 
-Rows = dict[tuple[str, str], dict[str, Any]]  # (item_id, task) -> what a route says of it
-
-
-def routes_key(run_id: str) -> str:
-    """Where the decisions of a run stand."""
-    return f"routes/{run_id}.parquet"
-
-
-def read_routes(store: BlobStore, run_id: str) -> pa.Table | None:
-    """The decisions of a run, None while it has none."""
-    try:
-        data = store.get(routes_key(run_id))
-    except BlobMissing:
-        return None
-    return pq.read_table(pa.BufferReader(data), use_threads=False)
-
-
-def count_routes(routes: pa.Table) -> dict[str, dict[str, int]]:
-    """For each task, how many predictions took each route."""
-    pairs = Counter(zip(routes["task"].to_pylist(), routes["route"].to_pylist(), strict=True))
-    counts: dict[str, dict[str, int]] = {}
-    for (task, name), count in sorted(pairs.items()):
-        counts.setdefault(task, {})[name] = count
-    return counts
+Shards = dict[int, BlobInfo]
+SentIn = dict[int, list[tuple[int, Sent]]]  # by shard: those that go to a person, with their place among all of them
 
 
 def route_run(store: BlobStore, plan: PlanDocument) -> dict[str, Any]:
@@ -53,92 +44,125 @@ def route_run(store: BlobStore, plan: PlanDocument) -> dict[str, Any]:
 
     The object is put if absent and its content follows from the rows alone, so doing it again changes nothing.
     """
-    standing = read_routes(store, plan.run_id)
-    if standing is None:
-        standing = _decide_all(store, plan)
-        store.put_if_absent(routes_key(plan.run_id), encode_table(standing))
-    counts = count_routes(standing)
+    if not is_routed(store, plan.run_id):
+        with scratch("routes", item_bytes=ITEM_BYTES * len(plan.tasks())) as folder:
+            writer = RoutesWriter(folder)
+            _decide_all(store, plan, writer)
+            writer.put(store, plan.run_id)
+    counts = count_routes(store, plan.run_id)
     selected = sum(count for routes in counts.values() for name, count in routes.items() if name in TO_PEOPLE)
     return {"selected": selected, "routes": counts}
 
 
-def _decide_all(store: BlobStore, plan: PlanDocument) -> pa.Table:
+def _decide_all(store: BlobStore, plan: PlanDocument, writer: RoutesWriter) -> None:
+    # listed once: a worker may commit after its run was abandoned, and both passes must be of the same rows
+    shards = committed_shards(store, plan.run_id)
+    sent = _chosen(store, plan, shards)
+    # the most urgent first, so that people get them in that order; the others as they stand in the shards
+    writer.add(_sent_routes(store, plan, shards, sent))
+    for routes in _unsent_routes(store, plan, shards, sent):
+        writer.add(routes)
+
+
+def _chosen(store: BlobStore, plan: PlanDocument, shards: Shards) -> SentIn:
     review = plan.spec.review
-    rows: Rows = {}
-    candidates: list[Candidate] = []
-    for one in _predictions(store, plan):
-        rows[one["item_id"], one["task"]] = one
-        numbers = {"score": one["score"], "p_ok": one["p_ok"]}
-        repeated = one.pop("is_repeated")
-        candidates.append(Candidate(one["item_id"], one["task"], one["version"], **numbers, is_repeated=repeated))
-    decisions = route(
-        candidates,
-        review.policies,
-        budget=review.budget,
-        audit=review.audit,
-        seed=f"{plan.spec.job}\0{plan.run_id}",
-    )
-    for decision in decisions:
-        _note(rows[decision.candidate.item_id, decision.candidate.task], decision, plan)
-    _add_predictions(store, plan, rows)
-    # the most urgent first, so that people get them in that order
-    ordered = sorted(
-        decisions, key=lambda one: (one.order is None, one.order, one.candidate.task, one.candidate.item_id)
-    )
-    return pa.Table.from_pylist([rows[one.candidate.item_id, one.candidate.task] for one in ordered], schema=ROUTES)
-
-
-def _predictions(store: BlobStore, plan: PlanDocument) -> Iterator[dict[str, Any]]:
+    choice = Choice(review.policies, budget=review.budget, audit=review.audit, seed=f"{plan.spec.job}\0{plan.run_id}")
     tasks = plan.tasks()
-    common = ["item_id", "version", "key", "uri", "width", "height", "format"]
-    fields = ["score", "p_ok", "calibrator", "model"]
-    columns = [*common, "copied_from", *(f"{task.name}.{field}" for task in tasks for field in (*fields, "error"))]
-    work = WorkReader(store, plan.work)
-    for shard, table in iter_results(store, plan.run_id, columns):
-        repeated = repeated_rows(work, plan, shard, table).to_pylist()
-        for row, is_repeated in zip(table.to_pylist(), repeated, strict=True):
-            for task in tasks:
-                struct = row[task.name]
-                if struct is None or struct["error"] is not None:
-                    continue
-                yield (
-                    {name: row[name] for name in common}
-                    | {name: struct[name] for name in fields}
-                    | {
-                        "job": plan.spec.job,
-                        "run_id": plan.run_id,
-                        "task": task.name,
-                        "operator": task.operator,
-                        "is_repeated": is_repeated,
-                    }
-                )
+    columns = ["item_id", "version", *(f"{task.name}.{name}" for task in tasks for name in ("score", "p_ok", "error"))]
+    for shard, rows in _read(store, plan, shards, columns):
+        for task in tasks:
+            choice.see(task.name, _predictions(_usable(rows, task.name), task.name), place=shard)
+    sent: SentIn = defaultdict(list)
+    for order, one in enumerate(choice.sent()):
+        sent[one.place].append((order, one))
+    return dict(sent)
 
 
-def _note(row: dict[str, Any], decision: Decision, plan: PlanDocument) -> None:
-    row["route"] = str(decision.route)
-    row["reason"] = str(decision.reason)
-    if decision.route in TO_PEOPLE:
-        row["round"] = FIRST_ROUND
-        row["dedupe_key"] = dedupe_key(
+def _sent_routes(store: BlobStore, plan: PlanDocument, shards: Shards, sent: SentIn) -> pa.Table:
+    rows: dict[int, dict[str, Any]] = {}
+    tasks = {task.name: task for task in plan.tasks()}
+    chosen = sorted({one.task for some in sent.values() for _, one in some})
+    for shard in sorted(sent):  # one at a time: whole predictions, such as masks, may be large
+        results = read_rows(store, shards[shard], [*_COMMON, *chosen])
+        items = pa.array([one.item_id for _, one in sent[shard]])
+        found = {row["item_id"]: row for row in results.filter(pc.is_in(results["item_id"], items)).to_pylist()}
+        for order, one in sent[shard]:
+            rows[order] = _sent_route(found[one.item_id], one, tasks[one.task], plan)
+    return pa.Table.from_pylist([rows[order] for order in sorted(rows)], schema=ROUTES)
+
+
+def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: PlanDocument) -> dict[str, Any]:
+    struct = result[task.name]
+    return {
+        **{name: result[name] for name in _COMMON},
+        **{name: struct[name] for name in _OF_TASK},
+        "job": plan.spec.job,
+        "run_id": plan.run_id,
+        "task": task.name,
+        "operator": task.operator,
+        "route": str(one.route),
+        "reason": str(one.reason),
+        "round": FIRST_ROUND,
+        "dedupe_key": dedupe_key(
             job=plan.spec.job,
-            task=row["task"],
-            item=row["item_id"],
-            version=row["version"],
-            purpose=str(decision.route),
+            task=task.name,
+            item=result["item_id"],
+            version=result["version"],
+            purpose=str(one.route),
             round_number=FIRST_ROUND,
-        )
+        ),
+        "prediction": json.dumps(struct, default=_plain, ensure_ascii=False),
+    }
 
 
-def _add_predictions(store: BlobStore, plan: PlanDocument, rows: Rows) -> None:
-    chosen = {task for (_, task), row in rows.items() if "dedupe_key" in row}
-    if not chosen:
-        return
-    for _, table in iter_results(store, plan.run_id, ["item_id", *sorted(chosen)]):
-        for result in table.to_pylist():
-            for task in chosen:
-                row = rows.get((result["item_id"], task))
-                if row is not None and "dedupe_key" in row:
-                    row["prediction"] = json.dumps(result[task], default=_plain, ensure_ascii=False)
+def _unsent_routes(store: BlobStore, plan: PlanDocument, shards: Shards, sent: SentIn) -> Iterator[pa.Table]:
+    tasks = plan.tasks()
+    columns = [*_COMMON, *(f"{task.name}.{name}" for task in tasks for name in (*_OF_TASK, "error"))]
+    for shard, rows in _read(store, plan, shards, columns):
+        for task in tasks:
+            items = [one.item_id for _, one in sent.get(shard, ()) if one.task == task.name]
+            usable = _usable(rows, task.name)
+            is_sent = pc.is_in(usable["item_id"], pa.array(items, pa.string()))
+            yield _unsent_table(usable.filter(pc.invert(is_sent)), task, plan)
+
+
+def _unsent_table(rows: pa.Table, task: ResolvedTask, plan: PlanDocument) -> pa.Table:
+    route, reason = unsent(_predictions(rows, task.name), plan.spec.review.policies.get(task.name))
+    same = {"job": plan.spec.job, "run_id": plan.run_id, "task": task.name, "operator": task.operator}
+    columns = {
+        **{name: pa.repeat(value, rows.num_rows) for name, value in same.items()},
+        **{name: rows[name] for name in _COMMON},
+        **{name: pc.struct_field(rows[task.name], name) for name in _OF_TASK},
+        "route": route,
+        "reason": reason,
+    }
+    return pa.table([columns.get(field.name, pa.nulls(rows.num_rows, field.type)) for field in ROUTES], schema=ROUTES)
+
+
+def _read(
+    store: BlobStore, plan: PlanDocument, shards: Shards, columns: Sequence[str]
+) -> Iterator[tuple[int, pa.Table]]:
+    """(shard, its rows) in order; their column _REPEATED says which are copies of bytes that the run has before."""
+    work = WorkReader(store, plan.work)
+
+    def read(shard: int) -> tuple[int, pa.Table]:
+        rows = read_rows(store, shards[shard], [*columns, "copied_from"])
+        return shard, rows.append_column(_REPEATED, repeated_rows(work, plan, shard, rows))
+
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        yield from mapped_ahead(pool, read, shards, ahead=READ_THREADS)
+
+
+def _usable(rows: pa.Table, task: str) -> pa.Table:
+    error = pc.struct_field(rows[task], "error")
+    return rows.filter(pc.and_(pc.is_valid(rows[task]), pc.is_null(error)))
+
+
+def _predictions(rows: pa.Table, task: str) -> Predictions:
+    struct = rows[task]
+    numbers = (pc.struct_field(struct, "score"), pc.struct_field(struct, "p_ok"))
+    columns = (rows["item_id"], rows["version"], *numbers, rows[_REPEATED])
+    return Predictions(*(column.combine_chunks() for column in columns))
 
 
 def _plain(value: object) -> object:

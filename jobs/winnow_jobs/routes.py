@@ -1,28 +1,115 @@
-"""How are a run's routes read without holding them all? Batch by batch."""
+"""Where do a run's routes stand, and how are they read and put without holding them all? Batch by batch.
 
-from collections.abc import Iterator
+`routes/<run_id>.parquet` is put if absent, and is all of them; only if they are more than one request should carry,
+the rest stands in parts named by content, which were put before and which its footer names.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow_jobs.review import routes_key
 from winnow_storage.blobs import BlobStore
+from winnow_storage.errors import BlobMissing
 from winnow_storage.parquet_rows import WHOLE_BYTES
 from winnow_storage.range_file import RangeFile
+from winnow_storage.schemas import ROUTES, Route
 
+TO_PEOPLE = (Route.REVIEW, Route.AUDIT, Route.CALIBRATE)
+FIRST_ROUND = 1
 BATCH_ROWS = 16384
+GROUP_ROWS = 1 << 16
+FILE_BYTES = 1 << 30
+_PARTS = b"winnow.routes_parts"  # in the footer of the first object: a JSON list of the keys of the others
 
 
-def iter_routes(store: BlobStore, run_id: str) -> Iterator[pa.RecordBatch]:
+def routes_key(run_id: str) -> str:
+    """Where the decisions of a run stand, or begin."""
+    return f"routes/{run_id}.parquet"
+
+
+def is_routed(store: BlobStore, run_id: str) -> bool:
+    """Whether the routes of a run stand."""
+    return store.info(routes_key(run_id)) is not None
+
+
+def iter_routes(store: BlobStore, run_id: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """What was decided about the predictions of a run, in its order; nothing if the run is not routed.
 
     Raises:
-        StoreError: as the store says. ArrowException, OSError: the object is no Parquet, or is damaged.
+        StoreError: as the store says. ArrowException, OSError: an object is no Parquet, or is damaged.
     """
-    info = store.info(routes_key(run_id))
-    if info is None:
-        return
-    whole = info.bytes <= WHOLE_BYTES
-    file = pa.BufferReader(store.get(info.key)) if whole else RangeFile(store, info.key, size_bytes=info.bytes)
-    with pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True) as parquet:
-        yield from parquet.iter_batches(BATCH_ROWS, use_threads=False)
+    keys = [routes_key(run_id)] if is_routed(store, run_id) else []
+    for key in keys:  # the first one names the others
+        info = store.info(key)
+        if info is None:
+            raise BlobMissing(
+                f"{store.root}/{key} is not there, a part of {routes_key(run_id)}",
+                hint=f"winnow verify {run_id} says what else is wrong; restore it from a backup",
+            )
+        whole = info.bytes <= WHOLE_BYTES
+        file = pa.BufferReader(store.get(key)) if whole else RangeFile(store, key, size_bytes=info.bytes)
+        with pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True) as parquet:
+            keys += json.loads((parquet.metadata.metadata or {}).get(_PARTS, b"[]"))
+            yield from parquet.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+
+
+def count_routes(store: BlobStore, run_id: str) -> dict[str, dict[str, int]]:
+    """For each task, how many predictions took each route."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    for batch in iter_routes(store, run_id, ["task", "route"]):
+        columns = (batch.column(name).to_pylist() for name in ("task", "route"))
+        pairs.update(zip(*columns, strict=True))
+    counts: dict[str, dict[str, int]] = {}
+    for (task, name), count in sorted(pairs.items()):
+        counts.setdefault(task, {})[name] = count
+    return counts
+
+
+class RoutesWriter:
+    """Writes routes, in order, into files of `folder`; one row group is held in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: list[tuple[Path, pq.ParquetWriter]] = []
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
+
+    def add(self, rows: pa.Table) -> None:
+        """The next rows; the schema is ROUTES."""
+        self._waiting.append(rows)
+        self._waiting_rows += rows.num_rows
+        if self._waiting_rows >= GROUP_ROWS:
+            self._end_group()
+
+    def put(self, store: BlobStore, run_id: str) -> None:
+        """Put them all, if no other routes of the run stand."""
+        self._end_group()
+        parts: list[str] = []
+        for number, (path, parquet) in enumerate(self._files[1:], start=1):
+            parquet.close()
+            data = path.read_bytes()
+            parts.append(f"routes/{run_id}/{number:05d}-{hashlib.sha256(data).hexdigest()[:16]}.parquet")
+            store.put_if_absent(parts[-1], data)
+            path.unlink()
+        path, head = self._files[0]
+        if parts:
+            head.add_key_value_metadata({_PARTS: json.dumps(parts).encode()})
+        head.close()
+        store.put_if_absent(routes_key(run_id), path.read_bytes())
+
+    def _end_group(self) -> None:
+        if not self._files or self._files[-1][0].stat().st_size >= FILE_BYTES:
+            self._begin_file()
+        if self._waiting_rows:
+            group = pa.concat_tables(self._waiting).combine_chunks()
+            self._files[-1][1].write_table(group, row_group_size=group.num_rows)
+        self._waiting, self._waiting_rows = [], 0
+
+    def _begin_file(self) -> None:
+        path = self._folder / f"{len(self._files):05d}.parquet"
+        self._files.append((path, pq.ParquetWriter(path, ROUTES, compression="zstd", write_page_checksum=True)))

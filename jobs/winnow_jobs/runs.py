@@ -5,23 +5,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from winnow_jobs.ahead import mapped_ahead
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.spec import Section
-from winnow_storage.blobs import BlobStore
-from winnow_storage.errors import BlobMissing, StoreError
+from winnow_storage.blobs import BlobInfo, BlobStore
+from winnow_storage.errors import BlobMissing, StoreError, UsageError
 from winnow_storage.ids import canonical_json, digest_bytes
 from winnow_storage.parts import Part, WorkPart
 from winnow_storage.shards import Receipt, committed_shards, read_receipt
 
-Value = TypeVar("Value")
 FORMAT: Final = 3
 REQUEST_THREADS = 16  # for small objects and footers, each one request
 
@@ -61,11 +58,10 @@ class PlanDocument(Section):
         """Where the shards of copies begin."""
         return self.shards - self.copy_shards
 
-    def sorted_streams(self, shards: Mapping[int, Value]) -> list[list[Value]]:
-        """What belongs to its shards, by their numbers, in stretches whose rows are sorted by key."""
-        first = self.first_copy_shard
-        leaders = [value for shard, value in shards.items() if shard < first]
-        copies = [value for shard, value in shards.items() if shard >= first]
+    def sorted_streams(self, objects: Mapping[int, BlobInfo]) -> list[list[BlobInfo]]:
+        """The objects of its shards, by their numbers, in stretches whose rows are sorted by key."""
+        leaders = [info for shard, info in objects.items() if shard < self.first_copy_shard]
+        copies = [info for shard, info in objects.items() if shard >= self.first_copy_shard]
         return [leaders, copies] if copies else [leaders]
 
     @property
@@ -111,11 +107,11 @@ class Runs:
         """The plan of a run.
 
         Raises:
-            StoreError: there is none, or it was written by another version of Winnow.
+            UsageError: there is none. StoreError: it was written by another version of Winnow.
         """
         found = self._plan_if_begun(run_id)
         if found is None:
-            raise StoreError(
+            raise UsageError(
                 f"{self.store.root} has no run {run_id}", hint="winnow status SPEC lists the runs of a job"
             )
         return found
@@ -190,10 +186,3 @@ def plan_key(run_id: str) -> str:
 def next_run_id(newest: str | None) -> str:
     """The run after the newest one: `0001`, `0002`, ..."""
     return f"{int(newest or '0') + 1:04d}"
-
-
-def encode_table(table: pa.Table, *, row_group_rows: int = 65536) -> bytes:
-    """Parquet bytes of a table; equal tables give equal bytes."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=max(1, row_group_rows))
-    return bytes(sink.getvalue())

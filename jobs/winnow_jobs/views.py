@@ -1,15 +1,16 @@
 """Which numbers do people see of a job? Every record that the commands, the report and later the service share."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from winnow_annotation.routing import labels_needed
 from winnow_jobs.draft import Draft
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
-from winnow_jobs.review import read_routes
-from winnow_jobs.runs import PlanDocument, Runs
+from winnow_jobs.routes import is_routed
+from winnow_jobs.runs import REQUEST_THREADS, PlanDocument, Runs
+from winnow_jobs.words import counted
 from winnow_storage.ledger import Ledger
-from winnow_storage.shards import committed_shards
 
 
 def plan_record(draft: Draft, standing: PlanDocument | None, runs: Runs) -> dict[str, Any]:
@@ -82,9 +83,9 @@ def _review_estimate(plan: PlanDocument, runs: Runs) -> str:
     share = _share_before(runs)
     if share is None:
         most = min(budget, plan.items * len(plan.spec.review.policies))
-        return f"at most {most} review tasks (budget {budget}; no earlier run to estimate from)"
+        return f"at most {counted(most, 'review task')} (budget {budget}; no earlier run to estimate from)"
     expected = min(budget, round(share * plan.items))
-    return f"about {expected} review tasks (budget {budget}; the last run sent {share:.2f} an item)"
+    return f"about {counted(expected, 'review task')} (budget {budget}; the last run sent {share:.2f} an item)"
 
 
 def _share_before(runs: Runs) -> float | None:
@@ -102,7 +103,7 @@ def status_record(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> dict[str, A
     return {
         "job": spec.job,
         "output": spec.output,
-        "runs": [run_status(runs, run_id) for run_id in runs.ids()],
+        "runs": _all_status(runs),
         "review": {
             task.name: {"tasks": states.get(task.name, {}), "labels": labels.get(task.name, 0)}
             for task in spec.tasks
@@ -111,12 +112,17 @@ def status_record(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> dict[str, A
     }
 
 
+def _all_status(runs: Runs) -> list[dict[str, Any]]:
+    with ThreadPoolExecutor(REQUEST_THREADS) as pool:
+        return list(pool.map(lambda run_id: run_status(runs, run_id), runs.ids()))
+
+
 def run_status(runs: Runs, run_id: str) -> dict[str, Any]:
     """One run as the bucket shows it now."""
     plan = runs.plan(run_id)
     summary = runs.summary(run_id)
     if summary is not None and "outcomes" in summary:
-        outcomes, committed = summary["outcomes"], len(committed_shards(runs.store, run_id))
+        outcomes, committed = summary["outcomes"], summary["shards"]  # it is closed only when all are committed
     else:
         counter: Counter[str] = Counter()
         committed = 0
@@ -132,5 +138,5 @@ def run_status(runs: Runs, run_id: str) -> dict[str, Any]:
         "shards": plan.shards,
         "shards_committed": committed,
         "outcomes": outcomes,
-        "routed": read_routes(runs.store, run_id) is not None,
+        "routed": is_routed(runs.store, run_id),
     }

@@ -12,9 +12,9 @@ from winnow_storage.backoff import Backoff
 from winnow_storage.blobs import Blob, BlobInfo
 from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
 from winnow_storage.retrying import Result, Retrying
+from winnow_storage.unfinished import TEMPORARY, hold
 from winnow_storage.uri import Location
 
-TEMPORARY = ".tmp-"  # files whose name starts so are unfinished: nothing lists them
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 _TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
@@ -186,10 +186,11 @@ class LocalStore:
         temporary = target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
         try:
             with temporary.open("xb") as file:
+                hold(file.fileno())
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            yield temporary
+                yield temporary
         finally:
             temporary.unlink(missing_ok=True)
 

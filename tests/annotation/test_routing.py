@@ -1,13 +1,19 @@
 """Tests of where predictions go."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.annotation import plain_routing
+from tests.annotation.plain_routing import Candidate, Decision
+from winnow_annotation import routing
 from winnow_annotation.policies import Policy, ScoreBelow
-from winnow_annotation.routing import Candidate, Decision, Reason, labels_needed, route
+from winnow_annotation.routing import Choice, labels_needed, unsent
+from winnow_annotation.wishes import Predictions, Reason
 from winnow_storage.schemas import Route
 
 POLICIES = {
@@ -17,6 +23,52 @@ POLICIES = {
     "sure": Policy(max_error=0.02),
     "later": Policy(min_p_ok=0.8, uncalibrated="hold"),
 }
+
+
+def predictions(candidates: Sequence[Candidate]) -> Predictions:
+    return Predictions(
+        pa.array([one.item_id for one in candidates], pa.string()),
+        pa.array([one.version for one in candidates], pa.string()),
+        pa.array([one.score for one in candidates], pa.float64()),
+        pa.array([one.p_ok for one in candidates], pa.float64()),
+    )
+
+
+def batches(candidates: Sequence[Candidate], size: int) -> list[tuple[str, list[Candidate]]]:
+    """Of one task each, as a run's shards give them."""
+    cut = [candidates[start : start + size] for start in range(0, len(candidates), size)]
+    return [
+        (task, [one for one in some if one.task == task])
+        for some in cut
+        for task in dict.fromkeys(one.task for one in some)
+    ]
+
+
+def route(
+    candidates: Sequence[Candidate],
+    policies: Mapping[str, Policy],
+    *,
+    budget: int,
+    audit: float,
+    seed: str,
+    batch: int = 3,
+) -> list[Decision]:
+    """One decision per candidate, sorted by task and item."""
+    choice = Choice(policies, budget=budget, audit=audit, seed=seed)
+    for place, (task, some) in enumerate(batches(candidates, batch)):
+        choice.see(task, predictions(some), place=place)
+    sent = {(one.task, one.item_id): (order, one) for order, one in enumerate(choice.sent())}
+    decisions = []
+    for place, (task, some) in enumerate(batches(candidates, batch)):
+        routes, reasons = unsent(predictions(some), policies.get(task))
+        for each, name, reason in zip(some, routes.to_pylist(), reasons.to_pylist(), strict=True):
+            decision = Decision(each, Route(name), Reason(reason))
+            if (task, each.item_id) in sent:
+                order, one = sent[task, each.item_id]
+                assert one.place == place
+                decision = Decision(each, one.route, one.reason, order)
+            decisions.append(decision)
+    return sorted(decisions, key=lambda one: (one.candidate.task, one.candidate.item_id, one.candidate.version))
 
 
 def one(candidate: Candidate, *, budget: int = 10, audit: float = 0.0) -> Decision:
@@ -95,14 +147,15 @@ CANDIDATES = st.lists(
         item_id=st.text("abcdef", min_size=1, max_size=4),
         task=st.sampled_from([*POLICIES, "free"]),
         version=st.just("v"),
-        score=st.none() | st.floats(0, 2),
-        p_ok=st.none() | st.floats(0, 1),
+        score=st.none() | st.sampled_from([float("nan"), 0.5, 1.0]) | st.floats(0, 2),
+        p_ok=st.none() | st.sampled_from([float("nan"), 0.5]) | st.floats(0, 1),
     ),
     unique_by=lambda c: (c.item_id, c.task),
     max_size=40,
 )
 
 
+@settings(deadline=None)
 @given(CANDIDATES, st.integers(0, 12), st.floats(0, 1), st.randoms(use_true_random=False))
 def test_route__does_not_depend_on_order_and_keeps_the_budget(
     candidates: list[Candidate], budget: int, audit: float, random: object
@@ -120,6 +173,20 @@ def test_route__does_not_depend_on_order_and_keeps_the_budget(
     assert not refused or len(sent) == budget
 
 
+@pytest.mark.parametrize("slack", [0, 4096])
+@settings(deadline=None)
+@given(data=st.data())
+def test_route__as_the_rule_with_everything_in_memory(slack: int, data: st.DataObject) -> None:
+    candidates = data.draw(CANDIDATES)
+    chosen = {"budget": data.draw(st.integers(0, 12)), "audit": data.draw(st.floats(0, 1))}
+    plain = plain_routing.route(candidates, POLICIES, seed="s", **chosen)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(routing, "_SLACK", slack)
+        found = route(candidates, POLICIES, seed="s", batch=data.draw(st.integers(1, 40)), **chosen)
+    assert found == plain
+
+
+@settings(deadline=None)
 @given(CANDIDATES, st.integers(0, 12), st.floats(0, 1))
 def test_route__a_larger_budget_takes_no_review_back(candidates: list[Candidate], budget: int, audit: float) -> None:
     def people(size: int) -> set[Candidate]:

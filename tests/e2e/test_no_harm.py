@@ -18,7 +18,7 @@ import pytest
 
 from tests.e2e.winnow import DEADLINE_S, Ended, photographs, start, winnow
 from winnow_jobs.runs import Runs
-from winnow_jobs.verify import verify_run
+from winnow_jobs.verify.run import verify_run
 from winnow_storage.blobs import open_store
 from winnow_storage.ledger import open_ledger
 from winnow_storage.registry import Registry

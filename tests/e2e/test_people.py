@@ -59,7 +59,7 @@ def test_run_push_pull__each_review_task_once_and_each_answer_once(
     assert {row[2:] for row in labels} == {(label_studio.email, "random:1", "created")}
 
     told = winnow("status", spec, cwd=tmp_path, environ=environ)
-    assert "kind: review tasks 4 pushed; 2 labels" in told.out
+    assert "kind: review tasks: 4 pushed; 2 labels" in told.out
     (tmp_path / "ledger.db").unlink()  # what people did is in the bucket and in Label Studio
     rebuilt = winnow("push", spec, "--json", cwd=tmp_path, environ=environ)
     assert rebuilt.code == 0, rebuilt.err

@@ -21,7 +21,7 @@ from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.run import Tally, _worker_config, finish
 from winnow_jobs.runs import Runs
 from winnow_jobs.spec_source import load_spec
-from winnow_jobs.verify import verify_run
+from winnow_jobs.verify.run import verify_run
 from winnow_storage.blobs import open_store
 from winnow_storage.dataset import read_results
 from winnow_storage.s3_store import S3Store

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from tests.faults.arena import RUN_ID, Arena
 from winnow_jobs.runs import Runs
-from winnow_jobs.verify import verify_run
+from winnow_jobs.verify.run import verify_run
 from winnow_storage.blobs import open_store
 from winnow_storage.dataset import read_results
 from winnow_storage.local_store import TEMPORARY

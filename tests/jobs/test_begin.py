@@ -18,7 +18,7 @@ from winnow_jobs.events import silent
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.runs import PlanDocument, Runs
-from winnow_jobs.verify import verify_run
+from winnow_jobs.verify.run import verify_run
 from winnow_storage.dataset import read_current
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.schemas import Outcome

@@ -122,7 +122,7 @@ def test_compact__nights(store: BlobStore, tmp_path: Path) -> None:
     notes: list[str] = []
     second = compacted(store, notes)
     assert (second["wrote"], second["rows"], second["pending"], second["base"]) == (True, 3, 1, 1)
-    assert "reading compaction 1 and 1 shards of 1 runs" in notes[0]
+    assert "reading compaction 1 and 1 shard of 1 run into" in notes[0]
     after = read_current(store.root)
     assert after.equals(before)
     assert [row["label"] for row in after["kind"].to_pylist()] == ["1a", "2b", "1c"]

@@ -30,17 +30,17 @@ def test_winnow_compact__text_and_record(tmp_path: Path, capsys: pytest.CaptureF
     write(local, night(1, "ab"), tmp_path)
     code, out, err = run_cli(capsys, "compact", job)
     assert code == 0
-    assert out.splitlines()[0].startswith("shelves: wrote 2 rows in 1 files (0.0 MiB), 1 runs up to 0001")
+    assert out.splitlines()[0].startswith("shelves: wrote 2 rows in 1 file (0.0 MiB) of 1 run up to 0001")
     assert out.splitlines()[1:] == [
-        "  1 items are pending, 0 are gone",
+        "  pending: 1 item; gone: 0 items",
         f"current: {local.root}/current/00000001/part-*.parquet",
     ]
-    assert "reading 2 shards of 1 runs" in err
+    assert "reading 2 shards of 1 run into" in err
     code, out, _ = run_cli(capsys, "compact", "--output", local.root.path, "--json")
     record = json.loads(out)
     assert (code, record["wrote"], record["number"], record["rows"]) == (0, False, 1, 2)
     code, out, _ = run_cli(capsys, "compact", job)
-    assert (code, "nothing new is committed; 2 rows in 1 files" in out) == (0, True)
+    assert (code, "nothing new is committed; there are 2 rows in 1 file (" in out) == (0, True)
     for number in (2, 3):
         write(local, night(number, "c"), tmp_path)
         code, out, _ = run_cli(capsys, "compact", job)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.jobs.damages import rewrite, set_value
+from tests.jobs.verify.damages import rewrite, set_value
 from tests.jobs.whole_nights import NOW, Predicted, begin, job, night, predicted, reviewed, rows, runs_of, work_through
 from tests.workers.pipelines import save_image
 from winnow_jobs import content_tags
@@ -21,9 +21,9 @@ from winnow_jobs.copies import expected_copies
 from winnow_jobs.events import silent
 from winnow_jobs.plan import DUE, Selection
 from winnow_jobs.resolved import ResolvedCorpus
-from winnow_jobs.review import read_routes
+from winnow_jobs.routes import iter_routes
 from winnow_jobs.run import finish
-from winnow_jobs.verify import RunCheck, verify_run
+from winnow_jobs.verify.run import RunCheck, verify_run
 from winnow_storage.blobs import open_store
 from winnow_storage.dataset import read_current
 from winnow_storage.parts import WorkReader
@@ -229,9 +229,8 @@ def test_routes__a_person_is_asked_once_about_the_same_bytes(tmp_path: Path) -> 
     corpus(tmp_path, NIGHT)
     resolved = reviewed(job(tmp_path), policies={"kind": {"uncalibrated": "review"}}, budget=100)
     assert night(resolved)["review"]["routes"] == {"kind": {"hold": 5, "review": DISTINCT}}
-    routes = read_routes(runs_of(resolved).store, "0001")
-    assert routes is not None
-    assert {row["key"][0] for row in routes.to_pylist() if row["reason"] == "same_content"} == set("cefij")
+    routes = [row for some in iter_routes(runs_of(resolved).store, "0001") for row in some.to_pylist()]
+    assert {row["key"][0] for row in routes if row["reason"] == "same_content"} == set("cefij")
     shutil.copytree(tmp_path / "corpus", tmp_path / "corpus/moved")
     # images that moved away cannot be shown any more: one of each is sent again
     assert night(resolved)["review"]["routes"] == {"kind": {"hold": 5, "review": DISTINCT}}

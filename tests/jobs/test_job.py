@@ -62,8 +62,8 @@ def test_run_job__nothing_is_due_and_an_image_is_gone(night: tuple[Runs, Resolve
         assert (status["state"], status["items"], status["shards"], status["shards_committed"]) == ("done", 0, 0, 0)
         assert status["routed"]
         told = write_report(resolved, runs, ledger, run_id=None, truth=None, out=tmp_path / "report.html")
-    assert (told["run_id"], told["quality"]) == ("0002", [])
-    assert "run 0002, begun 2026-11-20" in (tmp_path / "report.html").read_text()
+    assert (told["run_id"], told["quality"]) == ("0001", [])  # 0002 only takes down the listing
+    assert "run 0001, begun 2026-11-" in (tmp_path / "report.html").read_text()
 
 
 def test_plan_record__estimates_from_the_last_run_with_items(night: tuple[Runs, ResolvedSpec], tmp_path: Path) -> None:

@@ -12,10 +12,7 @@ from hypothesis import strategies as st
 from tests.jobs.histories import listed
 from winnow_jobs.plan import (
     DUE,
-    SAYS,
-    Again,
     Begun,
-    RunRows,
     Selection,
     asked_again,
     due_mask,
@@ -25,6 +22,7 @@ from winnow_jobs.plan import (
     select,
     shard_size,
 )
+from winnow_jobs.standing import SAYS, Again, RunRows
 from winnow_storage.errors import UsageError
 from winnow_storage.schemas import Outcome
 

@@ -15,6 +15,11 @@ def test_rate_and_eta__counts_only_what_this_driver_committed() -> None:
     assert rate_and_eta(progress(50, 0), 5.0) == ""
 
 
+def test_rate_and_eta__nothing_is_left_only_at_the_end() -> None:
+    assert rate_and_eta(progress(100, 100), 5.0) == "20.0 items/s"
+    assert rate_and_eta(progress(99, 99), 0.5) == "198.0 items/s, 0:00:01 left"
+
+
 def test_outcomes_text__leaves_out_what_did_not_happen() -> None:
     assert outcomes_text({"done": 3, "missing": 0, "failed": 1}) == "3 done, 1 failed"
     assert outcomes_text({}) == "nothing yet"

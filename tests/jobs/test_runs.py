@@ -7,7 +7,7 @@ import pytest
 from tests.jobs.histories import Row, add_run, spec
 from winnow_jobs.runs import Runs, plan_key
 from winnow_storage.blobs import open_store
-from winnow_storage.errors import StoreError
+from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.uri import parse
 
 
@@ -53,7 +53,7 @@ def test_begin__one_driver_wins(runs: Runs, tmp_path: Path) -> None:
 
 def test_plan__says_when_another_version_wrote_it(tmp_path: Path) -> None:
     runs = Runs(open_store(parse(str(tmp_path / "out"))))
-    with pytest.raises(StoreError, match="has no run 0001"):
+    with pytest.raises(UsageError, match="has no run 0001"):
         runs.plan("0001")
     runs.store.put_if_absent(plan_key("0001"), b'{"format": 1, "run_id": "0001"}')
     with pytest.raises(StoreError, match="is not a plan that this version of Winnow understands"):

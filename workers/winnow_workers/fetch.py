@@ -33,8 +33,8 @@ class Item:
 class Fetched:
     """What came of an item: pixels, the leader whose bytes it has, or the signal that ended it.
 
-       Digest, length and version wherever bytes arrived.
-    X`version` is that of the bytes that were read, not of the listing: the object may have been replaced since.
+    Digest, length and version are there wherever bytes arrived.
+    `version` is that of the bytes that were read, not of the listing: the object may have been replaced since.
     """
 
     item: Item

@@ -9,6 +9,7 @@ from winnow_jobs.commands.options import AsJson, now
 from winnow_jobs.compact import compact as compact_output
 from winnow_jobs.render import Screen
 from winnow_jobs.spec_source import load_spec
+from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import UsageError
 from winnow_storage.uri import Location, parse
@@ -47,14 +48,14 @@ def _place(spec: Path | None, output: str | None) -> Location:
 
 
 def _show(screen: Screen, record: dict[str, Any]) -> None:
-    what = "wrote" if record["wrote"] else "nothing new is committed;"
-    screen.say(
-        f"{record['job']}: {what} {record['rows']:,} rows in {record['files']} files "
-        f"({record['bytes'] / 2**20:,.1f} MiB), {len(record['covers'])} runs up to {record['snapshot_run']}"
-    )
-    screen.say(f"  {record['pending']:,} items are pending, {record['gone']:,} are gone")
+    what = "wrote" if record["wrote"] else "nothing new is committed; there are"
+    rows, files = counted(record["rows"], "row"), counted(record["files"], "file")
+    runs = f"{counted(len(record['covers']), 'run')} up to {record['snapshot_run']}"
+    screen.say(f"{record['job']}: {what} {rows} in {files} ({record['bytes'] / 2**20:,.1f} MiB) of {runs}")
+    screen.say(f"  pending: {counted(record['pending'], 'item')}; gone: {counted(record['gone'], 'item')}")
     if record["dropped"]:
-        screen.say(f"  {record['dropped']:,} older predictions do not fit the fields that their task has now: left out")
+        older = counted(record["dropped"], "older prediction")
+        screen.say(f"  left out, because the fields of their task are others now: {older}")
     screen.say(f"current: {record['folder']}part-*.parquet")
     if record["superseded"]:
         folders = ", ".join(record["superseded"])

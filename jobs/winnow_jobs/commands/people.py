@@ -14,11 +14,15 @@ from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.runs import Runs
 from winnow_jobs.spec_source import load_spec
 from winnow_jobs.views import status_record
+from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.uri import parse
 
+RUNS_SHOWN = 20  # a year of nights is more than a screen
+
 RunId = Annotated[
-    str | None, typer.Option("--run", help="A run of the job; the newest by default.", show_default=False)
+    str | None,
+    typer.Option("--run", help="A run of the job; by default the newest that has items.", show_default=False),
 ]
 
 
@@ -32,9 +36,8 @@ def push(spec: SpecPath, *, as_json: AsJson = False) -> None:
         pushed = push_pending(resolved, runs, ledger, listener)
     record = {"job": resolved.job, "sent": pushed.sent, "already": pushed.already, "swept": pushed.swept}
     if not screen.record(record):
-        screen.say(
-            f"{resolved.job}: {pushed.sent} review tasks sent to Label Studio, {pushed.already} were there already"
-        )
+        sent = counted(pushed.sent, "review task")
+        screen.say(f"{resolved.job}: {sent} sent to Label Studio, {pushed.already:,} there already")
 
 
 def pull(spec: SpecPath, *, as_json: AsJson = False) -> None:
@@ -51,7 +54,9 @@ def pull(spec: SpecPath, *, as_json: AsJson = False) -> None:
         "tasks": pulled.tasks,
     }
     if not screen.record(record):
-        screen.say(f"{resolved.job}: {pulled.new} new labels, {pulled.changed} changed, {pulled.gone} deleted")
+        screen.say(
+            f"{resolved.job}: {counted(pulled.new, 'new label')}, {pulled.changed:,} changed, {pulled.gone:,} deleted"
+        )
 
 
 def status(spec: SpecPath, *, as_json: AsJson = False) -> None:
@@ -74,14 +79,16 @@ def _show_status(screen: Screen, record: dict[str, Any]) -> None:
             run["state"],
             f"{run['shards_committed']}/{run['shards']}",
             str(run["items"]),
-            outcomes_text(run["outcomes"]),
+            outcomes_text(run["outcomes"]) if run["items"] else "the listing only",
         ]
-        for run in record["runs"]
+        for run in record["runs"][-RUNS_SHOWN:]
     ]
+    if len(record["runs"]) > RUNS_SHOWN:
+        screen.say(f"the newest {RUNS_SHOWN} of {len(record['runs']):,} runs; --json has them all")
     screen.table("", ["run", "state", "shards", "items", "outcomes"], rows)
     for task, counts in record["review"].items():
         states = ", ".join(f"{count} {state}" for state, count in counts["tasks"].items())
-        screen.say(f"{task}: review tasks {states or 'none'}; {counts['labels']} labels")
+        screen.say(f"{task}: review tasks: {states or 'none'}; {counted(counts['labels'], 'label')}")
 
 
 def report(

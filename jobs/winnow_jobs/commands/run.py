@@ -17,6 +17,7 @@ from winnow_jobs.plan import Selection, read_since
 from winnow_jobs.render import Screen, outcomes_text
 from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.spec_source import load_spec
+from winnow_jobs.words import counted
 from winnow_storage.errors import UsageError
 from winnow_storage.schemas import Outcome
 
@@ -170,14 +171,15 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
         screen.say(f"{record['job']}: nothing is due")
     else:
         screen.say(
-            f"{record['job']} run {record['run_id']}: {record['state']}, {record['items']} items in "
+            f"{record['job']} run {record['run_id']}: {record['state']}, {counted(record['items'], 'item')} in "
             f"{record['seconds']:.1f} s ({record['items_per_s']:.1f} items/s): {outcomes_text(record['outcomes'])}"
         )
         for task, count in record["predictions"].items():
             errors = record["errors"].get(task, 0)
-            screen.say(f"  {task}: {count} predictions" + (f", {errors} errors" if errors else ""))
+            text = f"  {task}: {counted(count, 'prediction')}"
+            screen.say(text + (f", {counted(errors, 'error')}" if errors else ""))
         if record["copied"]:
-            screen.say(f"  {record['copied']} items were copied from others of the same bytes")
+            screen.say(f"  copied from others of the same bytes: {counted(record['copied'], 'item')}")
     review = record["review"]
     if review["selected"] or review["pushed"]:
         screen.say(f"for people: {review['selected']} selected, {review['pushed']} pushed to Label Studio")
@@ -191,9 +193,10 @@ def _exit_code(screen: Screen, record: dict[str, Any], tolerated: list[Outcome],
     left = {name: count for name, count in record["outcomes"].items() if name in NOT_DONE and count}
     final = [name for name in left if name != Outcome.UNAVAILABLE]
     if final:
-        screen.note(f"to take these items again:  {shlex.join([*again, '--retry', ','.join(final)])}")
+        screen.note(f"to take what did not end done again:  {shlex.join([*again, '--retry', ','.join(final)])}")
     if Outcome.UNAVAILABLE in left:
-        screen.note(f"{left[Outcome.UNAVAILABLE]} items could not be fetched; the next winnow run takes them again")
+        lost = counted(left[Outcome.UNAVAILABLE], "item")
+        screen.note(f"{lost} could not be fetched; the next winnow run takes what is unavailable again")
     return 0 if set(left) <= set(tolerated) else EXIT_PARTIAL
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from winnow_jobs.begin import open_run, scratch
+from winnow_jobs.begin import PLAN_ITEM_BYTES, open_run
 from winnow_jobs.commands.options import AsJson, SpecPath, now
 from winnow_jobs.commands.run import Limit, Retry, Sample, Since, Tasks, selection
 from winnow_jobs.doctor import examine
@@ -12,8 +12,10 @@ from winnow_jobs.draft import draft_run
 from winnow_jobs.render import Screen
 from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.runs import Runs
+from winnow_jobs.scratch import scratch
 from winnow_jobs.spec_source import load_spec
 from winnow_jobs.views import plan_record
+from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.uri import parse
 
@@ -52,7 +54,7 @@ def plan(
     chosen = selection(tasks, retry, since, limit, sample)
     resolved = resolve_spec(load_spec(spec))
     runs = Runs(open_store(parse(resolved.output)))
-    with scratch() as place:
+    with scratch("plan", item_bytes=PLAN_ITEM_BYTES) as place:
         folder = place if resolved.corpus.same_content == "once" else None  # copies are found among what is set aside
         record = plan_record(draft_run(runs, resolved, chosen, now=now(), folder=folder), open_run(runs), runs)
     screen = Screen(as_json=as_json)
@@ -63,20 +65,21 @@ def plan(
 def _show_plan(screen: Screen, record: dict[str, Any]) -> None:
     if record["open_run"] is not None:
         screen.say(f"run {record['open_run']} is open: winnow run goes on with it first. After that:")
-    screen.say(
-        f"{record['job']}: {record['due_items']} of {record['corpus_items']} items are due, "
-        f"{record['bytes'] / 1e6:.1f} MB, in {record['shards']} shards of up to {record['shard_items']}"
+    work = (
+        f", {record['bytes'] / 1e6:,.1f} MB, in {counted(record['shards'], 'shard')} of up to {record['shard_items']}"
     )
+    due = f"{record['due_items']:,} of {counted(record['corpus_items'], 'item')} due"
+    screen.say(f"{record['job']}: {due}{work if record['due_items'] else ''}")
     if record["copies"]:
-        screen.say(f"  {record['copies']} of them seem to be of the same bytes as another: to be copied, not predicted")
+        screen.say(f"  of the same bytes as another, it seems, and then copied: {counted(record['copies'], 'item')}")
     if record["other_files"]:
         names = ", ".join(record["other_examples"])
         more = ", ..." if record["other_files"] > len(record["other_examples"]) else ""
-        screen.say(f"  {record['other_files']} other files are not items ({names}{more})")
+        screen.say(f"  not items: {counted(record['other_files'], 'other file')} ({names}{more})")
     if record["cold_items"]:
         names = ", ".join(record["cold_examples"])
         more = ", ..." if record["cold_items"] > len(record["cold_examples"]) else ""
-        screen.say(f"  {record['cold_items']} images lie in cold storage and are not fetched ({names}{more})")
+        screen.say(f"  in cold storage, not fetched: {counted(record['cold_items'], 'image')} ({names}{more})")
     for task in record["tasks"]:
         model = f"{task['model']} ({task['digest'][:20]})"
         screen.say(f"  {task['name']}: {task['operator']} with {model}, {task['due']} due: {task['why']}")

@@ -7,23 +7,34 @@ from typing import Annotated, Any
 
 import typer
 
-from winnow_jobs.commands.options import AsJson
-from winnow_jobs.findings import Finding
+from winnow_jobs.commands.options import AsJson, now
 from winnow_jobs.job import find_output
-from winnow_jobs.labels import read_labels
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.render import Screen, outcomes_text
 from winnow_jobs.runs import Runs
 from winnow_jobs.spec_source import load_spec
-from winnow_jobs.verify import OPEN, RunCheck, lost_runs, run_ids, verify_run
-from winnow_jobs.verify_index import Indexed, index_output
+from winnow_jobs.verify.findings import Finding
+from winnow_jobs.verify.index import Indexed, index_output
+from winnow_jobs.verify.labels import read_labels
+from winnow_jobs.verify.run import OPEN, RunCheck, lost_runs, run_ids, verify_run
+from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import LedgerError, UsageError
 from winnow_storage.records import Label
+from winnow_storage.unfinished import unfinished_files
 from winnow_storage.uri import parse
 
 EXIT_FINDINGS = 1
 SHOWN = 20  # findings of one run that people see; --json has them all
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What writers left when they died, which no reader sees."""
+
+    files: int
+    bytes: int
+    removed: bool
 
 
 @dataclass(slots=True)
@@ -34,6 +45,7 @@ class Verified:
     checks: list[RunCheck] = field(default_factory=list)
     label_findings: list[Finding] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
+    unfinished: Unfinished | None = None  # None: not looked for
     indexed: Indexed | None = None
     index_error: LedgerError | None = None
 
@@ -50,6 +62,7 @@ class Verified:
             "sound": self.is_sound,
             "runs": [check.record() for check in self.checks],
             "labels": {"events": len(self.labels), "findings": [one.record() for one in self.label_findings]},
+            "unfinished": None if self.unfinished is None else asdict(self.unfinished),
             "indexed": None if self.indexed is None else asdict(self.indexed),
             "index_error": None if error is None else {"error": error.message, "hint": error.hint},
         }
@@ -67,12 +80,17 @@ def verify(
         typer.Option(help="The job's output, if there is no spec and the ledger is lost.", show_default=False),
     ] = None,
     index: Annotated[bool, typer.Option(help="Note in the ledger what the bucket says.")] = True,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="With --all, of a folder: remove files that writers left when they died.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check what runs left in the bucket, object by object, and rebuild the ledger's index from it."""
     named = [word for word in words or [] if word.isdecimal()]
     specs = [word for word in words or [] if not word.isdecimal()]
     place, ledger_url = _place(named, specs, output, every=every)
+    if clean and not every:
+        raise UsageError("--clean looks at a whole output, so it needs --all", hint="winnow verify --all --clean SPEC")
     runs = Runs(open_store(parse(place)))
     screen = Screen(as_json=as_json)
     verified = Verified(place)
@@ -84,6 +102,7 @@ def verify(
             verified.checks.append(verify_run(runs, run_id, listener))
         if every:
             verified.checks += lost_runs(chosen)
+            verified.unfinished = _unfinished(runs, clean=clean)
         verified.labels, verified.label_findings = read_labels(runs.store)
     if index:
         _index(runs, verified, ledger_url)
@@ -121,6 +140,13 @@ def _place(named: list[str], specs: list[str], output: str | None, *, every: boo
         raise UsageError(error.message, hint=f"winnow verify {named[0]} SPEC, or --output URI-OF-THE-OUTPUT") from error
 
 
+def _unfinished(runs: Runs, *, clean: bool) -> Unfinished:
+    found = list(unfinished_files(runs.store.root, now_s=now().timestamp()))
+    for path, _ in found if clean else ():
+        path.unlink(missing_ok=True)
+    return Unfinished(len(found), sum(size for _, size in found), removed=clean)
+
+
 def _index(runs: Runs, verified: Verified, ledger_url: str | None) -> None:
     plans = [check.plan for check in verified.checks if check.plan is not None]
     if not plans:
@@ -145,6 +171,11 @@ def _show(screen: Screen, verified: Verified) -> None:
                 f"run {check.run_id}: open, {check.results.shards} of {check.plan.shards} shards committed, {sound}"
             )
     _show_findings(screen, verified.label_findings)
+    if (left := verified.unfinished) is not None and left.files:
+        next_step = "removed" if left.removed else "winnow verify --all --clean SPEC removes them"
+        screen.say(
+            f"{counted(left.files, 'unfinished file')} of writers that died, {left.bytes / 2**20:,.1f} MiB: {next_step}"
+        )
     if verified.indexed is not None:
         _show_indexed(screen, verified.indexed)
     if verified.index_error is not None:
@@ -160,7 +191,7 @@ def _row(check: RunCheck) -> list[str]:
 
 
 def _findings(count: int) -> str:
-    return f"{count} finding" + ("" if count == 1 else "s")
+    return counted(count, "finding")
 
 
 def _show_findings(screen: Screen, findings: Sequence[Finding]) -> None:
@@ -171,10 +202,10 @@ def _show_findings(screen: Screen, findings: Sequence[Finding]) -> None:
 
 
 def _show_indexed(screen: Screen, indexed: Indexed) -> None:
-    runs = "1 run" if indexed.runs == 1 else f"{indexed.runs} runs"
-    new = f"{indexed.new_review_tasks} review tasks and {indexed.new_labels} labels were new to it"
-    screen.say(f"ledger: {runs} indexed, {new}")
+    new = f"{counted(indexed.new_review_tasks, 'review task')} and {counted(indexed.new_labels, 'label')}"
+    screen.say(f"ledger: {counted(indexed.runs, 'run')} indexed; new to it: {new}")
     if indexed.left_out:
         screen.say(f"  not indexed, since what they say cannot be trusted: {', '.join(indexed.left_out)}")
     if indexed.not_pushed:
-        screen.say(f"  {indexed.not_pushed} review tasks are not known to be sent: winnow push finds those that were")
+        tasks = counted(indexed.not_pushed, "review task")
+        screen.say(f"  not known to be sent: {tasks}; winnow push finds those that were")

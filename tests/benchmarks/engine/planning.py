@@ -1,4 +1,5 @@
-"""What does planning cost? Memory and time of the first plan over N items, and of a night with 1 % new ones.
+"""What does planning cost? Memory and time of the first plan over N items, and of a night with 1 % new ones: once with
+the rows of all runs, once with what a compaction took down of them.
 
 The listing is synthetic (batches are made, not listed; its cost is told apart), everything else is real: the plan and
 its parts are put below a folder, and an earlier full run's shard objects stand there, written as an actor writes them.
@@ -24,9 +25,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from winnow_annotation.policies import ReviewSpec
+from winnow_annotation.policies import Policy, ReviewSpec, ScoreBelow
 from winnow_jobs import draft
 from winnow_jobs.begin import begin_or_go_on
+from winnow_jobs.compact import compact
+from winnow_jobs.events import silent
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedCorpus, ResolvedSpec, ResolvedTask
 from winnow_jobs.runs import Runs
@@ -91,7 +94,7 @@ class SyntheticStream(CorpusStream):
 
 
 def spec_in(folder: Path) -> ResolvedSpec:
-    """A job with two tasks."""
+    """A job with two tasks, of which people see one."""
     model = resolve_model("builtin/fingerprint")
     return ResolvedSpec.model_validate(
         {
@@ -100,7 +103,7 @@ def spec_in(folder: Path) -> ResolvedSpec:
             "output": str(folder / "out"),
             "single_writer": False,
             "tasks": [ResolvedTask(name=name, operator="embed", revision=1, params={}, model=model) for name in FIELDS],
-            "review": ReviewSpec(),
+            "review": ReviewSpec(policies={"kind": Policy(uncalibrated=ScoreBelow(score_below=0.5))}, audit=0.01),
             "run": ExecutionSpec(),
             "limits": DecodeLimits(),
             "ledger": None,
@@ -110,7 +113,7 @@ def spec_in(folder: Path) -> ResolvedSpec:
 
 
 def plan_step(folder: Path, items: int, *, night: bool) -> dict[str, Any]:
-    """Plan and begin one run, as `winnow run` does before its first shard."""
+    """Plan and begin one run, as `winnow run --new` does before its first shard."""
     spec = spec_in(folder)
     stream = SyntheticStream(
         CorpusSource(spec.corpus.id, parse(spec.corpus.uri), spec.corpus.include), items, night=night
@@ -118,7 +121,7 @@ def plan_step(folder: Path, items: int, *, night: bool) -> dict[str, Any]:
     draft.list_items = lambda _: stream  # type: ignore[assignment]
     runs = Runs(open_store(parse(spec.output)))
     start, cpu_start = time.perf_counter(), time.process_time()
-    plan, _ = begin_or_go_on(runs, spec, Selection(), new=False, now=lambda: datetime.now(UTC))
+    plan, _ = begin_or_go_on(runs, spec, Selection(), new=True, now=lambda: datetime.now(UTC))
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     if plan is None:
         raise SystemExit("nothing was due")
@@ -162,6 +165,13 @@ def commit_step(folder: Path) -> dict[str, Any]:
     return {"shards": plan.shards}
 
 
+def compact_step(folder: Path) -> dict[str, Any]:
+    """What `winnow compact` does."""
+    start = time.process_time()
+    compact(open_store(parse(str(folder / "out"))), silent, lambda: datetime.now(UTC))
+    return {"cpu_seconds": time.process_time() - start, "peak_bytes": peak_bytes()}
+
+
 def result_rows(work: pa.Table, run_id: str) -> pa.Table:
     """Rows as a pipeline makes them, every item done."""
     count = work.num_rows
@@ -203,9 +213,9 @@ def peak_bytes() -> int:
     raise SystemExit("this system does not tell a process its peak memory")
 
 
-def step(name: str, folder: Path, items: int) -> dict[str, Any]:
+def step(name: str, folder: Path, items: int, module: str = "planning") -> dict[str, Any]:
     """Run one step in a process of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.engine.planning", "--step", name]
+    command = [sys.executable, "-m", f"tests.benchmarks.engine.{module}", "--step", name]
     command += ["--folder", str(folder), "--items", str(items)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -218,8 +228,10 @@ def measure(folder: Path, items: int) -> Iterator[dict[str, Any]]:
     first = step("first", folder, items)
     step("commit", folder, items)
     night = step("night", folder, items)
+    compaction = step("compact", folder, items)
+    after = step("night", folder, items)
     ratio = (night["cpu_seconds"] / night["listed"]) / (first["cpu_seconds"] / first["listed"])
-    for name, one in (("first plan", first), ("1 %-new night", night)):
+    for name, one in (("first plan", first), ("1 %-new night", night), ("night after a compaction", after)):
         yield {
             "point": f"planning memory, {name}",
             "figure": f"{one['peak_bytes'] / 2**20:.0f} MiB peak ({base / 2**20:.0f} MiB of it is the program itself)",
@@ -238,6 +250,15 @@ def measure(folder: Path, items: int) -> Iterator[dict[str, Any]]:
         "target": f"{NIGHT_TARGET_RATIO} of the first plan's CPU",
         "holds": ratio <= NIGHT_TARGET_RATIO and night["due"] == night["listed"] - items == -(-items // NEW_SHARE),
     }
+    yield {
+        "point": "planning cost, the same night after a compaction",
+        "figure": f"{_cost_text(after)}; {after['due']} due; "
+        f"{_cost_us(after) / _cost_us(night):.2f} of the cost without; "
+        f"the compaction itself: {compaction['cpu_seconds'] / items * 1e6:.1f} us of CPU an item, "
+        f"{compaction['peak_bytes'] / 2**20:.0f} MiB peak",
+        "target": "less than without, the same items due",
+        "holds": _cost_us(after) < _cost_us(night) and after["due"] == night["due"],
+    }
 
 
 def _cost_us(one: dict[str, Any]) -> float:
@@ -255,12 +276,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, help="where the output is made (a temporary folder by default)")
-    parser.add_argument("--step", choices=["nothing", "first", "commit", "night"], help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=["nothing", "first", "commit", "night", "compact"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step is not None:
         answer = {"peak_bytes": peak_bytes()}
         if options.step == "commit":
             answer = commit_step(options.folder)
+        elif options.step == "compact":
+            answer = compact_step(options.folder)
         elif options.step != "nothing":
             answer = plan_step(options.folder, options.items, night=options.step == "night")
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from winnow_jobs.findings import Wrong
+from winnow_jobs.verify.findings import Wrong
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import StoreDenied, StoreError, StoreUnavailable
 from winnow_workers.copies import TAKEN_OVER, rows_at

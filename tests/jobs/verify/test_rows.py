@@ -4,8 +4,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from winnow_jobs.findings import Wrong, ranges
-from winnow_jobs.verify_rows import Expected, receipt_problems, replaced_count, row_problems, schema_problems
+from winnow_jobs.verify.findings import Wrong, ranges
+from winnow_jobs.verify.rows import Expected, receipt_problems, replaced_count, row_problems, schema_problems
 from winnow_storage.schemas import RESULT_COMMON, WORK, result_schema
 from winnow_storage.shards import Receipt
 from winnow_workers.rows import summarise

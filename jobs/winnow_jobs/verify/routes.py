@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from winnow_jobs.findings import Finding, Wrong, named
-from winnow_jobs.review import FIRST_ROUND, TO_PEOPLE, routes_key
-from winnow_jobs.routes import iter_routes
+from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, iter_routes, routes_key
 from winnow_jobs.runs import PlanDocument
-from winnow_jobs.verify_shard import Usable, usable_of
+from winnow_jobs.verify.findings import Finding, Wrong, named
+from winnow_jobs.verify.shard import Usable, usable_of
 from winnow_storage.blobs import BlobStore
 from winnow_storage.dataset import iter_results
+from winnow_storage.errors import BlobMissing
 from winnow_storage.ids import dedupe_key
 from winnow_storage.schemas import Route
 
@@ -76,7 +76,7 @@ def check_routes(
                 routed.add((row["item_id"], row["version"], row["task"]))
                 for what in _contradictions(row, plan, operators):
                     wrong.add(what, row["key"])
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError, BlobMissing) as error:
         what = f"it cannot be read: {type(error).__name__}: {error}"
         return RoutesCheck((Finding(key, what, DAMAGED, RESTORE),), None)
     findings = [Finding(key, what, REPLACED, RESTORE) for what in wrong.sentences()]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from winnow_jobs.findings import Wrong
+from winnow_jobs.verify.findings import Wrong
 from winnow_storage.schemas import PREDICTION_COMMON, RESULT_COMMON, Outcome
 from winnow_storage.shards import Receipt
 from winnow_workers.rows import summarise

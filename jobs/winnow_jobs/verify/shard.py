@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow_jobs.verify_copies import check_copies
-from winnow_jobs.verify_rows import Expected, receipt_problems, replaced_count, row_problems, schema_problems
+from winnow_jobs.verify.copies import check_copies
+from winnow_jobs.verify.rows import Expected, receipt_problems, replaced_count, row_problems, schema_problems
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
 from winnow_storage.parquet_rows import WHOLE_BYTES

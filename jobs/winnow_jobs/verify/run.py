@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from winnow_jobs.events import Listener, silent
-from winnow_jobs.findings import Finding
-from winnow_jobs.review import routes_key
+from winnow_jobs.routes import is_routed, routes_key
 from winnow_jobs.runs import PlanDocument, Runs, next_run_id, plan_key
-from winnow_jobs.verify_plan import EDITED, REMOVED, RESTORE, check_plan, check_snapshot
-from winnow_jobs.verify_results import Results, check_results, missing_shards
-from winnow_jobs.verify_routes import Counts, check_routes
-from winnow_jobs.verify_summary import check_summary, read_summary
+from winnow_jobs.verify.findings import Finding
+from winnow_jobs.verify.plan import EDITED, REMOVED, RESTORE, check_plan, check_snapshot
+from winnow_jobs.verify.results import Results, check_results, missing_shards
+from winnow_jobs.verify.routes import Counts, check_routes
+from winnow_jobs.verify.summary import check_summary, read_summary
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ids import digest_bytes
 from winnow_storage.shards import results_prefix
@@ -86,7 +86,7 @@ def verify_run(runs: Runs, run_id: str, listener: Listener = silent) -> RunCheck
     check.summary = summary
     if summary is not None or not check.findings:
         check.state = OPEN if summary is None else summary["state"]
-    is_routed = runs.store.info(routes_key(run_id)) is not None
+    has_routes = is_routed(runs.store, run_id)
     check.findings += check_plan(plan)
     check.findings += check_snapshot(runs.store, plan)
     plan_digest = digest_bytes(runs.store.get(plan_key(run_id)))
@@ -102,8 +102,8 @@ def verify_run(runs: Runs, run_id: str, listener: Listener = silent) -> RunCheck
     if check.state not in (OPEN, ABANDONED):
         check.findings += missing_shards(plan, results)
     is_complete = results.sound and (not results.missing or check.state == ABANDONED)
-    routes = _check_routes(runs, check, plan, is_complete=is_complete) if is_routed else None
-    if not is_routed and check.state not in (OPEN, UNKNOWN):
+    routes = _check_routes(runs, check, plan, is_complete=is_complete) if has_routes else None
+    if not has_routes and check.state not in (OPEN, UNKNOWN):
         check.findings.append(
             Finding(routes_key(run_id), "it is not there, although the run is closed", REMOVED, RESTORE)
         )

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow_jobs.findings import Finding
 from winnow_jobs.runs import PlanDocument, plan_key
+from winnow_jobs.verify.findings import Finding
 from winnow_storage.blobs import BlobInfo, BlobStore
+from winnow_storage.errors import StoreDenied, StoreError, StoreUnavailable
+from winnow_storage.parquet_rows import read_groups
 from winnow_storage.parts import Part, WorkPart
 from winnow_storage.range_file import RangeFile
 from winnow_storage.schemas import SNAPSHOT, WORK
@@ -60,10 +62,23 @@ def check_work(store: BlobStore, plan: PlanDocument) -> Iterator[ShardWork]:
         wrong = tuple(_check_part(store, part, WORK))
         if wrong:
             yield from (ShardWork(shard, None, wrong if place == 0 else ()) for place, shard in enumerate(shards))
-            continue
-        with pq.ParquetFile(RangeFile(store, part.key), pre_buffer=False) as parquet:
-            for place, shard in enumerate(shards):
-                yield _shard_work(part, shard, parquet.read_row_group(place, use_threads=False))
+        else:
+            yield from _read_work(store, part, shards)
+
+
+def _read_work(store: BlobStore, part: WorkPart, shards: range) -> Iterator[ShardWork]:
+    groups = read_groups(store, BlobInfo(part.key, part.bytes, ""))
+    for shard in shards:
+        try:
+            rows = next(groups)
+        except (StoreDenied, StoreUnavailable):
+            raise
+        except StoreError as error:  # a page is not what its checksum says
+            wrong = Finding(part.key, f"the work of shard {shard} cannot be read: {error.message}", DAMAGED, RESTORE)
+            yield ShardWork(shard, None, (wrong,))
+            yield from (ShardWork(later, None) for later in range(shard + 1, shards.stop))
+            return
+        yield _shard_work(part, shard, rows)
 
 
 def _shard_work(part: WorkPart, shard: int, rows: pa.Table) -> ShardWork:

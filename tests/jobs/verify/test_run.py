@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.winnow import photographs, winnow, write_spec
-from tests.jobs.damages import (
+from tests.jobs.verify.damages import (
     DAMAGES,
     OTHER,
     RESULTS,
@@ -26,10 +26,10 @@ from tests.jobs.damages import (
 from winnow_annotation.pull import _put
 from winnow_jobs.cli import main
 from winnow_jobs.run import Tally, finish
-from winnow_jobs.runs import Runs, encode_table
-from winnow_jobs.verify import RunCheck, lost_runs, verify_run
-from winnow_jobs.verify_rows import Expected
-from winnow_jobs.verify_shard import check_shard
+from winnow_jobs.runs import Runs
+from winnow_jobs.verify.rows import Expected
+from winnow_jobs.verify.run import RunCheck, lost_runs, verify_run
+from winnow_jobs.verify.shard import check_shard
 from winnow_storage.blobs import BlobStore, open_store
 from winnow_storage.ledger import open_ledger
 from winnow_storage.records import Label
@@ -129,7 +129,7 @@ def test_verify__a_run_that_was_closed_without_its_shards(out: Path) -> None:
 def test_verify__an_abandoned_run_may_lack_shards_and_the_routes_of_late_ones(out: Path) -> None:
     (out / SUMMARY).write_text(json.dumps({"job": "test", "run_id": "0001", "state": "abandoned"}))
     routed = pq.read_table(out / ROUTES)
-    (out / ROUTES).write_bytes(encode_table(routed.slice(0, routed.num_rows - 3)))
+    pq.write_table(routed.slice(0, routed.num_rows - 3), out / ROUTES)
     check = verified(out)
     assert (check.state, check.findings) == ("abandoned", [])
     assert check.notes == ["3 predictions were committed after the run was abandoned: nobody sees them"]

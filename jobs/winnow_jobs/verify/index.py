@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from winnow_jobs.people import index_run
-from winnow_jobs.review import routes_key
+from winnow_jobs.routes import routes_key
 from winnow_jobs.runs import Runs
-from winnow_jobs.verify import UNKNOWN, RunCheck
+from winnow_jobs.verify.run import UNKNOWN, RunCheck
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import Label, PushState
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow_jobs.findings import Finding
+from winnow_jobs.verify.findings import Finding
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.ids import digest_value
 from winnow_storage.records import Label

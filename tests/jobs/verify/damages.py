@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from winnow_jobs.runs import encode_table
 from winnow_storage.blobs import open_store
 from winnow_storage.shards import Receipt, encode_shard, read_receipt
 from winnow_storage.uri import parse
@@ -92,7 +91,7 @@ def edit(key: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Path],
 
 def routes(change: Rows) -> Callable[[Path], None]:
     """The routes with other rows."""
-    return lambda out: (out / ROUTES).write_bytes(encode_table(change(pq.read_table(out / ROUTES)))) and None
+    return lambda out: pq.write_table(change(pq.read_table(out / ROUTES)), out / ROUTES)
 
 
 def part(kind: str) -> Callable[[Path], str]:

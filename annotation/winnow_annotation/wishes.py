@@ -1,0 +1,148 @@
+"""What does a task's policy alone say of its predictions, before audit and budget? Pure, over columns of numbers."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from winnow_annotation.policies import Policy, ScoreBelow, ScoreBetween
+from winnow_storage.schemas import Route
+
+Numbers = NDArray[np.float64]
+Codes = NDArray[np.int8]
+
+
+class Reason(StrEnum):
+    """Why a prediction went where it did."""
+
+    NO_POLICY = "no_policy"
+    P_OK_HIGH = "p_ok_high"
+    P_OK_LOW = "p_ok_low"
+    UNCALIBRATED = "uncalibrated"
+    SCORE_LOW = "score_low"
+    SCORE_HIGH = "score_high"
+    SCORE_UNSURE = "score_unsure"
+    NO_SCORE = "no_score"
+    PROMISE_UNSUPPORTED = "promise_unsupported"  # max_error without the random labels that would show it
+    AUDIT_DRAW = "audit_draw"
+    OVER_BUDGET = "over_budget"
+    SAME_CONTENT = "same_content"  # a person is asked about another item of the same bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Predictions of one task without an error, as columns of equal length; scores and p_ok may be null.
+
+    `is_repeated` says that the run has the same prediction of the same bytes before: nobody is asked a second time.
+    """
+
+    item_ids: pa.StringArray
+    versions: pa.StringArray
+    scores: pa.FloatArray
+    p_ok: pa.FloatArray
+    is_repeated: pa.BooleanArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Where a prediction would go, and why; and why it does not, should the budget refuse it."""
+
+    route: Route
+    reason: Reason
+    when_refused: Reason = Reason.OVER_BUDGET
+
+
+class Code(IntEnum):
+    """A wish as it stands in a column."""
+
+    NO_POLICY = 0
+    PROMISE = 1
+    PROMISE_HELD = 2
+    P_OK_HIGH = 3
+    P_OK_LOW = 4
+    UNCALIBRATED = 5
+    UNCALIBRATED_HELD = 6
+    NO_SCORE = 7
+    SCORE_LOW = 8
+    SCORE_LOW_IS_FINE = 9
+    SCORE_HIGH = 10
+    SCORE_UNSURE = 11
+    SAME_CONTENT = 12
+
+
+_PROMISE = Reason.PROMISE_UNSUPPORTED
+WISHES = MappingProxyType(
+    {
+        Code.NO_POLICY: Wish(Route.ACCEPT, Reason.NO_POLICY),
+        Code.PROMISE: Wish(Route.REVIEW, _PROMISE, when_refused=_PROMISE),
+        Code.PROMISE_HELD: Wish(Route.HOLD, _PROMISE),
+        Code.P_OK_HIGH: Wish(Route.ACCEPT, Reason.P_OK_HIGH),
+        Code.P_OK_LOW: Wish(Route.REVIEW, Reason.P_OK_LOW),
+        Code.UNCALIBRATED: Wish(Route.REVIEW, Reason.UNCALIBRATED),
+        Code.UNCALIBRATED_HELD: Wish(Route.HOLD, Reason.UNCALIBRATED),
+        Code.NO_SCORE: Wish(Route.HOLD, Reason.NO_SCORE),
+        Code.SCORE_LOW: Wish(Route.REVIEW, Reason.SCORE_LOW),
+        Code.SCORE_LOW_IS_FINE: Wish(Route.ACCEPT, Reason.SCORE_LOW),
+        Code.SCORE_HIGH: Wish(Route.ACCEPT, Reason.SCORE_HIGH),
+        Code.SCORE_UNSURE: Wish(Route.REVIEW, Reason.SCORE_UNSURE),
+        Code.SAME_CONTENT: Wish(Route.HOLD, Reason.SAME_CONTENT),
+    }
+)
+REVIEWED = np.array([WISHES[code].route is Route.REVIEW for code in Code])  # by code
+
+
+def wishes(predictions: Predictions, policy: Policy | None) -> Codes:
+    """The code of each prediction's wish."""
+    codes = _by_policy(predictions, policy)
+    if predictions.is_repeated is None:
+        return codes
+    again = REVIEWED[codes] & predictions.is_repeated.to_numpy(zero_copy_only=False)
+    return np.where(again, np.int8(Code.SAME_CONTENT), codes)
+
+
+def _by_policy(predictions: Predictions, policy: Policy | None) -> Codes:
+    count = len(predictions.item_ids)
+    if policy is None:
+        return _all(count, Code.NO_POLICY)
+    if policy.max_error is not None:
+        return _all(count, Code.PROMISE_HELD if policy.uncalibrated == "hold" else Code.PROMISE)
+    by_score = _by_score(numbers(predictions.scores), policy)
+    if policy.min_p_ok is None:
+        return by_score
+    is_high = numbers(predictions.p_ok) >= policy.min_p_ok
+    by_p_ok = np.where(is_high, np.int8(Code.P_OK_HIGH), np.int8(Code.P_OK_LOW))
+    return np.where(pc.is_valid(predictions.p_ok).to_numpy(zero_copy_only=False), by_p_ok, by_score)
+
+
+def numbers(column: pa.FloatArray) -> Numbers:
+    """As Python compares them: in double precision; null becomes NaN."""
+    found: Numbers = pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy()
+    return found
+
+
+def _by_score(score: Numbers, policy: Policy) -> Codes:
+    rule = policy.uncalibrated
+    if rule == "review":
+        return _all(len(score), Code.UNCALIBRATED)
+    if rule == "hold":
+        return _all(len(score), Code.UNCALIBRATED_HELD)
+    codes = _below(score, rule) if isinstance(rule, ScoreBelow) else _outside(score, rule)
+    return np.where(np.isnan(score), np.int8(Code.NO_SCORE), codes)
+
+
+def _below(score: Numbers, rule: ScoreBelow) -> Codes:
+    return np.where(score < rule.score_below, np.int8(Code.SCORE_LOW), np.int8(Code.SCORE_HIGH))
+
+
+def _outside(score: Numbers, rule: ScoreBetween) -> Codes:
+    low, high = rule.score_between
+    inside = np.where(score > high, np.int8(Code.SCORE_HIGH), np.int8(Code.SCORE_UNSURE))
+    return np.where(score < low, np.int8(Code.SCORE_LOW_IS_FINE), inside)
+
+
+def _all(count: int, code: Code) -> Codes:
+    return np.full(count, code, np.int8)
