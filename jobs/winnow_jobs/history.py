@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from winnow_jobs.ahead import mapped_ahead
 from winnow_jobs.plan import SAYS, SILENT, WITHOUT_PREDICTION, Begun, RunRows, Says
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.runs import PlanDocument
+from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import StoreError
 from winnow_storage.parquet_rows import read_rows

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from winnow_jobs.ahead import mapped_ahead
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.spec import Section
+from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import BlobMissing, StoreError
 from winnow_storage.ids import canonical_json, digest_bytes
