@@ -51,8 +51,13 @@ class BlobStore(Protocol):
         """Raises BlobMissing if the object is not there."""
         ...
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """`length` bytes from `start`, fewer at the end of the object. Raises BlobMissing."""
+    def get_range(self, key: str, start: int, length: int, *, version: str | None = None) -> bytes:
+        """`length` bytes from `start`, fewer at the end of the object; with a `version`, of that one.
+
+        Raises:
+            BlobMissing: it is not there.
+            BlobReplaced: it is there in another version.
+        """
         ...
 
     def info(self, key: str) -> BlobInfo | None:
