@@ -19,13 +19,12 @@ from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.review import TO_PEOPLE, read_routes
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.views import run_status
-from winnow_storage.blobs import locate, open_store
 from winnow_storage.dataset import read_results, results_glob
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ledger import Ledger
 from winnow_storage.uri import parse
-from winnow_workers.decode import DecodeLimits, decode
-from winnow_workers.signals import ItemSignal
+from winnow_workers.decode import DecodeLimits
+from winnow_workers.fetch import Fetcher, Item
 
 BINS = 20
 EXAMPLES_PER_TASK = 6
@@ -158,16 +157,19 @@ def _histogram(values: list[float]) -> list[dict[str, float]]:
 
 def _examples(routes: pa.Table, limits: DecodeLimits) -> list[dict[str, Any]]:
     rows = [row for row in routes.to_pylist() if row["route"] in TO_PEOPLE][:EXAMPLES_PER_TASK]
-    return [row | {"thumbnail": _thumbnail(row["uri"], limits)} for row in rows]
+    fetcher = Fetcher(limits)
+    return [row | {"thumbnail": _thumbnail(row, fetcher)} for row in rows]
 
 
-def _thumbnail(uri: str, limits: DecodeLimits) -> str | None:
-    root, key = locate(uri)
+def _thumbnail(row: Mapping[str, Any], fetcher: Fetcher) -> str | None:
+    item = Item(row["item_id"], row["key"], row["uri"], row["version"], None, frozenset())
     try:
-        decoded = decode(open_store(root).get(key), needed_side_px=THUMBNAIL_PX, limits=limits)
-    except (ItemSignal, StoreError):
+        fetched = fetcher.fetch(item, needed_side_px=THUMBNAIL_PX)
+    except StoreError:
+        return None
+    if fetched.decoded is None:
         return None  # the page is about the run; an image that went away since is no reason to fail it
-    image = Image.fromarray(decoded.pixels)
+    image = Image.fromarray(fetched.decoded.pixels)
     image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)

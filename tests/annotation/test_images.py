@@ -33,8 +33,8 @@ def test_image_sources__names_the_folder_in_common_and_the_buckets() -> None:
 
 def test_showable_uri__leaves_alone_what_browsers_open(tmp_path: Path) -> None:
     output = open_store(parse(str(tmp_path)))
-    assert showable_uri("s3://bucket/a.tif", "png", output=output, render=render) == "s3://bucket/a.tif"
-    assert showable_uri("file:///a.JPG", None, output=output, render=render) == "file:///a.JPG"
+    assert showable_uri("s3://bucket/a.tif", "v", "png", output=output, render=render) == "s3://bucket/a.tif"
+    assert showable_uri("file:///a.JPG", "v", None, output=output, render=render) == "file:///a.JPG"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,8 +48,8 @@ def test_showable_uri__copies_a_tiff_upright_once(tmp_path: Path, dtype: type) -
     original.parent.mkdir()
     Image.fromarray(pixels).save(original, exif=exif)
     output = open_store(parse(str(tmp_path / "out")))
-    uri = showable_uri(original.as_uri(), "tiff", output=output, render=render)
-    assert uri == showable_uri(original.as_uri(), "tiff", output=output, render=render)
+    uri = showable_uri(original.as_uri(), "v", "tiff", output=output, render=render)
+    assert uri == showable_uri(original.as_uri(), "v", "tiff", output=output, render=render)
     place = parse(uri)
     with Image.open(io.BytesIO(Path(place.path).read_bytes())) as copy:
         assert copy.size == (20, 30)
