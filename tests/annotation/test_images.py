@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from tests.annotation.examples import render
+from tests.packed_files import tar_of
 from winnow_annotation.images import ImageSources, image_reference, image_sources, showable_uri
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import SpecError
+from winnow_storage.listing import CorpusSource, stream_corpus
 from winnow_storage.uri import parse
 
 
@@ -56,3 +58,25 @@ def test_showable_uri__copies_a_tiff_upright_once(tmp_path: Path, dtype: type) -
         assert copy.mode == "RGB"
         assert copy.getpixel((10, 2)) == (255, 255, 255)
         assert copy.getpixel((10, 27)) == (0, 0, 0)
+
+
+def test_showable_uri__an_item_inside_of_an_archive_is_copied_alone(tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (30, 20), (200, 30, 10)).save(picture, "PNG")
+    archive = tmp_path / "in" / "a.tar"
+    archive.parent.mkdir()
+    archive.write_bytes(tar_of({"other.png": b"secret", "1.png": picture.getvalue()}))
+    (member,) = (
+        row
+        for batch in stream_corpus(CorpusSource("c", parse(str(archive.parent)), ("*.tar",)))
+        for row in batch.to_pylist()
+        if row["key"] == "a.tar/1.png"
+    )
+    output = open_store(parse(str(tmp_path / "out")))
+    uri = showable_uri(member["uri"], member["version"], "png", output=output, render=render)
+    assert parse(uri).parent == parse(str(tmp_path / "out/review/images"))
+    with Image.open(parse(uri).path) as copy:
+        assert (copy.format, copy.size) == ("JPEG", (30, 20))
+    archive.unlink()  # what was copied is not read again
+    assert showable_uri(member["uri"], member["version"], "png", output=output, render=render) == uri
+    assert image_reference(uri, document_root=str(tmp_path)).startswith("/data/local-files/?d=out/review/images/")

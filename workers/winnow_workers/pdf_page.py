@@ -11,6 +11,8 @@ from winnow_workers.signals import OutOfMemory, Rejected, Unavailable, Unreadabl
 
 DPI = 200  # what text recognition wants of a scanned page: characters of 8 points are 22 px high
 POINTS_PER_INCH = 72  # a PDF's unit
+# A scan of 1654 px at 200 dpi is to be 1654 px again: page sizes are float32, and the library rounds up.
+SCALE = DPI / POINTS_PER_INCH * (1 - 1e-6)
 FORMAT = "pdf"
 _PDFIUM = threading.Lock()  # it is not made for threads: https://pypdfium2.readthedocs.io
 
@@ -40,13 +42,12 @@ def decode_page(document: bytes, page: int, *, limits: DecodeLimits) -> Decoded:
 
 
 def _drawn(page: pypdfium2.PdfPage, limits: DecodeLimits) -> Decoded:
-    scale = DPI / POINTS_PER_INCH
-    width_px, height_px = (math.ceil(side * scale) for side in page.get_size())  # as `render` takes them
+    width_px, height_px = (math.ceil(side * SCALE) for side in page.get_size())  # as `render` takes them
     if width_px * height_px > limits.max_pixels:
         raise Rejected(f"{width_px} x {height_px} px at {DPI} dpi, over the limit of {limits.max_pixels} pixels")
     if width_px < 1 or height_px < 1:
         raise Unreadable(f"its page is {width_px} x {height_px} px at {DPI} dpi")
-    bitmap = page.render(scale=scale, rev_byteorder=True)  # RGB
+    bitmap = page.render(scale=SCALE, rev_byteorder=True)  # RGB
     pixels = np.array(bitmap.to_numpy()[:, :, :3], order="C")  # a copy: the library's memory goes with the page
     return Decoded(pixels, width_px, height_px, FORMAT)
 
