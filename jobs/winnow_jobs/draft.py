@@ -33,6 +33,7 @@ from winnow_storage.listing import CorpusStream, stream_corpus
 from winnow_storage.parts import SNAPSHOT_GROUP_ROWS, Part, PartFile, PartWriter, WorkPart
 from winnow_storage.schemas import SNAPSHOT, WORK
 from winnow_storage.uri import parse
+from winnow_workers.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,10 @@ class _Counted:
 
 def list_items(spec: ResolvedSpec) -> CorpusStream:
     """The corpus as it is now, to be read once. What containers hold is kept in the output, for the next listing."""
-    return stream_corpus(
-        replace(spec.corpus.source, indexes=parse(spec.output), max_document_bytes=spec.limits.max_bytes)
-    )
+    corpus = spec.corpus
+    throttle = Throttle(corpus.max_requests_per_s, corpus.max_bytes_per_s)
+    source = replace(corpus.source, indexes=parse(spec.output), max_document_bytes=spec.limits.max_bytes)
+    return stream_corpus(source, throttle.take)
 
 
 def draft_run(

@@ -19,6 +19,7 @@ from winnow_storage.found import found_batch
 from winnow_storage.packed.expand import Expansion
 from winnow_storage.packed.indexes import Indexes
 from winnow_storage.packed.names import names_container
+from winnow_storage.packed.ranges import Announce, unannounced
 from winnow_storage.uri import Location
 
 ABSENT = corpus_file.ABSENT
@@ -56,7 +57,8 @@ class CorpusStream:
     in which tier of INTELLIGENT_TIERING an object lies, an inventory does.
     """
 
-    def __init__(self, source: CorpusSource) -> None:
+    def __init__(self, source: CorpusSource, announce: Announce = unannounced) -> None:
+        self._announce = announce
         self._source = source
         self._taken = _taker(source.include)
         self.items = 0
@@ -121,14 +123,21 @@ class CorpusStream:
             patterns = IMAGE_PATTERNS
         kept = None if source.indexes is None else blobs.open_store(source.indexes)
         indexes = Indexes(
-            blobs.open_store(source.root), kept, column=source.column, max_document_bytes=source.max_document_bytes
+            blobs.open_store(source.root),
+            kept,
+            column=source.column,
+            max_document_bytes=source.max_document_bytes,
+            announce=self._announce,
         )
         return Expansion(source.root, indexes, _taker(patterns), self._leave_out).batches(found)
 
 
-def stream_corpus(source: CorpusSource) -> CorpusStream:
-    """List `source` while it is read: memory is that of some batches, whatever the corpus holds."""
-    return CorpusStream(source)
+def stream_corpus(source: CorpusSource, announce: Announce = unannounced) -> CorpusStream:
+    """List `source` while it is read: memory is that of some batches, whatever the corpus holds.
+
+    `announce` is told the bytes of every request that looks into a container, before it is sent.
+    """
+    return CorpusStream(source, announce)
 
 
 def _listed(source: CorpusSource) -> Generator[pa.RecordBatch]:

@@ -13,6 +13,7 @@ from winnow_storage.packed.parquet_column import column_bytes, group_starts, ima
 from winnow_storage.packed.recent import Recent
 
 GROUP_BYTES = 1 << 30  # of the column in one row group, unpacked
+GROUPS_BYTES = 2 * GROUP_BYTES  # two of the largest, as two shards are worked on at once; at most four of any
 _READS = 3
 
 RowGroups = Recent[tuple[str, str, str, int], pa.ChunkedArray]  # by URI, version, path of the column, row group
@@ -48,7 +49,8 @@ class ImageRows:
                 f"the column {column!r} takes {size_bytes} bytes in its row group, over the limit of {GROUP_BYTES}: "
                 "write the file with smaller row groups"
             )
-        values = self._groups.get((*self._named, path, group), size_bytes, lambda: self._values(group, path, column))
+        weight = max(size_bytes, GROUPS_BYTES // 4)
+        values = self._groups.get((*self._named, path, group), weight, lambda: self._values(group, path, column))
         data: bytes | None = values[row - self._starts[group]].as_py()
         if data is None:
             raise BlobDamaged(f"row {row} of the column {column!r} is null")

@@ -15,7 +15,7 @@ from winnow_storage.packed.names import Kind, kind_of
 from winnow_storage.packed.parquet_column import image_column, open_parquet, parquet_index
 from winnow_storage.packed.pdf_index import pdf_index
 from winnow_storage.packed.pdf_pages import PageCounter
-from winnow_storage.packed.ranges import VersionRanges
+from winnow_storage.packed.ranges import Announce, VersionRanges, unannounced
 from winnow_storage.packed.tar_index import tar_index
 
 FORMAT = 1  # of an index; another one makes every index anew
@@ -28,14 +28,23 @@ class Indexes:
     """The indexes of a corpus' containers, from any number of threads; kept in `kept`, or nowhere.
 
     `column` is that of Parquet files, where they have several that could be it. A PDF document larger than
-    `max_document_bytes` is not read.
+    `max_document_bytes` is not read. `announce` is told the bytes of every request to the corpus.
     """
 
-    def __init__(self, corpus: BlobStore, kept: BlobStore | None, *, column: str | None, max_document_bytes: int):
+    def __init__(
+        self,
+        corpus: BlobStore,
+        kept: BlobStore | None,
+        *,
+        column: str | None,
+        max_document_bytes: int,
+        announce: Announce = unannounced,
+    ) -> None:
         self._corpus = corpus
         self._kept = kept
         self._column = column
         self._max_document_bytes = max_document_bytes
+        self._announce = announce
         self._pages = PageCounter()
 
     def __enter__(self) -> Self:
@@ -92,8 +101,9 @@ class Indexes:
     def _built(self, info: BlobInfo) -> Index:
         kind = kind_of(info.key)
         if kind is Kind.PDF:
+            self._announce(info.bytes)
             return pdf_index(self._corpus, info, self._pages)
-        with VersionRanges(self._corpus, info).file() as file:
+        with VersionRanges(self._corpus, info, self._announce).file() as file:
             if kind is Kind.TAR:
                 return tar_index(file, buffer_bytes=BUFFER_BYTES[self._corpus.root.scheme])
             where = uri_of(self._corpus.root, info.key)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from winnow_storage.blobs import BlobInfo, BlobStore, locate
 from winnow_storage.errors import BlobDamaged, BlobMissing, BlobReplaced, StoreUnavailable
 from winnow_storage.ids import digest_bytes
-from winnow_storage.packed.image_rows import GROUP_BYTES, ImageRows, RowGroups
+from winnow_storage.packed.image_rows import GROUPS_BYTES, ImageRows, RowGroups
 from winnow_storage.packed.indexes import BUFFER_BYTES
 from winnow_storage.packed.names import Kind, ParquetMember, PdfMember, Place, TarMember
 from winnow_storage.packed.parquet_column import open_parquet
@@ -21,7 +21,9 @@ from winnow_storage.uri import Location
 
 BLOCK_BYTES = 8 << 20  # 12 times as many images a second as by a request for each
 BLOCKS_BYTES = 8 * BLOCK_BYTES
-DOCUMENTS_BYTES = 256 << 20
+# Two shards are worked on at once: two of the largest, or some more of the usual ones
+DOCUMENTS_BYTES = 512 << 20
+DOCUMENT_BYTES = 32 << 20
 OPEN_FILES = 4
 INFOS = 1024
 
@@ -57,7 +59,7 @@ class MemberReader:
         self._infos = Recent[tuple[str, str], BlobInfo](INFOS)
         self._blocks = Recent[tuple[str, str, int], bytes](BLOCKS_BYTES)
         self._files = Recent[tuple[str, str], ImageRows](OPEN_FILES)
-        self._groups: RowGroups = Recent(GROUP_BYTES)
+        self._groups: RowGroups = Recent(GROUPS_BYTES)
         self._documents = Recent[tuple[str, str], tuple[bytes, str]](DOCUMENTS_BYTES)
 
     def read(self, place: Place, version: str) -> Content:
@@ -120,7 +122,7 @@ class MemberReader:
                 raise BlobReplaced(f"{container.uri} was replaced since it was listed")
             return blob.data, digest_bytes(blob.data)
 
-        document, digest = self._documents.get((container.uri, info.version), info.bytes, fetch)
+        document, digest = self._documents.get((container.uri, info.version), max(info.bytes, DOCUMENT_BYTES), fetch)
         return Content(document, info.version, digest_bytes(f"{digest}#page={page}".encode()), None, page)
 
     def _why_unopened(self, container: _Container, kind: Kind) -> BlobDamaged | StoreUnavailable:

@@ -1,12 +1,19 @@
 """Which files does a tar archive hold, and where? Its headers, read by the standard library over ranged reads."""
 
 import io
+import os
 import posixpath
 import tarfile
+from typing import TYPE_CHECKING
 
 from winnow_storage.packed.index import Index
 from winnow_storage.packed.names import tar_fragment
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+LARGE_BYTES = 1 << 20  # of a member: skipping it costs a request and saves as much
+_SHORT_BYTES = 16 << 10
 MAX_HEADER_BYTES = 16 << 20  # of the names and attributes of one member; more is an attack on memory
 _TAIL_BYTES = 64 << 10  # behind the end mark, looked at for what was joined to the archive
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -18,15 +25,16 @@ def tar_index(raw: io.RawIOBase, *, buffer_bytes: int) -> Index:
     """The regular files of an archive; the last of several of one name, as tar extracts them.
 
     Names lose leading slashes and dots. What is no regular file has no fragment (links, devices, sparse files);
-    directories are left out. The headers lie between the data, so reading them skips only members that are larger than
-    `buffer_bytes`.
+    directories are left out. Headers lie between the data: `buffer_bytes` are read at a time as long as members are
+    small, and little behind a large one, as its like are skipped. Closes `raw`.
     """
     found: dict[str, tuple[str | None, int | None]] = {}
     escaping: list[str] = []
-    with _Headers(raw, buffer_bytes) as file:
+    ahead = _Ahead(raw, buffer_bytes)
+    with _Headers(ahead, buffer_bytes) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
-                _find(archive, found, escaping)
+                _find(archive, ahead, found, escaping)
                 wrong = _wrong_at_end(file, archive.offset)
         except _PARSER_ERRORS as error:
             wrong = f"it is damaged behind {len(found)} members: {error}" if found else _wrong(file, error)
@@ -36,8 +44,11 @@ def tar_index(raw: io.RawIOBase, *, buffer_bytes: int) -> Index:
     return Index.of(((name, *where) for name, where in found.items()), wrong)
 
 
-def _find(archive: tarfile.TarFile, found: dict[str, tuple[str | None, int | None]], escaping: list[str]) -> None:
+def _find(
+    archive: tarfile.TarFile, ahead: "_Ahead", found: dict[str, tuple[str | None, int | None]], escaping: list[str]
+) -> None:
     while (member := archive.next()) is not None:
+        ahead.is_short = member.size >= LARGE_BYTES
         archive.members.clear()  # type: ignore[attr-defined]  # it keeps them all, a kilobyte each
         if member.isdir():
             continue
@@ -48,6 +59,36 @@ def _find(archive: tarfile.TarFile, found: dict[str, tuple[str | None, int | Non
             found[name] = tar_fragment(member.offset_data, member.size), member.size
         else:
             found[name] = None, None
+
+
+class _Ahead(io.RawIOBase):
+    """What `raw` has, in long or short reads."""
+
+    def __init__(self, raw: io.RawIOBase, long_bytes: int) -> None:
+        super().__init__()
+        self._raw = raw
+        self._long_bytes = long_bytes
+        self.is_short = False
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
+        most = min(_SHORT_BYTES, self._long_bytes) if self.is_short else self._long_bytes
+        return self._raw.readinto(memoryview(buffer).cast("B")[:most])
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 class _Headers(io.BufferedReader):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.packed_files import tar_of
 from winnow_storage.packed.index import Index
-from winnow_storage.packed.tar_index import MAX_HEADER_BYTES, tar_index
+from winnow_storage.packed.tar_index import LARGE_BYTES, MAX_HEADER_BYTES, tar_index
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 
@@ -121,6 +121,24 @@ def test_tar_index__a_header_of_gigabytes_is_not_read() -> None:
     index = index_of(header.tobuf(tarfile.USTAR_FORMAT) + b"\0" * 1024)
     assert index.damage is not None
     assert "a header claims" in index.damage
+
+
+def test_tar_index__large_members_are_skipped() -> None:
+    read: list[int] = []
+
+    class Counting(io.FileIO):
+        def readinto(self, buffer: object) -> int:
+            read.append(super().readinto(buffer))  # type: ignore[arg-type]
+            return read[-1]
+
+    archive = tar_of({f"{number}.jpg": b"x" * LARGE_BYTES for number in range(8)})
+    with Counting(os.memfd_create("tar"), "r+") as file:
+        file.write(archive)
+        file.seek(0)
+        index = tar_index(file, buffer_bytes=1 << 16)
+    assert files(index, archive) == {f"{number}.jpg": b"x" * LARGE_BYTES for number in range(8)}
+    assert len(read) <= 12
+    assert sum(read) < len(archive) / 20
 
 
 def test_index__is_read_back_from_its_object() -> None:
