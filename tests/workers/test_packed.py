@@ -12,11 +12,16 @@ import pytest
 from PIL import Image
 
 from tests.packed_files import CountingStore, parquet_of, pdf_of, solid, tar_of
+from tests.servers.faulty_s3 import Kind, faulty_s3, seeded
+from tests.servers.s3 import S3Server
+from tests.storage.fake_time import FakeTime
 from tests.workers.pipelines import make_work, pipeline_over, save_image
 from winnow_storage.blobs import BlobStore, open_store
 from winnow_storage.dataset import read_results
+from winnow_storage.ids import digest_bytes
 from winnow_storage.listing import CorpusSource, stream_corpus
 from winnow_storage.packed import image_rows, reading
+from winnow_storage.s3_store import S3Store
 from winnow_storage.schemas import Outcome
 from winnow_storage.uri import Location, parse
 from winnow_workers.decode import DecodeLimits
@@ -37,6 +42,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
 @pytest.fixture
 def image(tmp_path: Path) -> Callable[[int], bytes]:
     return lambda seed: save_image(tmp_path / "made" / f"{seed}.png", seed=seed).read_bytes()
+
+
+def patient(root: Location) -> S3Store:
+    return S3Store(root, retrying=FakeTime().retrying())
 
 
 def items_of(store: BlobStore) -> dict[str, Item]:
@@ -122,6 +131,9 @@ def test_fetch__what_is_broken_says_why(store: BlobStore, image: Callable[[int],
     store.put("d.pdf", document[:200])
     store.put("e.parquet", parquet_of([image(1), None]))
     store.put("f.tar", tar_of({"1.png": b"text"}))
+    rows = bytearray(parquet_of([image(1), image(2)], rows=1, nested=False))
+    rows[rows.index(image(2)[-99:])] ^= 255
+    store.put("g.parquet", bytes(rows))
     fetched = {key: fetch(item) for key, item in items_of(store).items()}
     said = {key: one.signal.reason for key, one in fetched.items() if isinstance(one.signal, Unreadable)}
     assert said["a.tar"].startswith("it is no tar archive, or damaged: ")
@@ -131,7 +143,9 @@ def test_fetch__what_is_broken_says_why(store: BlobStore, image: Callable[[int],
     assert said["d.pdf"] == "damaged: Failed to load document (PDFium: Data format error)."
     assert said["e.parquet/image/0000000001"] == "row 1 of the column 'image' is null"
     assert said["f.tar/1.png"].startswith("no image format that is read here")
-    assert {key for key, one in fetched.items() if one.signal is None} >= {"b.tar/1.png", "e.parquet/image/0000000000"}
+    assert said["g.parquet/image/0000000001"].startswith("row group 1 is damaged: ")
+    done = {"b.tar/1.png", "e.parquet/image/0000000000", "g.parquet/image/0000000000"}
+    assert {key for key, one in fetched.items() if one.signal is None} == done
 
 
 def test_fetch__limits(store: BlobStore, image: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +201,25 @@ def test_fetch__neighbours_share_their_requests(
     reads = [name for store in opened for name, key in store.reads if key == "corpus/b.parquet"]
     assert len(reads) <= 5  # its size, its footer in one or two, two row groups
     assert len(taken) == sum(len(store.reads) for store in opened)
+
+
+def test_fetch__the_same_over_a_bad_network(
+    s3: S3Server, s3_bucket: str, image: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 4 << 10)
+    store = open_store(parse(s3_bucket))
+    images = {f"{number:02}.png": image(number) for number in range(20)}
+    store.put("a.tar", tar_of(images))
+    store.put("b.parquet", parquet_of(list(images.values()), rows=1))
+    items = items_of(store)
+    kinds = (Kind.SLOW_DOWN, Kind.RESET_BEFORE, Kind.RESET_AFTER, Kind.CUT, Kind.SHORTEN)
+    with faulty_s3(s3, seeded(5, dict.fromkeys(kinds, 0.1))) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint_url)
+        fetcher = Fetcher(DecodeLimits(), patient)
+        fetched = {key: fetch(item, fetcher) for key, item in items.items()}
+        assert all(proxy.done[kind] > 0 for kind in kinds)
+    digests = [digest_bytes(data) for data in images.values()]
+    assert [one.content_sha256 for one in fetched.values()] == [*digests, *digests]
 
 
 @pytest.mark.parametrize("packing", ["tar", "parquet"])

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote, unquote
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from winnow_storage.errors import SpecError
 
 
@@ -92,9 +95,9 @@ def tar_fragment(offset: int, size_bytes: int) -> str:
     return f"{offset}-{size_bytes}"
 
 
-def parquet_fragment(row: int, column: str) -> str:
-    """What names a ParquetMember."""
-    return f"row={row}&column={quote(column, safe='')}"
+def parquet_fragments(rows: pa.StringArray, column: str) -> pa.StringArray:
+    """What names the ParquetMembers of `rows` (decimal numbers): there may be millions in a file."""
+    return pc.binary_join_element_wise("row=", rows, f"&column={quote(column, safe='')}", "")
 
 
 def pdf_fragment(page: int) -> str:

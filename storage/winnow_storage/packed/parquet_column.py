@@ -4,12 +4,14 @@ import io
 import itertools
 from urllib.parse import quote
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from winnow_storage.errors import BlobDamaged, SpecError
-from winnow_storage.packed.index import Index
-from winnow_storage.packed.names import parquet_fragment
+from winnow_storage.packed.index import MEMBERS, Index
+from winnow_storage.packed.names import parquet_fragments
 
 ROW_DIGITS = 10  # of a row's number in a key: byte order is row order
 
@@ -45,7 +47,7 @@ def image_column(schema: pa.Schema, wanted: str | None, where: str) -> str:
         what = f"no column {wanted!r} that holds bytes"
     else:
         what = "no column that holds bytes" if not able else f"{len(able)} columns that hold bytes"
-    hint = f"write corpus.column: {able[0]}" if able else "leave this file out with corpus.include"
+    hint = f"write corpus.column: {' or '.join(able)}" if able else "leave this file out with corpus.include"
     raise SpecError(f"{where} has {what}; its columns are {columns}", hint=hint)
 
 
@@ -56,9 +58,11 @@ def leaf_path(schema: pa.Schema, column: str) -> str:
 
 def parquet_index(parquet: pq.ParquetFile, column: str) -> Index:
     """Its rows; how many bytes each has is not known before they are read."""
-    part = quote(column, safe="")
-    rows = range(parquet.metadata.num_rows)
-    return Index.of((f"{part}/{row:0{ROW_DIGITS}d}", parquet_fragment(row, column), None) for row in rows)
+    rows = pa.array(np.arange(parquet.metadata.num_rows)).cast(pa.string())
+    numbers = pc.utf8_lpad(rows, ROW_DIGITS, padding="0")
+    names = pc.binary_join_element_wise(quote(column, safe=""), numbers, "/")
+    columns = [names, parquet_fragments(rows, column), pa.nulls(len(rows), pa.int64())]
+    return Index(pa.record_batch(columns, schema=MEMBERS))
 
 
 def group_starts(parquet: pq.ParquetFile) -> list[int]:

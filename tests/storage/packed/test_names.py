@@ -1,5 +1,6 @@
 """Is every place inside of a container named by one URI, and read back from it?"""
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,8 @@ def test_tar_fragment__is_read_back_whatever_the_key_is(key: str, offset: int, s
 
 @given(keys, st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(0))
 def test_parquet_fragment__is_read_back_whatever_the_column_is(key: str, column: str, row: int) -> None:
-    uri = names.uri_base(Kind.PARQUET, f"file:///{key}") + names.parquet_fragment(row, column)
+    (fragment,) = names.parquet_fragments(pa.array([str(row)]), column).to_pylist()
+    uri = names.uri_base(Kind.PARQUET, f"file:///{key}") + fragment
     assert parse_place(uri) == Place(Kind.PARQUET, f"file:///{key}", ParquetMember(row, column))
 
 
