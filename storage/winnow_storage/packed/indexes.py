@@ -1,14 +1,14 @@
 """Which members does a container have? By the index that was kept of this version of it, or by a new one.
 
-An index is put below the output, named by the container's URI and version: a container that did not change costs one
-small object of the output and no request to the corpus.
+An index is put below the output, named by the container's URI and version: a container that did not change costs no
+request to the corpus, and one to the output if it is large.
 """
 
 from types import TracebackType
 from typing import Self
 
 from winnow_storage.blobs import BlobInfo, BlobStore, uri_of
-from winnow_storage.errors import BlobArchived, BlobDamaged, BlobMissing, BlobReplaced, StoreUnavailable
+from winnow_storage.errors import BlobArchived, BlobDamaged, BlobMissing, BlobReplaced, StoreError, StoreUnavailable
 from winnow_storage.ids import digest_value
 from winnow_storage.packed.index import Index
 from winnow_storage.packed.names import Kind, kind_of
@@ -16,6 +16,7 @@ from winnow_storage.packed.parquet_column import image_column, open_parquet, par
 from winnow_storage.packed.pdf_index import pdf_index
 from winnow_storage.packed.pdf_pages import PageCounter
 from winnow_storage.packed.ranges import Announce, VersionRanges, unannounced
+from winnow_storage.packed.small_indexes import MEMBERS_MOST, SmallIndexes
 from winnow_storage.packed.tar_index import tar_index
 
 FORMAT = 1  # of an index; another one makes every index anew
@@ -46,14 +47,18 @@ class Indexes:
         self._max_document_bytes = max_document_bytes
         self._announce = announce
         self._pages = PageCounter()
+        self._small: SmallIndexes | None = None
 
     def __enter__(self) -> Self:
+        self._small = None if self._kept is None else SmallIndexes(self._kept)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pages.close()
+        if self._small is not None and not isinstance(error, StoreError):
+            self._small.write()
 
     def of(self, info: BlobInfo) -> Index:
         """The index of a container as it was listed; one that says so where it cannot be opened.
@@ -64,29 +69,34 @@ class Indexes:
         """
         if kind_of(info.key) is Kind.PDF and info.bytes > self._max_document_bytes:
             return Index.unopened(f"{info.bytes} bytes, over the limit of {self._max_document_bytes}")
-        key = self._place(info)
-        kept = self._read(key)
+        name = digest_value([FORMAT, uri_of(self._corpus.root, info.key), info.version, self._column])
+        kept = self._read(name)
         if kept is not None:
             return kept
         try:
             made = self._made(info)
         except _CHANGED as error:
             return Index.unopened(error.message)  # it is another container by now: its index is not this one's
-        if self._kept is not None and not self._kept.put_if_absent(key, made.encode()) and self._read(key) is None:
-            self._kept.put(key, made.encode())  # what stands there is damaged
+        self._keep(name, made)
         return made
 
-    def _place(self, info: BlobInfo) -> str:
-        named = [FORMAT, uri_of(self._corpus.root, info.key), info.version, self._column]
-        return f"packed/{digest_value(named)}.parquet"
-
-    def _read(self, key: str) -> Index | None:
+    def _read(self, name: str) -> Index | None:
         if self._kept is None:
             return None
+        small = None if self._small is None else self._small.get(name)
         try:
-            return Index.decode(self._kept.get(key))
+            return small or Index.decode(self._kept.get(_place(name)))
         except (BlobMissing, ValueError):
             return None
+
+    def _keep(self, name: str, index: Index) -> None:
+        if self._small is not None and len(index.members) <= MEMBERS_MOST:
+            self._small.add(name, index)
+            return
+        if self._kept is None or self._kept.put_if_absent(_place(name), index.encode()):
+            return
+        if self._read(name) is None:
+            self._kept.put(_place(name), index.encode())  # what stands there is damaged
 
     def _made(self, info: BlobInfo) -> Index:
         """What is wrong twice in the same way is what is stored; otherwise it came damaged."""
@@ -112,3 +122,7 @@ class Indexes:
             except BlobDamaged as error:
                 return Index.unopened(error.message)
             return parquet_index(parquet, image_column(parquet.schema_arrow, self._column, where))
+
+
+def _place(name: str) -> str:
+    return f"packed/{name}.parquet"

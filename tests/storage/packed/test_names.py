@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from winnow_storage.errors import SpecError
@@ -12,6 +12,7 @@ from winnow_storage.packed.names import Kind, ParquetMember, PdfMember, Place, T
 keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
+@settings(deadline=None)
 @given(keys, st.integers(0), st.integers(0))
 def test_tar_fragment__is_read_back_whatever_the_key_is(key: str, offset: int, size: int) -> None:
     container = f"s3://bucket/{key}"
@@ -20,6 +21,7 @@ def test_tar_fragment__is_read_back_whatever_the_key_is(key: str, offset: int, s
     assert parse_place(names.uri_base(Kind.TAR, container)) == Place(Kind.TAR, container, None)
 
 
+@settings(deadline=None)
 @given(keys, st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(0))
 def test_parquet_fragment__is_read_back_whatever_the_column_is(key: str, column: str, row: int) -> None:
     (fragment,) = names.parquet_fragments(pa.array([str(row)]), column).to_pylist()

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Self
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.packed_files import CountingStore, parquet_of, pdf_of, solid, tar_of
@@ -18,6 +19,7 @@ from winnow_storage.packed import indexes
 from winnow_storage.packed.expand import Expansion
 from winnow_storage.packed.index import Index
 from winnow_storage.packed.indexes import Indexes
+from winnow_storage.packed.small_indexes import MEMBERS_MOST
 from winnow_storage.uri import Location, parse
 
 INCLUDE = ("*.jpg", "*.tar", "*.parquet", "*.pdf")
@@ -146,10 +148,10 @@ def test_indexes__an_unchanged_container_costs_no_request(
 ) -> None:
     store = fill(source, {
         "a.tar": tar_of({"1.jpg": b"1"}), "b.parquet": parquet_of([b"x"]), "c.pdf": pdf_of([solid((1, 2, 3))]),
-        "d.tar": b"broken",
+        "d.tar": b"broken", "e.tar": tar_of({f"{number}.jpg": b"x" for number in range(MEMBERS_MOST + 1)}),
     })  # fmt: skip
     first, reads = counted(source, monkeypatch)
-    assert {key for _, key in reads} == {"a.tar", "b.parquet", "c.pdf", "d.tar"}
+    assert {key for _, key in reads} == {"a.tar", "b.parquet", "c.pdf", "d.tar", "e.tar"}
     assert counted(source, monkeypatch) == (first, [])
     assert counted(replace(source, include=(*INCLUDE, "*.png")), monkeypatch) == (first, [])
     store.put("a.tar", tar_of({"1.jpg": b"1", "2.jpg": b"22"}))
@@ -158,8 +160,11 @@ def test_indexes__an_unchanged_container_costs_no_request(
     assert {key for _, key in reads} == {"a.tar"}
 
 
-def test_indexes__a_damaged_one_is_made_again(source: CorpusSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(source, {"a.tar": tar_of({"1.jpg": b"1"})})
+@pytest.mark.parametrize("members", [1, MEMBERS_MOST + 1])
+def test_indexes__a_damaged_one_is_made_again(
+    source: CorpusSource, monkeypatch: pytest.MonkeyPatch, members: int
+) -> None:
+    fill(source, {"a.tar": tar_of({f"{number}.jpg": b"1" for number in range(members)})})
     first = counted(source, monkeypatch)[0]
     out = open_store(parse(str(source.indexes)))
     (index,) = (info.key for info in out.walk("packed/"))
@@ -196,6 +201,9 @@ class _Named(Indexes):
     def of(self, info: BlobInfo) -> Index:
         return Index.of(((name, "1-1", 1) for name in self._of[info.key]), "cut" if "!" in info.key else None)
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(self, *of: object) -> None:
         pass
 
@@ -203,6 +211,7 @@ class _Named(Indexes):
 names = st.text("a./-!", min_size=1, max_size=3)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(names.map(lambda name: f"{name}.tar"), st.lists(names, unique=True, max_size=3), max_size=6),
        st.sets(names, max_size=8), st.integers(1, 4))  # fmt: skip
 def test_expansion__is_the_sorted_union(members: dict[str, list[str]], plain: set[str], rows: int) -> None:

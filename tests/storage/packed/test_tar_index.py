@@ -6,7 +6,7 @@ import os
 import tarfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.packed_files import tar_of
@@ -85,6 +85,7 @@ def test_tar_index__links_and_devices_have_no_place_and_folders_no_row() -> None
     assert index.damage is None
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_tar_index__cut_anywhere_is_damaged_and_what_came_before_is_there(data: st.DataObject) -> None:
     archive = tar_of({f"{number:02}.jpg": bytes([number]) * (number * 300) for number in range(8)})
