@@ -51,8 +51,11 @@ class Expansion:
                 places = [at for at, key in enumerate(keys) if kind_of(key) is not None]
                 infos = [BlobInfo(keys[at], batch["bytes"][at].as_py(), batch["version"][at].as_py()) for at in places]
                 start = 0
-                indexes = mapped_ahead(pool, self._indexes.of, infos, ahead=THREADS)
-                for at, info, index in zip(places, infos, indexes, strict=True):
+                known = [self._indexes.known(info) for info in infos]
+                unknown = [info for info, index in zip(infos, known, strict=True) if index is None]
+                opened = mapped_ahead(pool, self._indexes.of, unknown, ahead=THREADS)
+                for at, info, kept in zip(places, infos, known, strict=True):
+                    index = next(opened) if kept is None else kept
                     yield from self._merged(batch.slice(start, at - start))
                     yield from self._before(info.key)
                     if index.damage is not None:

@@ -60,6 +60,10 @@ class Indexes:
         if self._small is not None and not isinstance(error, StoreError):
             self._small.write()
 
+    def known(self, info: BlobInfo) -> Index | None:
+        """The index of a container if no request is needed for it."""
+        return None if self._small is None else self._small.get(self._name(info))
+
     def of(self, info: BlobInfo) -> Index:
         """The index of a container as it was listed; one that says so where it cannot be opened.
 
@@ -69,8 +73,8 @@ class Indexes:
         """
         if kind_of(info.key) is Kind.PDF and info.bytes > self._max_document_bytes:
             return Index.unopened(f"{info.bytes} bytes, over the limit of {self._max_document_bytes}")
-        name = digest_value([FORMAT, uri_of(self._corpus.root, info.key), info.version, self._column])
-        kept = self._read(name)
+        name = self._name(info)
+        kept = self.known(info) or self._read(name)
         if kept is not None:
             return kept
         try:
@@ -80,12 +84,14 @@ class Indexes:
         self._keep(name, made)
         return made
 
+    def _name(self, info: BlobInfo) -> str:
+        return digest_value([FORMAT, uri_of(self._corpus.root, info.key), info.version, self._column])
+
     def _read(self, name: str) -> Index | None:
         if self._kept is None:
             return None
-        small = None if self._small is None else self._small.get(name)
         try:
-            return small or Index.decode(self._kept.get(_place(name)))
+            return Index.decode(self._kept.get(_place(name)))
         except (BlobMissing, ValueError):
             return None
 
