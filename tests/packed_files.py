@@ -21,7 +21,7 @@ class CountingStore:
 
     def __getattr__(self, name: str) -> object:
         method = getattr(self._store, name)
-        if name not in ("get", "read", "get_range", "info"):
+        if name not in ("get", "read", "read_bulk", "get_range", "info"):
             return method
 
         def noted(key: str, *arguments: object, **named: object) -> object:

@@ -51,6 +51,10 @@ class BlobStore(Protocol):
         """Raises BlobMissing if the object is not there."""
         ...
 
+    def read_bulk(self, key: str) -> Blob:
+        """As `read`, for one object among very many: in the way that costs the least."""
+        ...
+
     def get_range(self, key: str, start: int, length: int, *, version: str | None = None) -> bytes:
         """`length` bytes from `start`, fewer at the end of the object; with a `version`, of that one.
 

@@ -44,6 +44,10 @@ class LocalStore:
         """
         return self._again(lambda: self._read(key))
 
+    def read_bulk(self, key: str) -> Blob:
+        """As `read`."""
+        return self.read(key)
+
     def get_range(self, key: str, start: int, length: int, *, version: str | None = None) -> bytes:
         """`length` bytes from `start`, fewer at the end of the object. Raises BlobMissing, BlobReplaced."""
         return self._again(lambda: self._read_range(key, start, length, version))

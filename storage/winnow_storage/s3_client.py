@@ -3,7 +3,7 @@
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore.config import Config
@@ -14,6 +14,9 @@ from winnow_storage.backoff import Backoff
 from winnow_storage.errors import StoreError, StoreUnavailable
 from winnow_storage.retrying import Result, Retrying
 from winnow_storage.uri import Location
+
+if TYPE_CHECKING:
+    from winnow_storage.s3_quick import QuickReader
 
 # An endpoint that does not take the connection is known after five seconds, a server that falls silent after twenty:
 # three silences fit into a request's budget. The client's own retries are off, so that there is one budget.
@@ -38,6 +41,9 @@ class S3Client:
         self._read_timeout_s = read_timeout_s
         self._lock = threading.Lock()
         self._made: Any = None
+        self._credentials: Any = None
+        self._quick: QuickReader | None = None
+        self._quick_made = False
         self._reached = False
 
     def call(self, verb: str, key: str, once: Callable[[Any], Result]) -> Result:
@@ -70,6 +76,25 @@ class S3Client:
         """Where the requests go."""
         return str(self._client.meta.endpoint_url)
 
+    def quick_reader(self) -> "QuickReader | None":
+        """The short cut to whole objects, None without credentials."""
+        client = self._client
+        with self._lock:
+            if not self._quick_made:
+                self._quick_made = True
+                if self._credentials is not None:
+                    from winnow_storage.s3_quick import QuickReader
+
+                    self._quick = QuickReader(
+                        self._root.bucket,
+                        endpoint=str(client.meta.endpoint_url),
+                        region=client.meta.region_name,
+                        credentials=self._credentials,
+                        connect_timeout_s=CONNECT_TIMEOUT_S,
+                        timeout_s=self._read_timeout_s,
+                    )
+            return self._quick
+
     def _policy(self, error: StoreUnavailable) -> Backoff:
         unreached = isinstance(error.__cause__, s3_errors.UNREACHED)
         return FIRST_CONTACT if unreached and not self._reached else PATIENT
@@ -88,6 +113,7 @@ class S3Client:
                 session.register_component("data_loader", _loader())
                 try:
                     self._made = session.create_client("s3", config=config)
+                    self._credentials = session.get_credentials()
                 except (*s3_errors.FAILURES, ValueError) as error:  # botocore says ValueError of a malformed endpoint
                     raise self._unmade(error) from error
             return self._made

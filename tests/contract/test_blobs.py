@@ -62,7 +62,7 @@ def test_read__bytes_and_the_version_that_listings_show(store: BlobStore) -> Non
         store.put("a", data)
         info = store.info("a")
         assert info is not None
-        assert store.read("a") == Blob(data, info.version)
+        assert store.read("a") == store.read_bulk("a") == Blob(data, info.version)
 
 
 def test_read__an_object_that_is_replaced_is_of_one_moment(store: BlobStore) -> None:
@@ -83,7 +83,7 @@ def test_read__an_object_that_is_replaced_is_of_one_moment(store: BlobStore) -> 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        blobs_read = [store.read("a") for _ in range(40)]
+        blobs_read = [read("a") for _ in range(20) for read in (store.read, store.read_bulk)]
     finally:
         stop.set()
         writer.join()
@@ -98,8 +98,9 @@ def test_get__missing(store: BlobStore, key: str) -> None:
     with pytest.raises(BlobMissing) as caught:
         store.get(key)
     assert key in caught.value.message
-    with pytest.raises(BlobMissing):
-        store.read(key)
+    for read in (store.read, store.read_bulk):
+        with pytest.raises(BlobMissing):
+            read(key)
     with pytest.raises(BlobMissing):
         store.get_range(key, 0, 1)
     assert store.info(key) is None
@@ -302,6 +303,7 @@ def refuses(store: BlobStore, where: str) -> None:
     for call in (
         lambda: store.get("x"),
         lambda: store.read("x"),
+        lambda: store.read_bulk("x"),
         lambda: store.get_range("x", 0, 1),
         lambda: store.info("x"),
         lambda: store.put_if_absent("y", b""),

@@ -77,12 +77,14 @@ def twice(kind: Kind, *, method: str) -> Plan:
 
 
 @pytest.mark.parametrize("kind", [*ON_THE_WAY, *STALLS, *IN_THE_BODY])
-def test_read__after_two_faults(through: Through, kind: Kind) -> None:
+@pytest.mark.parametrize("way", ["read", "read_bulk"])
+def test_read__after_two_faults(through: Through, kind: Kind, way: str) -> None:
     with through(twice(kind, method="GET")) as network:
         network.direct.put("a", DATA)
         info = network.direct.info("a")
         assert info is not None
-        assert network.store(read_timeout_s=patience_s(kind)).read("a") == Blob(DATA, info.version)
+        store = network.store(read_timeout_s=patience_s(kind))
+        assert getattr(store, way)("a") == Blob(DATA, info.version)
     assert network.proxy.done[kind] == 2
 
 

@@ -234,6 +234,49 @@ def test_read__replaced_between_two_reads(aws: pytest.MonkeyPatch) -> None:
         assert store.read("x") == Blob(b"new", md5(b"new"))
 
 
+def test_read_bulk__one_signed_request(aws: pytest.MonkeyPatch) -> None:
+    aws.setenv("AWS_SESSION_TOKEN", "of-the-chain")
+    seen: list[Request] = []
+
+    def answer(request: Request) -> Answer:
+        seen.append(request)
+        return whole(b"data", md5(b"data"))
+
+    with answering(aws, answer) as store:
+        assert store.read_bulk("a b/é#%25.jpg") == Blob(b"data", md5(b"data"))
+    assert [(request.method, request.path) for request in seen] == [("GET", "/bucket/prefix/a%20b/%C3%A9%23%2525.jpg")]
+    assert seen[0].headers["x-amz-security-token"] == "of-the-chain"
+    assert "Credential=any/" in seen[0].headers["authorization"]
+
+
+def test_read_bulk__no_short_cut_where_it_never_leads_there(aws: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answer(request: Request) -> Answer:
+        asked.append(request.headers["user-agent"].split("/")[0])
+        return whole(b"data", md5(b"another"), **{"x-amz-server-side-encryption": "aws:kms"})
+
+    with answering(aws, answer) as store:
+        for _ in range(5):
+            assert store.read_bulk("x").data == b"data"
+    assert len(asked) == 3 * 2 + 2  # given up after three
+    assert asked[-2:] == ["Boto3", "Boto3"] or asked[-2:] == ["Botocore", "Botocore"]
+
+
+@pytest.mark.parametrize("key", ["a//b", "/a", "a/", "./a", "a/../b", "."])
+def test_read_bulk__keys_that_only_boto_sends_as_they_are(aws: pytest.MonkeyPatch, key: str) -> None:
+    seen = []
+
+    def answer(request: Request) -> Answer:
+        seen.append(request.path)
+        return whole(b"data", md5(b"data"))
+
+    with answering(aws, answer) as store:
+        assert store.read_bulk(key) == store.read(key) == Blob(b"data", md5(b"data"))
+    assert len(seen) == 2
+    assert seen[0] == seen[1]
+
+
 def part(body: bytes, content_range: str) -> Answer:
     return Answer(206, body, {"ETag": '"1-1"', "Content-Range": content_range})
 

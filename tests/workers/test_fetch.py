@@ -185,7 +185,7 @@ def test_fetch__archived_object_does_not_stop_the_run(
         else:
             with pytest.raises(StoreError):
                 fetch(item)
-    assert len(asked) == 1
+    assert len(asked) == 2  # by the short cut, and once more to hear why
 
 
 def test_fetch__over_the_limit_is_not_read() -> None:
@@ -278,7 +278,7 @@ def test_fetch__a_store_that_does_not_recover_is_no_final_outcome(
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint_url)
         item = Item("id", "a.png", f"{s3_bucket}/a.png", hashlib.md5(b"x").hexdigest(), 1, frozenset())
         fetched = fetch(item, open_root=patient)
-        assert proxy.done[Kind.SLOW_DOWN] == 20
+        assert proxy.done[Kind.SLOW_DOWN] == 1 + 20  # the short cut is not patient
     assert isinstance(fetched.signal, Unavailable)
     assert "503" in fetched.signal.reason
     assert row_version(fetched) == item.version

@@ -1,5 +1,7 @@
 """The pipeline without Ray: one row per item whatever becomes of it, one decode for all tasks, adopted commits."""
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -153,3 +155,18 @@ def test_run_shard__more_images_than_stand_in_memory_at_once(tmp_path: Path, mon
     assert [row["key"] for row in rows] == [path.name for path in paths]
     with Image.open(paths[0]) as image:
         assert (rows[0]["width"], rows[0]["height"]) == image.size
+
+
+WITHOUT_TORCH = """
+import sys
+import winnow_jobs.cli, winnow_workers.actor, winnow_workers.children
+from winnow_workers.models.resolve import resolve_model
+from winnow_workers.operators.embed import EmbedOperator, EmbedParams
+operator = EmbedOperator(EmbedParams(), resolve_model("builtin/fingerprint"), "cpu")
+operator.open()
+assert "torch" not in sys.modules, "two seconds of every start"
+"""
+
+
+def test_open__a_task_without_a_network_imports_no_torch() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH], check=True)

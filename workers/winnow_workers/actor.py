@@ -8,13 +8,16 @@ from dataclasses import dataclass
 import ray
 
 from winnow_storage.shards import Receipt
+from winnow_workers.ahead import REQUESTS
 from winnow_workers.children import allowed_s, limit_memory, rows_one_by_one
 from winnow_workers.deadline import HangTimer
 from winnow_workers.pipeline import CHUNK_BYTES, COMMIT, Pipeline, Stages, WorkerConfig
 from winnow_workers.signals import NeedsCare
 
 COMMIT_S = 900.0  # for up to a gibibyte on a slow line, with the store's retries
-COMPANY_BYTES = 4 * CHUNK_BYTES  # pixels of a chunk, of what is fetched ahead, and the rows
+STACK_BYTES = 8 * 2**20  # of a thread, by the usual limit
+# pixels of a chunk, of what is fetched and decoded ahead, the rows; the threads of two shards
+COMPANY_BYTES = 4 * CHUNK_BYTES + 2 * REQUESTS * STACK_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,6 @@ class ShardWorker:
     """The pipeline of one run in a process of its own."""
 
     def __init__(self, config: WorkerConfig) -> None:
-        import torch
-
-        torch.set_num_threads(config.threads)
         self._timer = HangTimer()
         self._steps = 0
         self._at_work = 0  # calls; more than one thread may be in here

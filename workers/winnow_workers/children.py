@@ -10,6 +10,7 @@ import multiprocessing
 import multiprocessing.connection
 import resource
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -20,9 +21,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from winnow_storage.errors import RunFailed, WinnowError
+from winnow_workers.ahead import ENCODED_BYTES, REQUESTS
 from winnow_workers.deadline import HangTimer
 from winnow_workers.fetch import Item
-from winnow_workers.pipeline import FETCH_AHEAD, Pipeline, WorkerConfig
+from winnow_workers.pipeline import Pipeline, WorkerConfig
 from winnow_workers.quarantine import (
     FETCH,
     OPEN,
@@ -47,8 +49,9 @@ def allowed_s(stage: str, config: WorkerConfig) -> float:
         return OPEN_S
     if stage != FETCH:
         return config.item_deadline_s
-    throttled_s = FETCH_AHEAD / (config.max_requests_per_s or math.inf)
-    throttled_s += FETCH_AHEAD * config.limits.max_bytes / (config.max_bytes_per_s or math.inf)
+    # what two shards have asked for before it
+    throttled_s = 2 * REQUESTS / (config.max_requests_per_s or math.inf)
+    throttled_s += 2 * (ENCODED_BYTES + config.limits.max_bytes) / (config.max_bytes_per_s or math.inf)
     return config.item_deadline_s + FETCH_EXTRA_S + throttled_s
 
 
@@ -188,7 +191,9 @@ def _without(item: int, deaths: Sequence[Death]) -> dict[str, str]:
 
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["winnow_workers.children", "winnow_workers.catalogue", "torch"])
+    # torch only if this run's models have brought it here
+    preload = ["winnow_workers.children", "winnow_workers.catalogue", *({"torch"} & sys.modules.keys())]
+    context.set_forkserver_preload(preload)
     return context
 
 

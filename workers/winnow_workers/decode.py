@@ -29,6 +29,7 @@ from PIL import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
+from winnow_workers import jpeg
 from winnow_workers.signals import OutOfMemory, Rejected, Unreadable
 
 if TYPE_CHECKING:
@@ -108,6 +109,33 @@ def decode(data: bytes, *, needed_side_px: int | None, limits: DecodeLimits) -> 
     # Warnings about odd files concern nobody. Set on each call because it costs microseconds and, unlike
     # catch_warnings, is safe in threads; it covers Pillow's own modules only.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        plain = _decode_plain_jpeg(data, needed_side_px=needed_side_px, limits=limits)
+    except MemoryError as error:
+        raise _no_memory(data) from error
+    return plain if plain is not None else _decode_by_pillow(data, needed_side_px=needed_side_px, limits=limits)
+
+
+def _decode_plain_jpeg(data: bytes, *, needed_side_px: int | None, limits: DecodeLimits) -> Decoded | None:
+    found = jpeg.read_markers(data)
+    if found is None or found.width_px * found.height_px > limits.max_pixels:
+        return None
+    width, height = found.width_px, found.height_px
+    pixels = jpeg.decode_plain(data, found, jpeg.scale_for(width, height, needed_side_px))
+    if pixels is None:
+        return None
+    if found.orientation in _UPRIGHT:
+        pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[found.orientation]))
+    if found.orientation in _SWAPS_SIDES:
+        width, height = height, width
+    return Decoded(pixels, width, height, "jpeg")
+
+
+def _no_memory(data: bytes) -> OutOfMemory:
+    return OutOfMemory(f"decoding its {len(data)} bytes takes more memory than there is")
+
+
+def _decode_by_pillow(data: bytes, *, needed_side_px: int | None, limits: DecodeLimits) -> Decoded:
     # Pillow raises at twice this number, also where a parser allocates before `open` returns (GIF frames, WebP)
     Image.MAX_IMAGE_PIXELS = limits.max_pixels // 2 + 1
     try:
@@ -116,7 +144,7 @@ def decode(data: bytes, *, needed_side_px: int | None, limits: DecodeLimits) -> 
     except Image.DecompressionBombError as error:
         raise Rejected(f"its header claims more pixels than the limit of {limits.max_pixels}") from error
     except MemoryError as error:
-        raise OutOfMemory(f"decoding its {len(data)} bytes takes more memory than there is") from error
+        raise _no_memory(data) from error
     except UnidentifiedImageError as error:
         raise Unreadable("no image format that is read here: " + ", ".join(FORMATS).lower()) from error
     except _PARSER_ERRORS as error:
@@ -144,10 +172,9 @@ def _decode_image(image: Image.Image, *, needed_side_px: int | None, limits: Dec
 
 def _draft(image: Image.Image, needed_side_px: int) -> None:
     width, height = image.size
-    for scale in (8, 4, 2):
-        if min(width, height) // scale >= max(1, needed_side_px):
-            image.draft(None, (width // scale, height // scale))
-            return
+    scale = jpeg.scale_for(width, height, needed_side_px)
+    if scale > 1:
+        image.draft(None, (width // scale, height // scale))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -117,7 +117,7 @@ class Fetcher:
 
     def _whole(self, item: Item, root: Location, key: str) -> Content:
         self._announce(item.bytes or 0)
-        blob = self._store(root).read(key)
+        blob = self._store(root).read_bulk(key)
         if blob.version == item.version and item.bytes not in (None, len(blob.data)):
             # the one check for ETags that are no digest: uploads in parts, keys of one's own
             raise Unavailable(f"{len(blob.data)} bytes came of a version that was listed with {item.bytes}")

@@ -3,11 +3,10 @@
 Runs inside one process and needs no Ray: the actor is a thin frontier around it.
 """
 
+import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -20,6 +19,7 @@ from winnow_storage.parts import WorkPart, WorkReader
 from winnow_storage.schemas import result_schema
 from winnow_storage.shards import Receipt, commit_shard, encode_shard
 from winnow_storage.uri import parse
+from winnow_workers.ahead import EXTRA_DECODERS, ReadAhead
 from winnow_workers.catalogue import operator_named
 from winnow_workers.decode import DecodeLimits
 from winnow_workers.fetch import Fetched, Fetcher, Item
@@ -32,7 +32,6 @@ from winnow_workers.throttle import Throttle
 
 CHUNK_ITEMS = 32  # images that stand decoded in memory together, at most
 CHUNK_BYTES = 256 * 2**20  # and their pixels
-FETCH_AHEAD = 8  # images on their way while a chunk is worked on
 COMMIT = "commit"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -88,7 +87,6 @@ class Pipeline:
         # The models work on one shard at a time; meanwhile the images of the next one are fetched, and the rows of
         # the one before are written.
         self._models = threading.Lock()
-        self._pool = ThreadPoolExecutor(max(FETCH_AHEAD, config.threads), thread_name_prefix="winnow-fetch")
 
     def open(self) -> None:
         """Load every model of the run.
@@ -102,6 +100,8 @@ class Pipeline:
             operator.open()
             self.operators[task.name] = operator
             self.runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)
+        if "torch" in sys.modules:  # some tasks need none, and it takes two seconds to import
+            sys.modules["torch"].set_num_threads(self.config.threads)
         self.schema = result_schema({name: operator.fields() for name, operator in self.operators.items()})
 
     def close(self) -> None:
@@ -123,7 +123,10 @@ class Pipeline:
         stages = Stages()
         self._entering(FETCH)
         items = self.items(shard)
-        with closing(_Ahead(self._pool, self._fetch, items)) as ahead, self._models:
+        with (
+            closing(ReadAhead(self._fetch, items, decoders=self.config.threads + EXTRA_DECODERS)) as ahead,
+            self._models,
+        ):
             batches = [self._chunk_rows(chunk, shard, stages) for chunk in self._chunks(ahead, stages)]
         return self.commit(shard, batches, stages)
 
@@ -182,10 +185,10 @@ class Pipeline:
             for row in rows
         ]
 
-    def _fetch(self, item: Item) -> Fetched:
-        return self.fetcher.fetch(item, needed_side_px=self._needed_side_px())
+    def _fetch(self, item: Item, on_bytes: Callable[[], None]) -> Fetched:
+        return self.fetcher.fetch(item, needed_side_px=self._needed_side_px(), on_bytes=on_bytes)
 
-    def _chunks(self, ahead: "_Ahead", stages: Stages) -> Iterator[list[Fetched]]:
+    def _chunks(self, ahead: ReadAhead, stages: Stages) -> Iterator[list[Fetched]]:
         """The shard's images in order, cut where enough pixels stand in memory."""
         chunk: list[Fetched] = []
         pixel_bytes = 0
@@ -235,33 +238,3 @@ class Pipeline:
             for one, given in zip(chunk, answers, strict=True)
         ]
         return pa.RecordBatch.from_pylist(rows, schema=self.schema)
-
-
-class _Ahead:
-    """The images of a shard in order, the next few of them being fetched and decoded from the start."""
-
-    def __init__(self, pool: ThreadPoolExecutor, fetch: Callable[[Item], Fetched], items: Sequence[Item]) -> None:
-        self._pool = pool
-        self._fetch = fetch
-        self._upcoming = iter(items)
-        self._waiting: deque[Future[Fetched]] = deque()
-        self._fill()
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def take(self) -> Fetched:
-        """The next image, when it is there."""
-        fetched = self._waiting.popleft().result()
-        self._fill()
-        return fetched
-
-    def close(self) -> None:
-        """Fetch no more."""
-        for future in self._waiting:
-            future.cancel()
-        self._waiting.clear()
-
-    def _fill(self) -> None:
-        while len(self._waiting) < FETCH_AHEAD and (item := next(self._upcoming, None)) is not None:
-            self._waiting.append(self._pool.submit(self._fetch, item))

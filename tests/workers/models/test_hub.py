@@ -13,7 +13,7 @@ from winnow_storage.errors import ModelError
 from winnow_storage.ids import digest_bytes
 from winnow_workers.models import hub
 from winnow_workers.models.build import build_network, open_network
-from winnow_workers.models.load import cache_folder
+from winnow_workers.models.cache import cache_folder
 from winnow_workers.models.resolve import resolve_model
 
 

@@ -8,7 +8,8 @@ import torch
 
 from winnow_storage.errors import ModelError
 from winnow_storage.ids import digest_bytes
-from winnow_workers.models.load import cache_folder, cached, load_weights
+from winnow_workers.models.cache import cache_folder
+from winnow_workers.models.load import cached, load_weights
 from winnow_workers.models.model_file import ModelCard, encode_model
 from winnow_workers.models.resolve import resolve_model
 

@@ -11,7 +11,8 @@ from winnow_storage.errors import ModelError
 from winnow_storage.ids import digest_bytes
 from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
-from winnow_workers.models.load import cache_folder, load_weights
+from winnow_workers.models.cache import cache_folder
+from winnow_workers.models.load import load_weights
 from winnow_workers.models.model_file import ModelCard, encode_model
 from winnow_workers.models.ocr_wheel import wheel_digest
 from winnow_workers.models.reference import ResolvedModel, Weights

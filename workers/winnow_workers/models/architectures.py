@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from winnow_storage.errors import ModelError
+from winnow_workers.models import libraries
 from winnow_workers.models.model_file import Preprocessing
 
 # the networks of `nets`, with the input that each was made for
@@ -34,13 +35,9 @@ def check_architecture(architecture: str) -> None:
     if library == "builtin":
         known: Sequence[str] = sorted(BUILTIN_NETS)
     elif library == "torchvision":
-        known = torchvision_names()
+        known = libraries.names(library)
     elif library == "timm":
-        import timm
-
-        if timm.is_model(name):
-            return
-        known = timm.list_models() + timm.list_pretrained()
+        name, known = name.partition(".")[0], libraries.names(library)  # what follows the dot are weights
     else:
         raise ModelError(
             f"{architecture!r} is no architecture that is known here",
@@ -55,23 +52,13 @@ def check_architecture(architecture: str) -> None:
         )
 
 
-def torchvision_names() -> list[str]:
-    """The names of torchvision's classifiers and semantic segmenters, sorted."""
-    import torchvision.models
-    from torchvision.models import list_models, segmentation
-
-    return sorted([*list_models(module=torchvision.models), *list_models(module=segmentation)])
-
-
 def default_preprocessing(architecture: str) -> Preprocessing:
     """What an architecture's input is where neither the task nor the weights' card says it."""
     library, name = split(architecture)
     if library == "builtin":
         return BUILTIN_NETS[name]
     if library == "timm":
-        import timm
-
-        config = timm.get_pretrained_cfg(name)
+        config = libraries.timm().get_pretrained_cfg(name)
         if config is not None:
             channels, height, width = config.input_size
             if channels == 3:
@@ -87,7 +74,6 @@ def is_segmenter(architecture: str) -> bool:
     """Whether an architecture answers per pixel."""
     library, name = split(architecture)
     if library == "torchvision":
-        from torchvision.models import list_models, segmentation
-
-        return name in list_models(module=segmentation)
+        models = libraries.torchvision().models
+        return name in models.list_models(module=models.segmentation)
     return architecture == "builtin/small_unet"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow_storage.errors import ModelError
+from winnow_workers.models import libraries
 from winnow_workers.models.architectures import check_architecture, is_segmenter, split
 from winnow_workers.models.load import LoadedWeights, load_weights
 from winnow_workers.models.model_file import ModelCard
@@ -113,17 +114,13 @@ def _build(architecture: str, arguments: dict[str, Any], n_labels: int | None) -
     if n_labels is not None:
         arguments.setdefault("num_classes", n_labels)
     if library == "timm":
-        import timm
-
-        module = timm.create_model(name, pretrained=False, **arguments)
+        module = libraries.timm().create_model(name, pretrained=False, **arguments)
         return module
-    from torchvision.models import get_model
-
     if is_segmenter(architecture):
         arguments["weights_backbone"] = None  # its default downloads
     elif name in {"googlenet", "inception_v3"}:
         arguments.setdefault("init_weights", False)  # the default warns, and takes minutes
-    module = get_model(name, weights=None, **arguments)
+    module = libraries.torchvision().models.get_model(name, weights=None, **arguments)
     return module
 
 

@@ -1,8 +1,7 @@
 """Where are an architecture's own public weights? Found by name, downloaded only when a task asks for `pretrained`."""
 
-import httpx
-
 from winnow_storage.errors import ModelError
+from winnow_workers.models import libraries
 from winnow_workers.models.architectures import split
 
 _TIMEOUT_S = 15.0
@@ -17,15 +16,12 @@ def pretrained_url(architecture: str) -> str:
     library, name = split(architecture)
     url: str | None = None
     if library == "torchvision":
-        from torchvision.models import get_model_weights
-
-        default = getattr(get_model_weights(name), "DEFAULT", None)
+        default = getattr(libraries.torchvision().models.get_model_weights(name), "DEFAULT", None)
         url = None if default is None else str(default.url)
     elif library == "timm":
-        import timm
         from huggingface_hub import hf_hub_url
 
-        config = timm.get_pretrained_cfg(name)
+        config = libraries.timm().get_pretrained_cfg(name)
         if config is not None and config.hf_hub_id:
             url = hf_hub_url(config.hf_hub_id, config.hf_hub_filename or "model.safetensors")
     if url is None:
@@ -37,12 +33,11 @@ def pretrained_url(architecture: str) -> str:
 
 def public_labels(architecture: str, count: int) -> tuple[str, ...] | None:
     """The label set that an architecture's public weights were trained on, None where nobody says it."""
-    from torchvision.models import ResNet50_Weights, get_model_weights
-
+    models = libraries.torchvision().models
     library, name = split(architecture)
-    default = getattr(get_model_weights(name), "DEFAULT", None) if library == "torchvision" else None
+    default = getattr(models.get_model_weights(name), "DEFAULT", None) if library == "torchvision" else None
     if default is None and count == 1000:
-        default = ResNet50_Weights.DEFAULT  # ImageNet-1k has one customary order
+        default = models.ResNet50_Weights.DEFAULT  # ImageNet-1k has one customary order
     labels = () if default is None else tuple(default.meta.get("categories", ()))
     return labels if len(labels) == count else None
 
@@ -53,6 +48,8 @@ def download(url: str) -> bytes:
     Raises:
         ModelError: the hub cannot be reached, or does not have them.
     """
+    import httpx  # seldom needed, and slow to import
+
     hint = "give weights: {uri: ...} with a copy that this machine can read, or run where the hub can be reached"
     try:
         with httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True) as client:

@@ -4,7 +4,6 @@ The cache is `$XDG_CACHE_HOME/winnow/models/<sha256>`; an entry that is damaged 
 """
 
 import io
-import os
 import pickle
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from winnow_storage.blobs import locate, open_store
 from winnow_storage.errors import BlobMissing, ModelError
 from winnow_storage.ids import digest_bytes
+from winnow_workers.models.cache import cache_folder
 from winnow_workers.models.hub import download
 from winnow_workers.models.model_file import ModelCard, decode_model
 from winnow_workers.models.reference import ResolvedModel, Weights
@@ -109,12 +109,6 @@ def keep(data: bytes, sha256: str) -> None:
                 part.unlink(missing_ok=True)
     except OSError:
         return
-
-
-def cache_folder() -> Path:
-    """Where weights are cached on this machine."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "winnow" / "models"
 
 
 def read_state_dict(data: bytes, *, where: str) -> "dict[str, torch.Tensor]":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from winnow_storage.errors import ModelError
+from winnow_workers.models import libraries
 from winnow_workers.models.architectures import check_architecture, split
 from winnow_workers.models.model_file import ModelCard, encode_model
 
@@ -46,12 +47,11 @@ def build_backbone(
         torch.manual_seed(seed)
         try:
             if library == "timm":
-                import timm
-
                 stages = tuple(int(layer) for layer in layers or _TIMM_STAGES)
-                return PooledLevels(timm.create_model(name, pretrained=False, features_only=True, out_indices=stages))
-            from torchvision.models.feature_extraction import create_feature_extractor
-
+                return PooledLevels(
+                    libraries.timm().create_model(name, pretrained=False, features_only=True, out_indices=stages)
+                )
+            create_feature_extractor = libraries.torchvision().models.feature_extraction.create_feature_extractor
             whole = build_network(architecture, arguments, n_labels=None, seed=seed)
             nodes = [str(layer) for layer in layers or _TORCHVISION_NODES]
             return PooledLevels(create_feature_extractor(whole.eval(), return_nodes=nodes))

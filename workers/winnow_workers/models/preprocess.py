@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from winnow_storage.ids import digest_value
 from winnow_workers.models.model_file import Preprocessing
 
@@ -60,17 +58,20 @@ def to_tensor(pixels: "PixelsHWC", preprocessing: Preprocessing) -> "torch.Tenso
     place = placement(pixels.shape[1], pixels.shape[0], preprocessing)
     source, target = place.source, place.target
     part = pixels[source.top : source.top + source.height, source.left : source.left + source.width]
-    nchw = torch.from_numpy(np.require(part, requirements=["C", "W"])).permute(2, 0, 1).unsqueeze(0)
+    if not part.flags.writeable:  # torch takes no others
+        part = part.copy()
+    # stays channels last in memory to the end: faster to scale, and as the batch will lie
+    nchw = torch.from_numpy(part).permute(2, 0, 1).unsqueeze(0)
     scaled = functional.interpolate(nchw, (target.height, target.width), mode="bilinear", antialias=True)[0]
     values = scaled.to(torch.float32)
     if preprocessing.channels == 1:
         values = (values * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=0, keepdim=True)
-    mean = torch.tensor(preprocessing.mean).view(-1, 1, 1)
-    std = torch.tensor(preprocessing.std).view(-1, 1, 1)
+    values.div_(255.0).sub_(torch.tensor(preprocessing.mean).view(-1, 1, 1))
+    values.div_(torch.tensor(preprocessing.std).view(-1, 1, 1))
+    if (target.width, target.height) == (preprocessing.width_px, preprocessing.height_px):
+        return values
     canvas = torch.zeros((preprocessing.channels, preprocessing.height_px, preprocessing.width_px))
-    canvas[:, target.top : target.top + target.height, target.left : target.left + target.width] = (
-        values / 255.0 - mean
-    ) / std
+    canvas[:, target.top : target.top + target.height, target.left : target.left + target.width] = values
     return canvas
 
 

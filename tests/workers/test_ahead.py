@@ -1,0 +1,150 @@
+"""Images come in order, many are on their way, few are decoded at once, and pixels that wait are bounded."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from winnow_workers import ahead
+from winnow_workers.ahead import ReadAhead
+from winnow_workers.decode import Decoded
+from winnow_workers.fetch import Fetched, Item
+from winnow_workers.signals import Rejected
+
+
+def item(number: int, size_bytes: int = 10) -> Item:
+    return Item(str(number), str(number), f"file:///{number}", "v", size_bytes, frozenset({"kind"}))
+
+
+def image(one: Item, pixels: int = 4) -> Fetched:
+    return Fetched(one, Decoded(np.zeros((1, pixels, 3), np.uint8), pixels, 1, "png"), None)
+
+
+class Watch:
+    """A fetch that notes how many are at each stage, and waits there until it is let go."""
+
+    def __init__(self, pixels: int = 4) -> None:
+        self.lock = threading.Lock()
+        self.pixels = pixels
+        self.asked: list[str] = []
+        self.fetching = self.decoding = self.most_decoding = 0
+        self.bytes_are_there = threading.Event()
+        self.is_decoded = threading.Event()
+
+    def fetch(self, one: Item, on_bytes: Callable[[], None]) -> Fetched:
+        with self.lock:
+            self.asked.append(one.item_id)
+            self.fetching += 1
+        assert self.bytes_are_there.wait(30)
+        on_bytes()
+        with self.lock:
+            self.decoding += 1
+            self.most_decoding = max(self.most_decoding, self.decoding)
+        assert self.is_decoded.wait(30)
+        with self.lock:
+            self.decoding -= 1
+        return image(one, self.pixels)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_take__in_order_whoever_is_ready_first() -> None:
+    def fetch(one: Item, on_bytes: Callable[[], None]) -> Fetched:
+        time.sleep(0.02 if int(one.item_id) % 3 == 0 else 0)
+        on_bytes()
+        return image(one)
+
+    with closing(ReadAhead(fetch, [item(n) for n in range(100)], decoders=3)) as read:
+        taken = []
+        while read:
+            taken.append(read.take().item.item_id)
+    assert taken == [str(n) for n in range(100)]
+
+
+def test_requests__many_are_on_their_way_and_few_decode() -> None:
+    watch = Watch()
+    with closing(ReadAhead(watch.fetch, [item(n) for n in range(100)], decoders=2)) as read:
+        until(lambda: watch.fetching == ahead.REQUESTS)
+        watch.bytes_are_there.set()
+        until(lambda: watch.decoding >= 2)
+        watch.is_decoded.set()
+        while read:
+            read.take()
+    assert watch.most_decoding <= 3  # two, and the one whose turn it is
+    assert len(watch.asked) == 100
+
+
+def test_requests__bounded_by_bytes_but_never_none() -> None:
+    watch = Watch()
+    half = ahead.ENCODED_BYTES // 2
+    sizes = [half, half, half, 3 * half, 1, 1]
+    with closing(ReadAhead(watch.fetch, [item(n, size) for n, size in enumerate(sizes)], decoders=2)) as read:
+        until(lambda: watch.fetching == 2)
+        time.sleep(0.05)
+        assert watch.asked == ["0", "1"]
+        watch.bytes_are_there.set()
+        watch.is_decoded.set()
+        taken = []
+        while read:
+            taken.append(read.take().item.item_id)
+    assert taken == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_decoding__stops_while_enough_pixels_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "PIXEL_BYTES", 250)
+    watch = Watch(pixels=100)  # 300 bytes each
+    watch.bytes_are_there.set()
+    watch.is_decoded.set()
+    with closing(ReadAhead(watch.fetch, [item(n) for n in range(20)], decoders=1)) as read:
+        waiting = read._turns  # what stands decoded is not to be seen from outside
+        until(lambda: waiting._waiting_bytes >= 300 and watch.decoding == 0)
+        seen = []
+        while read:
+            read.take()
+            seen.append(waiting._waiting_bytes)
+    assert max(seen) <= 2 * 300  # one that was let in below the bound, and the one whose turn it was
+    assert len(seen) == 20
+
+
+def test_take__an_item_that_ends_before_its_bytes_came() -> None:
+    def fetch(one: Item, on_bytes: Callable[[], None]) -> Fetched:
+        if one.item_id == "1":
+            return Fetched(one, None, Rejected("too large"))
+        on_bytes()
+        return image(one)
+
+    with closing(ReadAhead(fetch, [item(n) for n in range(3)], decoders=1)) as read:
+        ends = [read.take().signal for _ in range(3)]
+    assert [end is None for end in ends] == [True, False, True]
+
+
+def test_take__raises_what_the_fetch_raises() -> None:
+    def fetch(one: Item, on_bytes: Callable[[], None]) -> Fetched:
+        on_bytes()
+        raise RuntimeError(one.item_id)
+
+    with closing(ReadAhead(fetch, [item(0)], decoders=1)) as read, pytest.raises(RuntimeError, match="0"):
+        read.take()
+
+
+def test_close__nobody_decodes_any_more() -> None:
+    watch = Watch()
+    read = ReadAhead(watch.fetch, [item(n) for n in range(10)], decoders=1)
+    futures = list(read._waiting)
+    watch.bytes_are_there.set()
+    until(lambda: watch.decoding >= 1)
+    time.sleep(0.05)
+    read.close()
+    watch.is_decoded.set()
+    ends = [future.exception(30) for future in futures if not future.cancelled()]
+    given_up = sum(isinstance(end, CancelledError) for end in ends) + sum(future.cancelled() for future in futures)
+    assert given_up >= 8  # all but the first and the one decoder's

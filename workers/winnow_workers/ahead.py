@@ -1,0 +1,129 @@
+"""Which images are fetched and decoded before it is their turn? Many on their way, few in memory, bounded by bytes.
+
+Requests are cheap to have in flight and slow to answer, decoded pixels are large and quick to make: so many images are
+asked for at once, a few are decoded at once, and no more are decoded while enough pixels wait. Memory is then the same
+whatever the sizes of the images; only the one whose turn it is may always go on.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+
+from winnow_workers.fetch import Fetched, Item
+
+REQUESTS = 32  # images on their way at once
+ENCODED_BYTES = 64 * 2**20  # and what they hold, by the listing; a larger one is on its way alone
+PIXEL_BYTES = 64 * 2**20  # decoded and waiting; beyond that nothing more is decoded
+EXTRA_DECODERS = 1  # beside one for each thread that the models have: they wait for images as often as for models
+
+Fetch = Callable[[Item, Callable[[], None]], Fetched]  # the second is called when the bytes are there
+
+
+class ReadAhead:
+    """The images of a shard in order, the next ones being fetched and decoded from the start."""
+
+    def __init__(self, fetch: Fetch, items: Sequence[Item], *, decoders: int) -> None:
+        """`fetch` is called in threads; at most `decoders` of them decode at once."""
+        self._fetch = fetch
+        self._items = items
+        self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="winnow-fetch")
+        self._turns = _Turns(decoders)
+        self._waiting: deque[Future[Fetched]] = deque()
+        self._asked = 0
+        self._asked_bytes = 0
+        self._fill()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def take(self) -> Fetched:
+        """The next image, when it is there."""
+        fetched = self._waiting.popleft().result()
+        self._asked_bytes -= fetched.item.bytes or 0
+        self._turns.taken(_pixel_bytes(fetched))
+        self._fill()
+        return fetched
+
+    def close(self) -> None:
+        """Fetch no more."""
+        self._turns.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._waiting.clear()
+
+    def _fill(self) -> None:
+        while self._asked < len(self._items) and len(self._waiting) < REQUESTS:
+            item = self._items[self._asked]
+            if self._waiting and self._asked_bytes + (item.bytes or 0) > ENCODED_BYTES:
+                return
+            self._waiting.append(self._pool.submit(self._get, self._asked))
+            self._asked += 1
+            self._asked_bytes += item.bytes or 0
+
+    def _get(self, number: int) -> Fetched:
+        decodes, pixel_bytes = False, 0
+
+        def begin() -> None:
+            nonlocal decodes
+            self._turns.begin(number)
+            decodes = True
+
+        try:
+            fetched = self._fetch(self._items[number], begin)
+            pixel_bytes = _pixel_bytes(fetched)
+            return fetched
+        finally:
+            if decodes:
+                self._turns.end(pixel_bytes)
+
+
+class _Turns:
+    """Who may decode: as many as there are decoders while few pixels wait, and always whoever is next to be taken."""
+
+    def __init__(self, decoders: int) -> None:
+        self._decoders = decoders
+        self._changed = threading.Condition()
+        self._decoding = 0
+        self._waiting_bytes = 0
+        self._next = 0
+        self._closed = False
+
+    def begin(self, number: int) -> None:
+        """Wait until this image may be decoded.
+
+        Raises:
+            CancelledError: nobody waits for it any more.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._may(number))
+            if self._closed:
+                raise CancelledError
+            self._decoding += 1
+
+    def end(self, pixel_bytes: int) -> None:
+        """One is decoded, and its pixels wait."""
+        with self._changed:
+            self._decoding -= 1
+            self._waiting_bytes += pixel_bytes
+            self._changed.notify_all()
+
+    def taken(self, pixel_bytes: int) -> None:
+        """Pixels have left; the next image is the one that may always go on."""
+        with self._changed:
+            self._next += 1
+            self._waiting_bytes -= pixel_bytes
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _may(self, number: int) -> bool:
+        is_free = self._decoding < self._decoders and self._waiting_bytes < PIXEL_BYTES
+        return is_free or number == self._next
+
+
+def _pixel_bytes(fetched: Fetched) -> int:
+    return 0 if fetched.decoded is None else fetched.decoded.pixels.nbytes
