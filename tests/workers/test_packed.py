@@ -140,7 +140,7 @@ def test_fetch__what_is_broken_says_why(store: BlobStore, image: Callable[[int],
     assert said["b.tar"].startswith("it is damaged ")
     assert said["c.parquet"].endswith("is no Parquet file, or damaged: Parquet file size is 4 bytes, smaller than the "
                                       "minimum file footer (8 bytes)")  # fmt: skip
-    assert said["d.pdf"] == "damaged: Failed to load document (PDFium: Data format error)."
+    assert said["d.pdf"] == "pdfium: Failed to load document (PDFium: Data format error)."
     assert said["e.parquet/image/0000000001"] == "row 1 of the column 'image' is null"
     assert said["f.tar/1.png"].startswith("no image format that is read here")
     assert said["g.parquet/image/0000000001"].startswith("row group 1 is damaged: ")

@@ -36,7 +36,7 @@ def decode_page(document: bytes, page: int, *, limits: DecodeLimits) -> Decoded:
                 pdf.init_forms()
                 return _drawn(pdf[page - 1], limits)
         except (pypdfium2.PdfiumError, IndexError) as error:
-            raise Unreadable(f"damaged: {error}") from error
+            raise Unreadable(f"pdfium: {error}") from error
         except MemoryError as error:
             raise OutOfMemory("drawing its page takes more memory than there is") from error
 

@@ -4,17 +4,26 @@ An index is put below the output, named by the container's URI and version: a co
 request to the corpus, and one to the output if it is large.
 """
 
+import contextlib
 from types import TracebackType
 from typing import Self
 
 from winnow_storage.blobs import BlobInfo, BlobStore, uri_of
-from winnow_storage.errors import BlobArchived, BlobDamaged, BlobMissing, BlobReplaced, StoreError, StoreUnavailable
+from winnow_storage.errors import (
+    BlobArchived,
+    BlobDamaged,
+    BlobMissing,
+    BlobReplaced,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
 from winnow_storage.ids import digest_value
 from winnow_storage.packed.index import Index
 from winnow_storage.packed.names import Kind, kind_of
 from winnow_storage.packed.parquet_column import image_column, open_parquet, parquet_index
 from winnow_storage.packed.pdf_index import pdf_index
-from winnow_storage.packed.pdf_pages import PageCounter
+from winnow_storage.packed.pdf_pages import CountingEnded, PageCounter
 from winnow_storage.packed.ranges import Announce, VersionRanges, unannounced
 from winnow_storage.packed.small_indexes import MEMBERS_MOST, SmallIndexes
 from winnow_storage.packed.tar_index import tar_index
@@ -22,7 +31,8 @@ from winnow_storage.packed.tar_index import tar_index
 FORMAT = 1  # of an index; another one makes every index anew
 # A request to a bucket takes as long as some MiB do, a read of a disk no time
 BUFFER_BYTES = {"s3": 8 << 20, "file": 32 << 10}
-_CHANGED = (BlobMissing, BlobReplaced, BlobArchived)
+# It is another container by now, or nothing is known of it: what is said of it is not kept
+_UNKNOWN = (BlobMissing, BlobReplaced, BlobArchived, CountingEnded)
 
 
 class Indexes:
@@ -58,7 +68,8 @@ class Indexes:
     ) -> None:
         self._pages.close()
         if self._small is not None and not isinstance(error, StoreError):
-            self._small.write()
+            with contextlib.suppress(StoreDenied):
+                self._small.write()
 
     def known(self, info: BlobInfo) -> Index | None:
         """The index of a container if no request is needed for it."""
@@ -79,13 +90,15 @@ class Indexes:
             return kept
         try:
             made = self._made(info)
-        except _CHANGED as error:
-            return Index.unopened(error.message)  # it is another container by now: its index is not this one's
-        self._keep(name, made)
+        except _UNKNOWN as error:
+            return Index.unopened(str(error))
+        with contextlib.suppress(StoreDenied):  # whoever may only read may plan all the same
+            self._keep(name, made)
         return made
 
     def _name(self, info: BlobInfo) -> str:
-        return digest_value([FORMAT, uri_of(self._corpus.root, info.key), info.version, self._column])
+        column = self._column if kind_of(info.key) is Kind.PARQUET else None
+        return digest_value([FORMAT, uri_of(self._corpus.root, info.key), info.version, column])
 
     def _read(self, name: str) -> Index | None:
         if self._kept is None:

@@ -14,6 +14,7 @@ def pdf_index(store: BlobStore, info: BlobInfo, pages: PageCounter) -> Index:
 
     Raises:
         BlobMissing, BlobReplaced: the document is not there any more.
+        CountingEnded: nothing is known of it.
     """
     document = store.read(info.key)
     if document.version != info.version:

@@ -16,6 +16,10 @@ LENGTH_BYTES = 8
 COUNT_S = 60  # of one document; milliseconds are usual
 
 
+class CountingEnded(Exception):
+    """The process ended over a document, or was ended beside it: nothing is known of the document."""
+
+
 class PageCounter:
     """The process, started when the first document comes; from any number of threads."""
 
@@ -29,7 +33,11 @@ class PageCounter:
             self._end()
 
     def count(self, document: bytes) -> int | str:
-        """Its pages, or what is wrong with it."""
+        """Its pages, or what is wrong with it.
+
+        Raises:
+            CountingEnded: the process that was asked is no more.
+        """
         with self._lock:
             process = self._process = self._process or _started()
             asking, answering = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)  # both are pipes
@@ -39,7 +47,7 @@ class PageCounter:
                 asking.flush()
             answer = answering.readline()
             if not answer:
-                return f"the process that counted its pages ended with {_how(self._end())}"
+                raise CountingEnded(f"the process that counted its pages ended with {_how(self._end())}")
         said: int | str = json.loads(answer)
         return said
 

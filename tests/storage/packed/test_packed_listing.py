@@ -19,6 +19,7 @@ from winnow_storage.packed import indexes
 from winnow_storage.packed.expand import Expansion
 from winnow_storage.packed.index import Index
 from winnow_storage.packed.indexes import Indexes
+from winnow_storage.packed.pdf_pages import CountingEnded, PageCounter
 from winnow_storage.packed.small_indexes import MEMBERS_MOST
 from winnow_storage.uri import Location, parse
 
@@ -190,6 +191,20 @@ def test_indexes__of_what_was_replaced_or_removed_since_nothing_is_kept(source: 
             assert index.damage is not None
             assert len(index.members) == 0
     assert list(out.walk("packed/")) == []
+
+
+def test_indexes__of_a_document_nobody_could_count_nothing_is_kept(
+    source: CorpusSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(source, {"a.pdf": pdf_of([solid((1, 2, 3))])})
+    with monkeypatch.context() as patch:
+        patch.setattr(PageCounter, "count", ended)
+        assert list(listed(source)[0]) == ["a.pdf"]
+    assert list(listed(source)[0]) == ["a.pdf/000001"]
+
+
+def ended(counter: PageCounter, document: bytes) -> int:
+    raise CountingEnded("SIGKILL")
 
 
 class _Named(Indexes):

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.packed_files import pdf_of, solid
-from winnow_storage.packed.pdf_pages import PageCounter
+from winnow_storage.packed.pdf_pages import CountingEnded, PageCounter
 
 
 def test_count__pages_or_what_is_wrong() -> None:
@@ -28,6 +28,7 @@ def test_count__a_process_that_ends_is_said_of_its_document_and_the_next_is_coun
     assert process is not None
     os.kill(process.pid, signal.Signals[name])
     process.wait()
-    assert counter.count(document) == f"the process that counted its pages ended with {name}"
+    with pytest.raises(CountingEnded, match=f"the process that counted its pages ended with {name}"):
+        counter.count(document)
     assert counter.count(document) == 1
     counter.close()
