@@ -13,6 +13,7 @@ from winnow_storage.errors import BlobDamaged, SpecError
 from winnow_storage.packed.index import MEMBERS, Index
 from winnow_storage.packed.names import parquet_fragments
 
+ROWS_MOST = 10_000_000  # of a file, which are some GB of images; a footer may claim any number
 ROW_DIGITS = 10  # of a row's number in a key: byte order is row order
 
 
@@ -58,7 +59,10 @@ def leaf_path(schema: pa.Schema, column: str) -> str:
 
 def parquet_index(parquet: pq.ParquetFile, column: str) -> Index:
     """Its rows; how many bytes each has is not known before they are read."""
-    rows = pa.array(np.arange(parquet.metadata.num_rows)).cast(pa.string())
+    count = parquet.metadata.num_rows
+    if not 0 <= count <= ROWS_MOST:
+        return Index.unopened(f"it claims {count} rows; more than {ROWS_MOST} in one file are not read")
+    rows = pa.array(np.arange(count)).cast(pa.string())
     numbers = pc.utf8_lpad(rows, ROW_DIGITS, padding="0")
     names = pc.binary_join_element_wise(quote(column, safe=""), numbers, "/")
     columns = [names, parquet_fragments(rows, column), pa.nulls(len(rows), pa.int64())]

@@ -22,4 +22,6 @@ def pdf_index(store: BlobStore, info: BlobInfo, pages: PageCounter) -> Index:
     counted = pages.count(document.data)
     if isinstance(counted, str):
         return Index.unopened(counted)
+    if counted >= 10**PAGE_DIGITS:
+        return Index.unopened(f"it claims {counted} pages")
     return Index.of((f"{page:0{PAGE_DIGITS}d}", pdf_fragment(page), None) for page in range(1, counted + 1))

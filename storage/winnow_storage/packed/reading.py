@@ -13,7 +13,7 @@ from winnow_storage.ids import digest_bytes
 from winnow_storage.packed.image_rows import GROUPS_BYTES, ImageRows, RowGroups
 from winnow_storage.packed.indexes import BUFFER_BYTES
 from winnow_storage.packed.names import Kind, ParquetMember, PdfMember, Place, TarMember
-from winnow_storage.packed.parquet_column import open_parquet
+from winnow_storage.packed.parquet_column import open_parquet, parquet_index
 from winnow_storage.packed.ranges import Announce, VersionRanges, unannounced
 from winnow_storage.packed.recent import Recent
 from winnow_storage.packed.tar_index import tar_index
@@ -129,8 +129,8 @@ class MemberReader:
         """What is wrong with a container whose index says that something is."""
         with self._ranges(self._sized(container)).file() as file:
             if kind is Kind.PARQUET:
-                open_parquet(file, container.uri)
-                damage = None
+                parquet = open_parquet(file, container.uri)
+                damage = parquet_index(parquet, "").damage
             else:
                 damage = tar_index(file, buffer_bytes=BUFFER_BYTES[container.store.root.scheme]).damage
         if damage is None:

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 from tests.packed_files import CountingStore, parquet_of, pdf_of, solid, tar_of
 from winnow_storage import blobs, schemas
 from winnow_storage.blobs import BlobInfo, BlobStore, open_store
-from winnow_storage.errors import SpecError
+from winnow_storage.errors import BlobDamaged, SpecError
 from winnow_storage.found import found_batch
 from winnow_storage.listing import CorpusSource, CorpusStream, stream_corpus
-from winnow_storage.packed import indexes
+from winnow_storage.packed import indexes, parquet_column
 from winnow_storage.packed.expand import Expansion
 from winnow_storage.packed.index import Index
 from winnow_storage.packed.indexes import Indexes
+from winnow_storage.packed.names import parse_place
 from winnow_storage.packed.pdf_pages import CountingEnded, PageCounter
+from winnow_storage.packed.reading import MemberReader
 from winnow_storage.packed.small_indexes import MEMBERS_MOST
 from winnow_storage.uri import Location, parse
 
@@ -191,6 +193,38 @@ def test_indexes__of_what_was_replaced_or_removed_since_nothing_is_kept(source: 
             assert index.damage is not None
             assert len(index.members) == 0
     assert list(out.walk("packed/")) == []
+
+
+def test_indexes__a_claim_of_millions_is_no_member(source: CorpusSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(source, {"a.pdf": pdf_of([solid((1, 2, 3))]), "b.parquet": parquet_of([b"1", b"2"])})
+    monkeypatch.setattr(PageCounter, "count", lambda counter, document: 10**6)
+    monkeypatch.setattr(parquet_column, "ROWS_MOST", 1)
+    rows, _ = listed(source)
+    assert list(rows) == ["a.pdf", "b.parquet"]
+    reader = MemberReader(open_store)
+    place = parse_place(str(rows["b.parquet"]["uri"]))
+    assert place is not None
+    with pytest.raises(BlobDamaged, match="it claims 2 rows"):
+        reader.read(place, str(rows["b.parquet"]["version"]))
+
+
+def test_listing__announces_every_request_into_a_container(
+    source: CorpusSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(source, {
+        "a.tar": tar_of({"1.jpg": b"1" * 99999}), "b.parquet": parquet_of([b"1"]), "c.pdf": pdf_of([solid((1, 2, 3))])
+    })  # fmt: skip
+    announced: list[int] = []
+    opened: list[CountingStore] = []
+
+    def open_counting(root: Location) -> CountingStore:
+        opened.append(CountingStore(open_store(root)))
+        return opened[-1]
+
+    monkeypatch.setattr(blobs, "open_store", open_counting)
+    assert sum(batch.num_rows for batch in stream_corpus(replace(source, indexes=None), announced.append)) == 3
+    assert len(announced) == sum(len(store.reads) for store in opened)
+    assert min(announced) > 0
 
 
 def test_indexes__of_a_document_nobody_could_count_nothing_is_kept(
