@@ -25,17 +25,22 @@ class Reason(StrEnum):
     PROMISE_UNSUPPORTED = "promise_unsupported"  # max_error without the random labels that would show it
     AUDIT_DRAW = "audit_draw"
     OVER_BUDGET = "over_budget"
+    SAME_CONTENT = "same_content"  # a person is asked about another item of the same bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A prediction without an error, to be routed."""
+    """A prediction without an error, to be routed.
+
+    `is_repeated` says that the run has the same prediction of the same bytes before: nobody is asked a second time.
+    """
 
     item_id: str
     task: str
     version: str
     score: float | None = None
     p_ok: float | None = None
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +77,10 @@ def route(
 
     Audit draws come first inside the budget; a draw that no longer fits stays accepted (those that fit are the ones
     with the lowest draw, so they are random too). Reviews follow by turns: the most urgent of each task (lowest p_ok,
-    then lowest score) before the second of any, since scores do not compare between tasks. The rest is held.
+    then lowest score) before the second of any, since scores do not compare between tasks. The rest is held, and so is
+    what would be reviewed a second time.
     """
-    wishes = {candidate: _wish(candidate, policies.get(candidate.task)) for candidate in sorted(predictions, key=_id)}
+    wishes = {candidate: _wish_once(candidate, policies) for candidate in sorted(predictions, key=_id)}
     audited = _audit_draws(wishes, budget=budget, share=audit, seed=seed)
     reviews = _by_turns([one for one, wish in wishes.items() if wish.route is Route.REVIEW])
     sent = [*audited, *reviews[: budget - len(audited)]]
@@ -107,6 +113,13 @@ def _decide(candidate: Candidate, wish: _Wish, order: int | None) -> Decision:
     if wish.route is Route.REVIEW:
         return Decision(candidate, Route.HOLD, wish.when_refused)
     return Decision(candidate, wish.route, wish.reason)
+
+
+def _wish_once(candidate: Candidate, policies: Mapping[str, Policy]) -> _Wish:
+    wish = _wish(candidate, policies.get(candidate.task))
+    if candidate.is_repeated and wish.route is Route.REVIEW:
+        return _Wish(Route.HOLD, Reason.SAME_CONTENT)
+    return wish
 
 
 def _wish(candidate: Candidate, policy: Policy | None) -> _Wish:

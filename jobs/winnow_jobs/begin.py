@@ -54,7 +54,7 @@ def begin_or_go_on(
         if standing is not None:
             route_run(runs.store, standing)  # its committed rows are final: nobody else would show them to people
             runs.close(standing.run_id, {"run_id": standing.run_id, "job": spec.job, "state": "abandoned"})
-        with _scratch() as folder:
+        with scratch() as folder:
             draft = draft_run(runs, spec, selection, now=now(), folder=folder)
             if draft.plan.items == 0 and not draft.snapshot_is_new:
                 return None, False
@@ -71,7 +71,12 @@ def _close_without_items(runs: Runs, plan: PlanDocument) -> None:
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
+    """An empty folder of this machine for the parts of a draft.
+
+    Raises:
+        StoreError: there is no room for them.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix="winnow-plan-") as folder:
             yield Path(folder)

@@ -5,7 +5,7 @@ size of a shard follows from how much that is.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow_jobs.copies import Copies, Earlier, expected_copies, no_copies
 from winnow_jobs.history import History
 from winnow_jobs.plan import (
     DUE,
@@ -31,7 +32,7 @@ from winnow_jobs.runs import FORMAT, PlanDocument, Runs, next_run_id
 from winnow_storage.errors import UsageError
 from winnow_storage.listing import CorpusStream, stream_corpus
 from winnow_storage.parts import SNAPSHOT_GROUP_ROWS, Part, PartFile, PartWriter, WorkPart
-from winnow_storage.schemas import SNAPSHOT, WORK
+from winnow_storage.schemas import PLACE, SNAPSHOT, WORK
 from winnow_storage.uri import parse
 from winnow_workers.throttle import Throttle
 
@@ -73,7 +74,7 @@ def draft_run(
     runs: Runs, spec: ResolvedSpec, selection: Selection, *, now: datetime, folder: Path | None = None
 ) -> Draft:
     """What a new run would do. With a `folder` (empty, of this machine) its parts are written into it; without one
-    the draft only counts, and its plan has no parts.
+    the draft only counts: its plan has no parts, and expects no copies.
 
     Raises:
         UsageError: the output belongs to another job, or the selection names a task or a run that is not there.
@@ -88,10 +89,17 @@ def draft_run(
         chosen = select(due_items(_noted(stream, snapshot), history, tasks, selection), selection)
         _set_aside(chosen, counted, None if folder is None else folder / "due.arrow")
     size = shard_size(counted.items, spec.run.shard_items)
+    copies = no_copies(counted.items)
+    if folder is not None and counted.items and spec.corpus.same_content == "once":
+        earlier = Earlier(runs.store, plans, spec, tasks=tasks, since=selection.since)
+        copies = expected_copies(lambda: _read_back(folder), earlier, spec.corpus)
+    copy_shards = -(-len(copies) // size)
     snapshot_files = [] if snapshot is None else snapshot.finish()
-    work_files = [] if folder is None else _cut(folder, size)
+    work_files, copy_files = ([], []) if folder is None else _cut(folder, size, copies, run_id)
     snapshot_keys = [f"runs/{run_id}/snapshot/{file.name}" for file in snapshot_files]
     work_keys = [f"runs/{run_id}/due/{file.name}" for file in work_files]
+    work_keys += [f"runs/{run_id}/copies/{file.name}" for file in copy_files]
+    work_files += copy_files
     plan = PlanDocument(
         format=FORMAT,
         run_id=run_id,
@@ -108,8 +116,10 @@ def draft_run(
         cold_items=stream.cold,
         items=counted.items,
         total_bytes=counted.bytes,
-        shards=-(-counted.items // size),
+        shards=-(-(counted.items - len(copies)) // size) + copy_shards,
         shard_items=size,
+        copies=len(copies),
+        copy_shards=copy_shards,
     )
     paths = [file.path for file in (*snapshot_files, *work_files)]
     files = tuple(zip([*snapshot_keys, *work_keys], paths, strict=True))
@@ -178,18 +188,38 @@ def _set_aside(chosen: Iterable[pa.RecordBatch], counted: _Counted, place: Path 
             stream.write_batch(batch)
 
 
-def _cut(folder: Path, size: int) -> list[PartFile]:
-    """The work in shards of `size` items, from what was set aside."""
-    writer = PartWriter(folder / "work", WORK, group_rows=size)
-    start = 0
+def _read_back(folder: Path) -> Iterator[pa.RecordBatch]:
     with pa.OSFile(str(folder / "due.arrow"), "rb") as file, pa.ipc.open_stream(file) as stream:
-        for batch in stream:
-            shards = pa.array(np.arange(start, start + batch.num_rows) // size, pa.int32())
-            columns = {name: batch.column(name) for name in DUE.names} | {"shard": shards}
-            writer.add(pa.RecordBatch.from_arrays([columns[name] for name in WORK.names], schema=WORK))
-            start += batch.num_rows
+        yield from stream
+
+
+def _cut(folder: Path, size: int, copies: Copies, run_id: str) -> tuple[list[PartFile], list[PartFile]]:
+    """The work in shards of `size` items, from what was set aside; the copies in shards of their own after it."""
+    work = PartWriter(folder / "work", WORK, group_rows=size)
+    copied = PartWriter(folder / "copies", WORK, group_rows=size)
+    first_copy_shard = -(-(len(copies.is_copy) - len(copies)) // size)
+    at = at_work = at_copies = 0
+    for batch in _read_back(folder):
+        is_copy = copies.is_copy[at : at + batch.num_rows]
+        at += batch.num_rows
+        some = batch.filter(pa.array(~is_copy))
+        nothing = pa.nulls(some.num_rows)
+        work.add(_work(some, at_work, size, {"leader": nothing.cast(PLACE), "is_repeated": nothing.cast(pa.bool_())}))
+        at_work += some.num_rows
+        if is_copy.any():
+            some = batch.filter(pa.array(is_copy))
+            told = copies.told(at_copies, at_copies + some.num_rows, run_id=run_id, shard_items=size)
+            copied.add(_work(some, first_copy_shard * size + at_copies, size, told))
+            at_copies += some.num_rows
     (folder / "due.arrow").unlink()
-    return writer.finish()
+    return work.finish(), copied.finish()
+
+
+def _work(due: pa.RecordBatch, at: int, size: int, told: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    """Due items as rows of the work, the first of them being number `at`, with what is told of copies."""
+    shards = pa.array(np.arange(at, at + due.num_rows) // size, pa.int32())
+    columns = {name: due.column(name) for name in DUE.names} | {"shard": shards, **told}
+    return pa.RecordBatch.from_arrays([columns[name] for name in WORK.names], schema=WORK)
 
 
 def _work_parts(keys: Sequence[str], files: Sequence[PartFile]) -> Iterator[WorkPart]:

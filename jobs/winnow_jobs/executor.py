@@ -94,8 +94,12 @@ class ShardExecutor:
                 ray.kill(worker.actor, no_restart=True)
         self._workers.clear()
 
-    def run(self, shards: Sequence[int], past: Mapping[int, ShardPast]) -> Iterator[Receipt]:
+    def run(
+        self, shards: Sequence[int], past: Mapping[int, ShardPast], *, then: Sequence[int] = ()
+    ) -> Iterator[Receipt]:
         """The receipt of every shard, as they are committed, in no order; `past` is what earlier drivers left.
+
+        The shards of `then` are begun when all others are committed.
 
         Raises:
             ModelError: a model does not load.
@@ -103,10 +107,17 @@ class ShardExecutor:
             RunFailed: a shard ends its actors even under care, or our own code fails.
             WinnowError: whatever of ours an actor raised.
         """
-        self._waiting, self._past = deque(shards), dict(past)
+        self._past = dict(past)
         self._workers = [_Worker(None) for _ in range(self._placement.actors)]
-        for worker in self._workers:
-            self._hire(worker)
+        for stage in filter(None, (shards, then)):
+            self._waiting = deque(stage)
+            for worker in self._workers:
+                if worker.node_id is None and not self._errands(worker):
+                    self._hire(worker)
+            self._give_out()
+            yield from self._receipts()
+
+    def _receipts(self) -> Iterator[Receipt]:
         while self._busy:
             ready, _ = ray.wait(list(self._busy), num_returns=1, timeout=POLL_S)
             for reference in ready:

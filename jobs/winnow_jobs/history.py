@@ -1,7 +1,7 @@
 """What was said of an item before? The committed rows of all earlier runs, read along with a sorted listing.
 
-The work of a run is cut from a sorted listing, so its shards in order are sorted by key as well: one pass over the
-corpus needs one shard of every run in memory, and no set of what is final.
+The work of a run is cut from a sorted listing, so its shards in order are sorted by key as well, those of copies apart:
+one pass over the corpus needs one or two shards of every run in memory, and no set of what is final.
 """
 
 import bisect
@@ -62,7 +62,11 @@ class History:
     def _opened(self) -> list["_Reader"]:
         committed = self._pool.map(lambda run: committed_shards(self._store, run[0].run_id), self._runs)
         ahead = max(1, min(READ_THREADS, SHARDS_AHEAD // max(1, len(self._runs))))
-        return [_Reader(self._shards(number, list(infos.values()), ahead)) for number, infos in enumerate(committed)]
+        return [
+            _Reader(self._shards(number, infos, ahead))
+            for number, found in enumerate(committed)
+            for infos in self._runs[number][0].sorted_streams(found)
+        ]
 
     def _shards(self, number: int, infos: Sequence[BlobInfo], ahead: int) -> Iterator[RunRows]:
         names = self._runs[number][1]

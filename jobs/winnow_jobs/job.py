@@ -124,6 +124,7 @@ def _nothing_due(runs: Runs, spec: ResolvedSpec) -> dict[str, Any]:
         "job": spec.job,
         "state": "nothing_due",
         "items": 0,
+        "copied": 0,
         "outcomes": {},
         "shards": 0,
         "predictions": {},

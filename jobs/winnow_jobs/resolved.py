@@ -7,7 +7,7 @@ from pydantic import Field
 
 from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.machine import registry_uri
-from winnow_jobs.spec import ExecutionSpec, Section
+from winnow_jobs.spec import ExecutionSpec, SameContent, Section
 from winnow_jobs.spec_source import SpecSource
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import SpecError
@@ -61,6 +61,7 @@ class ResolvedCorpus(Section):
     inventory: str | None = None
     max_requests_per_s: float | None = None
     max_bytes_per_s: float | None = None
+    same_content: SameContent = "each"
 
     @property
     def source(self) -> CorpusSource:
@@ -138,6 +139,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
             inventory=None if spec.corpus.inventory is None else str(parse(spec.corpus.inventory, base=source.base)),
             max_requests_per_s=spec.corpus.max_requests_per_s,
             max_bytes_per_s=spec.corpus.max_bytes_per_s,
+            same_content=spec.corpus.same_content,
         ),
         output=str(output),
         single_writer=spec.output.single_writer,

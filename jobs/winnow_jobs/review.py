@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow_annotation.routing import Candidate, Decision, route
+from winnow_jobs.copies import repeated_rows
 from winnow_jobs.runs import PlanDocument, encode_table
 from winnow_storage.blobs import BlobStore
 from winnow_storage.dataset import iter_results
 from winnow_storage.errors import BlobMissing
 from winnow_storage.ids import dedupe_key
+from winnow_storage.parts import WorkReader
 from winnow_storage.schemas import ROUTES, Route
 
 TO_PEOPLE = (Route.REVIEW, Route.AUDIT, Route.CALIBRATE)
@@ -63,12 +65,12 @@ def route_run(store: BlobStore, plan: PlanDocument) -> dict[str, Any]:
 def _decide_all(store: BlobStore, plan: PlanDocument) -> pa.Table:
     review = plan.spec.review
     rows: Rows = {}
+    candidates: list[Candidate] = []
     for one in _predictions(store, plan):
         rows[one["item_id"], one["task"]] = one
-    candidates = [
-        Candidate(one["item_id"], one["task"], one["version"], score=one["score"], p_ok=one["p_ok"])
-        for one in rows.values()
-    ]
+        numbers = {"score": one["score"], "p_ok": one["p_ok"]}
+        repeated = one.pop("is_repeated")
+        candidates.append(Candidate(one["item_id"], one["task"], one["version"], **numbers, is_repeated=repeated))
     decisions = route(
         candidates,
         review.policies,
@@ -90,9 +92,11 @@ def _predictions(store: BlobStore, plan: PlanDocument) -> Iterator[dict[str, Any
     tasks = plan.tasks()
     common = ["item_id", "version", "key", "uri", "width", "height", "format"]
     fields = ["score", "p_ok", "calibrator", "model"]
-    columns = [*common, *(f"{task.name}.{field}" for task in tasks for field in (*fields, "error"))]
-    for _, table in iter_results(store, plan.run_id, columns):
-        for row in table.to_pylist():
+    columns = [*common, "copied_from", *(f"{task.name}.{field}" for task in tasks for field in (*fields, "error"))]
+    work = WorkReader(store, plan.work)
+    for shard, table in iter_results(store, plan.run_id, columns):
+        repeated = repeated_rows(work, plan, shard, table).to_pylist()
+        for row, is_repeated in zip(table.to_pylist(), repeated, strict=True):
             for task in tasks:
                 struct = row[task.name]
                 if struct is None or struct["error"] is not None:
@@ -105,6 +109,7 @@ def _predictions(store: BlobStore, plan: PlanDocument) -> Iterator[dict[str, Any
                         "run_id": plan.run_id,
                         "task": task.name,
                         "operator": task.operator,
+                        "is_repeated": is_repeated,
                     }
                 )
 

@@ -30,6 +30,7 @@ class Tally:
     shards: int = 0
     items: int = 0
     items_now: int = 0
+    copied: int = 0
     bytes: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     predictions: Counter[str] = field(default_factory=Counter)
@@ -43,6 +44,7 @@ class Tally:
         self.shards += 1
         self.items += count
         self.items_now += count if now else 0
+        self.copied += receipt.copied
         self.bytes += receipt.bytes
         self.outcomes.update(receipt.outcomes)
         self.predictions.update(receipt.predictions)
@@ -107,7 +109,8 @@ def _receipts(
     config = _worker_config(plan, spec, actors=placement.actors)
     deadline_s = spec.run.shard_deadline_s
     with ShardExecutor(config, placement, shard_deadline_s=deadline_s, journal=journal, say=warn) as executor:
-        yield from executor.run(missing, journal.past())
+        copies = [shard for shard in missing if shard >= plan.first_copy_shard]
+        yield from executor.run(missing[: len(missing) - len(copies)], journal.past(), then=copies)
 
 
 def stop_if_systemic(run_id: str, tally: Tally) -> None:
@@ -165,6 +168,7 @@ def finish(runs: Runs, plan: PlanDocument, tally: Tally, seconds: float) -> dict
         "job": plan.spec.job,
         "state": "done" if done == plan.items else "partial",
         "items": plan.items,
+        "copied": tally.copied,
         "outcomes": {str(name): tally.outcomes.get(name, 0) for name in Outcome},
         "shards": plan.shards,
         "predictions": {name: tally.predictions.get(name, 0) for name in names},

@@ -1,11 +1,11 @@
 """Which runs does an output hold? The documents of a run in the bucket: plan, summary, and how a run is claimed."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,21 +21,22 @@ from winnow_storage.ids import canonical_json, digest_bytes
 from winnow_storage.parts import Part, WorkPart
 from winnow_storage.shards import Receipt, committed_shards, read_receipt
 
-FORMAT: Final = 2
+Value = TypeVar("Value")
+FORMAT: Final = 3
 REQUEST_THREADS = 16  # for small objects and footers, each one request
 
 
 class PlanDocument(Section):
     """`runs/<run_id>/plan.json`: what a run does, put if absent; its existence begins the run."""
 
-    format: Literal[2]
+    format: Literal[3]
     run_id: str
     created_at: datetime
     code_version: str
     spec: ResolvedSpec
     selection: Selection
     snapshot: tuple[Part, ...]  # schemas.SNAPSHOT, sorted by the UTF-8 bytes of `key`
-    work: tuple[WorkPart, ...]  # schemas.WORK, in the same order
+    work: tuple[WorkPart, ...]  # schemas.WORK, in the same order; after all others the copies, in that order again
     corpus_items: int
     other_files: int
     cold_items: int  # in storage classes that must be restored before they can be read: not in the snapshot
@@ -43,6 +44,8 @@ class PlanDocument(Section):
     total_bytes: int
     shards: int
     shard_items: int
+    copies: int = 0  # items that are expected to be of the same bytes as another
+    copy_shards: int = 0  # the last shards, which hold them: begun when all others are committed
 
     def encode(self) -> bytes:
         """The bytes that stand in the bucket."""
@@ -52,6 +55,18 @@ class PlanDocument(Section):
         """The tasks that this run performs."""
         chosen = self.selection.tasks
         return tuple(task for task in self.spec.tasks if not chosen or task.name in chosen)
+
+    @property
+    def first_copy_shard(self) -> int:
+        """Where the shards of copies begin."""
+        return self.shards - self.copy_shards
+
+    def sorted_streams(self, shards: Mapping[int, Value]) -> list[list[Value]]:
+        """What belongs to its shards, by their numbers, in stretches whose rows are sorted by key."""
+        first = self.first_copy_shard
+        leaders = [value for shard, value in shards.items() if shard < first]
+        copies = [value for shard, value in shards.items() if shard >= first]
+        return [leaders, copies] if copies else [leaders]
 
     @property
     def digest(self) -> str:

@@ -19,6 +19,9 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+SameContent = Literal["each", "once"]
+
+
 class CorpusSpec(Section):
     """Which images. `id` (the job's name by default) and the key of an item make its item_id.
 
@@ -26,7 +29,7 @@ class CorpusSpec(Section):
 
     `inventory` is the manifest.json of an S3 Inventory of the corpus' bucket, or the folder S3 writes them to: it is
     read instead of listing the bucket. The two limits spare a bucket that others need: all actors of a run together
-    read no faster.
+    read no faster. `same_content: once` predicts images of the same bytes once and copies the row.
     """
 
     uri: str
@@ -36,6 +39,7 @@ class CorpusSpec(Section):
     inventory: str | None = None
     max_requests_per_s: float | None = Field(default=None, gt=0)
     max_bytes_per_s: float | None = Field(default=None, gt=0)
+    same_content: SameContent = "each"
 
 
 class OutputSpec(Section):

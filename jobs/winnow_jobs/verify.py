@@ -95,6 +95,9 @@ def verify_run(runs: Runs, run_id: str, listener: Listener = silent) -> RunCheck
     if results.replaced:
         images = "1 image was" if results.replaced == 1 else f"{results.replaced} images were"
         check.notes.append(f"{images} replaced between the listing and the reading")
+    if results.unproved:
+        images = "1 image was" if results.unproved == 1 else f"{results.unproved} images were"
+        check.notes.append(f"{images} copied from rows that are not there any more")
     check.findings += results.findings
     if check.state not in (OPEN, ABANDONED):
         check.findings += missing_shards(plan, results)

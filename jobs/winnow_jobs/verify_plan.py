@@ -41,6 +41,10 @@ def check_plan(plan: PlanDocument) -> Iterator[Finding]:
     if shards != list(range(plan.shards)) or items != plan.items:
         what = f"its work has {len(shards)} shards with {items} items, itself {plan.shards} with {plan.items}"
         yield Finding(plan_key(plan.run_id), what, EDITED, RESTORE)
+    copies = sum(part.rows for part in plan.work if part.first_shard >= plan.first_copy_shard)
+    if copies != plan.copies:
+        what = f"its last {plan.copy_shards} shards have {copies} items, which are to be {plan.copies} copies"
+        yield Finding(plan_key(plan.run_id), what, EDITED, RESTORE)
 
 
 def check_snapshot(store: BlobStore, plan: PlanDocument) -> Iterator[Finding]:

@@ -31,6 +31,8 @@ class Results:
     missing: list[int] = field(default_factory=list)
     sound: bool = True  # all that stand; whether one is missing is another question
     rows: int = 0
+    copied: int = 0
+    unproved: int = 0  # copies whose leader's row is not there any more
     replaced: int = 0  # rows of another version than was listed
     bytes: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -42,6 +44,7 @@ class Results:
     def add(self, receipt: Receipt) -> None:
         """Count what a receipt says."""
         self.rows += sum(receipt.outcomes.values())
+        self.copied += receipt.copied
         self.bytes += receipt.bytes
         self.outcomes.update(receipt.outcomes)
         self.predictions.update(receipt.predictions)
@@ -73,6 +76,7 @@ def check_results(
             types = types or one.types
             if one.types != types:
                 problems.append(("its columns have other types than those of the shards before it", REWRITTEN))
+        found.unproved += one.unproved
         found.replaced += one.replaced
         for usable in one.usable:
             found.usable.add(usable)

@@ -51,7 +51,7 @@ def receipt_problems(receipt: Receipt, rows: pa.Table, expected: Expected) -> It
         said, found = without_zeros(getattr(receipt, name)), without_zeros(getattr(counts, name))
         if said != found:
             yield f"its receipt says {name} {said}, its rows add up to {found}"
-    for name in ("bytes", "items_digest"):
+    for name in ("bytes", "copied", "items_digest"):
         said, found = getattr(receipt, name), getattr(counts, name)
         if said != found:
             yield f"its receipt says {name} {said}, its rows add up to {found}"
@@ -100,6 +100,8 @@ def _against_work(rows: list[Row], work: list[Row], wrong: Wrong) -> None:
         # the version of a row with a digest is that of the bytes, which may be newer than the listing
         if row["content_sha256"] is None and row["version"] != item["version"]:
             wrong.add("rows without bytes whose version is not the work's", row["key"])
+        if row["copied_from"] is not None and item["leader"] is None:
+            wrong.add("copied rows of items that are no copies by the work", row["key"])
         for what in _wrong_tasks(row, set(item["tasks"])):
             wrong.add(what, row["key"])
     there = {row["item_id"] for row in rows}
@@ -118,6 +120,8 @@ def _contradictions(row: Row, models: Mapping[str, str]) -> Iterator[str]:
     failed = {task for task, struct in ran.items() if struct["error"] is not None}
     if outcome in ENDED_WITHOUT_TASKS and ran:
         yield f"rows that ended {outcome} and have a prediction"
+    if outcome != Outcome.DONE and row["copied_from"] is not None:
+        yield f"rows that ended {outcome} and are copied"
     if outcome == Outcome.DONE and failed:
         yield "rows that are done although a task failed"
     if failed != set(row["failed_tasks"]):

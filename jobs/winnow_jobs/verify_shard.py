@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from winnow_jobs.verify_copies import check_copies
 from winnow_jobs.verify_rows import Expected, receipt_problems, replaced_count, row_problems, schema_problems
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
@@ -34,6 +35,7 @@ class ShardCheck:
     usable: tuple[Usable, ...] = ()
     types: tuple[str, ...] = ()  # of the tasks' structs
     problems: tuple[Problem, ...] = ()
+    unproved: int = 0  # copies whose leader's row is not there any more, which is no problem either
     replaced: int = 0  # rows of another version than was listed, which is no problem
 
 
@@ -78,8 +80,12 @@ def _check_parquet(store: BlobStore, info: BlobInfo, expected: Expected, receipt
             return ShardCheck(expected.shard, receipt, problems=tuple(shapes))
         fields = [f"{task}.{field}" for task in expected.models for field in ("model", "error")]
         rows = parquet.read(columns=[*RESULT_COMMON.names, *fields], use_threads=False)
+        copies, unproved = list[str](), 0
+        if expected.work is not None and rows["copied_from"].null_count < rows.num_rows:
+            whole = parquet.read(use_threads=False)
+            copies, unproved = check_copies(store, whole, expected.work, list(expected.models))
         types = tuple(str(parquet.schema_arrow.field(task).type) for task in expected.models)
-    wrong = [*receipt_problems(receipt, rows, expected), *row_problems(rows, expected)]
+    wrong = [*receipt_problems(receipt, rows, expected), *row_problems(rows, expected), *copies]
     return ShardCheck(
         expected.shard,
         receipt,
@@ -87,6 +93,7 @@ def _check_parquet(store: BlobStore, info: BlobInfo, expected: Expected, receipt
         tuple(usable_of(rows, tuple(expected.models))),
         types,
         tuple((what, REWRITTEN) for what in wrong),
+        unproved,
         replaced_count(rows, expected),
     )
 

@@ -48,6 +48,7 @@ def check_summary(
         expected |= {
             "state": "done" if done == plan.items else "partial",
             "bytes": results.bytes,
+            "copied": results.copied,
             "outcomes": without_zeros(results.outcomes),
             "predictions": without_zeros(results.predictions),
             "errors": without_zeros(results.errors),

@@ -27,6 +27,7 @@ def plan_record(draft: Draft, standing: PlanDocument | None, runs: Runs) -> dict
         "cold_items": plan.cold_items,
         "cold_examples": list(draft.cold_examples),
         "due_items": plan.items,
+        "copies": plan.copies,
         "bytes": plan.total_bytes,
         "shards": plan.shards,
         "shard_items": plan.shard_items,

@@ -20,12 +20,22 @@ _THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class CommittedRun:
-    """A run that has a plan: how many shards that plans, and the objects of those that are committed, in order."""
+    """A run that has a plan: how many shards that plans, and the objects of those that are committed, in order.
+
+    Of `objects` the first `leaders` are sorted by key from one to the next, and so are those after them, which hold
+    copies.
+    """
 
     run_id: str
     plan: str  # the digest of its plan
     planned: int
     objects: tuple[BlobInfo, ...]
+    leaders: int
+
+    @property
+    def sorted_streams(self) -> tuple[tuple[BlobInfo, ...], ...]:
+        """The objects, in stretches whose rows are sorted by key."""
+        return self.objects[: self.leaders], self.objects[self.leaders :]
 
     @property
     def number(self) -> int:
@@ -56,9 +66,15 @@ def look(store: BlobStore) -> Committed:
     with ThreadPoolExecutor(_THREADS) as pool:
         plans = list(pool.map(lambda run_id: _plan(store, run_id), numbered))
         begun = [(run_id, plan) for run_id, plan in zip(numbered, plans, strict=True) if plan is not None]
-        listed = pool.map(lambda one: tuple(committed_shards(store, one[0]).values()), begun)
+        listed = pool.map(lambda one: committed_shards(store, one[0]), begun)
         runs = tuple(
-            CommittedRun(run_id, plan.digest, plan.shards, objects)
+            CommittedRun(
+                run_id,
+                plan.digest,
+                plan.shards,
+                tuple(objects.values()),
+                sum(shard < plan.shards - plan.copy_shards for shard in objects),
+            )
             for (run_id, plan), objects in zip(begun, listed, strict=True)
         )
     if not begun:
@@ -83,6 +99,7 @@ class _Plan:
 
     digest: str
     shards: int
+    copy_shards: int  # the last of them
     snapshot: tuple[BlobInfo, ...]
 
 
@@ -93,7 +110,10 @@ def _plan(store: BlobStore, run_id: str) -> _Plan | None:
         document = json.loads(data)
         parts = (Part(**part) for part in document["snapshot"])
         return _Plan(
-            digest_bytes(data), int(document["shards"]), tuple(BlobInfo(part.key, part.bytes, "") for part in parts)
+            digest_bytes(data),
+            int(document["shards"]),
+            int(document.get("copy_shards", 0)),
+            tuple(BlobInfo(part.key, part.bytes, "") for part in parts),
         )
     except BlobMissing:
         return None  # a run exists from its plan on

@@ -57,7 +57,11 @@ def resolve(store: BlobStore, committed: Committed, types: TaskTypes, *, base: B
     columns = [*RESULT_COMMON.names, *types]
     try:
         sources = [] if base is None else [_Stream(_base_rows(store, base.rows, types), store.root)]
-        sources += [_Stream(_run_rows(store, run, columns, types, pool, slots), store.root) for run in committed.runs]
+        sources += [
+            _Stream(_run_rows(store, run.run_id, objects, columns, types, pool, slots), store.root)
+            for run in committed.runs
+            for objects in run.sorted_streams
+        ]
         left = _Stream((rows for info in (base.left if base else ()) for rows in read_groups(store, info)), store.root)
         snapshot = _Stream(_sliced(snapshot_rows(store, committed)), store.root)
         for items, rows, departed in _merge(snapshot, sources, left):
@@ -128,16 +132,17 @@ def _merge(
 
 def _run_rows(
     store: BlobStore,
-    run: CommittedRun,
+    run_id: str,
+    objects: Sequence[BlobInfo],
     columns: Sequence[str],
     types: TaskTypes,
     pool: ThreadPoolExecutor,
     slots: threading.Semaphore,
 ) -> Iterator[pa.Table]:
     def load(info: BlobInfo) -> pa.Table:
-        return conform(read_rows(store, info, columns), types, run_id=run.run_id)
+        return conform(read_rows(store, info, columns), types, run_id=run_id)
 
-    return _ahead(run.objects, load, pool, slots)
+    return _ahead(objects, load, pool, slots)
 
 
 def _base_rows(store: BlobStore, files: Sequence[BlobInfo], types: TaskTypes) -> Iterator[pa.Table]:

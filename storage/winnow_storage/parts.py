@@ -101,7 +101,7 @@ class PartWriter:
                 self._path(),
                 self._schema,
                 compression="zstd",
-                use_dictionary=["tasks.list.element"],  # nothing else repeats itself
+                use_dictionary=["tasks.list.element", "leader.run_id"],  # nothing else repeats itself
                 write_statistics=["key"],
                 write_page_checksum=True,  # a shard's rows are read by ranges, which no ETag vouches for
             )

@@ -41,9 +41,20 @@ SNAPSHOT = pa.schema(
     ]
 )
 
-# The work of a run: its due items in shards, one row group per shard, with the tasks that are due for each.
-WORK = SNAPSHOT.append(pa.field("shard", pa.int32(), nullable=False)).append(
-    pa.field("tasks", pa.list_(pa.string()), nullable=False)
+# Where a row of the results stands: the run, its shard, and the row's number in the shard's object.
+PLACE = pa.struct([pa.field("run_id", pa.string()), pa.field("shard", pa.int32()), pa.field("row", pa.int32())])
+
+# The work of a run: its due items in shards, one row group per shard, with the tasks that are due for each. `leader` is
+# set for a copy: the row that is expected to be of the same bytes, whose predictions it then takes over; `is_repeated`
+# says of a copy whether an item before it in the run is expected to be of these bytes as well.
+WORK = pa.schema(
+    [
+        *SNAPSHOT,
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("tasks", pa.list_(pa.string()), nullable=False),
+        pa.field("leader", PLACE),
+        pa.field("is_repeated", pa.bool_()),
+    ]
 )
 
 # Results: the common columns of a row; then one struct column per task.
@@ -61,6 +72,7 @@ RESULT_COMMON = pa.schema(
         pa.field("outcome", pa.string(), nullable=False),
         pa.field("reason", pa.string()),
         pa.field("failed_tasks", pa.list_(pa.string()), nullable=False),
+        pa.field("copied_from", pa.string()),  # item_id of the row whose predictions it took over: of the same bytes
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("shard", pa.int32(), nullable=False),
     ]

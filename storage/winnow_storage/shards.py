@@ -39,6 +39,7 @@ class Receipt:
     models: dict[str, str]  # task -> digest
     bytes: int  # of the images that were read
     seconds: dict[str, float]  # stage -> time
+    copied: int = 0  # rows whose predictions were taken over from a row of the same bytes
     faults: dict[str, int] = field(default_factory=dict)  # what failed and unavailable items say -> how many say it
 
 

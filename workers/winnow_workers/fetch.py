@@ -20,6 +20,7 @@ from winnow_storage.local_folder import Folder, folder_of
 from winnow_storage.packed.names import Place, parse_place
 from winnow_storage.packed.reading import Content, MemberReader
 from winnow_storage.uri import Location
+from winnow_workers.copies import Leader
 from winnow_workers.decode import Decoded, DecodeLimits, decode
 from winnow_workers.pdf_page import decode_page
 from winnow_workers.signals import REPLACED, ItemSignal, Missing, OutOfMemory, Rejected, Unavailable, Unreadable
@@ -36,13 +37,15 @@ class Item:
     version: str
     bytes: int | None
     tasks: frozenset[str]
+    leader: Leader | None = None  # if its bytes are the leader's, its predictions are as well
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came of an item: pixels, or the signal that ended it. Digest, length and version wherever bytes arrived.
+    """What came of an item: pixels, the leader whose bytes it has, or the signal that ended it.
 
-    `version` is that of the bytes that were read, not of the listing: the object may have been replaced since.
+       Digest, length and version wherever bytes arrived.
+    X`version` is that of the bytes that were read, not of the listing: the object may have been replaced since.
     """
 
     item: Item
@@ -51,6 +54,7 @@ class Fetched:
     content_sha256: str | None = None
     bytes: int | None = None
     version: str | None = None
+    copied: Leader | None = None
 
 
 class Fetcher:
@@ -72,6 +76,8 @@ class Fetcher:
     def fetch(self, item: Item, *, needed_side_px: int | None, on_bytes: Callable[[], None] = lambda: None) -> Fetched:
         """Fetch and decode; what the item's bytes or the store say about the item ends it, nothing else does.
 
+        What has the bytes of its leader is not decoded.
+
         `on_bytes` is called when the bytes are there and their decoding begins.
 
         Raises:
@@ -82,6 +88,8 @@ class Fetcher:
             if item.bytes is not None and item.bytes > self.limits.max_bytes:
                 raise Rejected(f"{item.bytes} bytes, over the limit of {self.limits.max_bytes}")
             content = self._read(item)
+            if item.leader is not None and item.leader.content_sha256 == content.content_sha256:
+                return Fetched(item, None, None, content.content_sha256, content.bytes, content.version, item.leader)
             on_bytes()
             if content.page is not None:
                 decoded = decode_page(content.data, content.page, limits=self.limits)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from winnow_storage.shards import Receipt, commit_shard, encode_shard
 from winnow_storage.uri import parse
 from winnow_workers.ahead import EXTRA_DECODERS, ReadAhead
 from winnow_workers.catalogue import operator_named
+from winnow_workers.copies import LeaderReader, Wanted, with_copies
 from winnow_workers.decode import DecodeLimits
 from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
@@ -30,6 +32,7 @@ from winnow_workers.rows import build_row, summarise
 from winnow_workers.signals import NeedsCare, OutOfMemory, Unavailable
 from winnow_workers.throttle import Throttle
 
+LEADER_READS = 8  # shard objects with the rows of leaders that are read at once
 CHUNK_ITEMS = 32  # images that stand decoded in memory together, at most
 CHUNK_BYTES = 256 * 2**20  # and their pixels
 COMMIT = "commit"
@@ -87,6 +90,7 @@ class Pipeline:
         # The models work on one shard at a time; meanwhile the images of the next one are fetched, and the rows of
         # the one before are written.
         self._models = threading.Lock()
+        self._pool = ThreadPoolExecutor(LEADER_READS, thread_name_prefix="winnow-leaders")
 
     def open(self) -> None:
         """Load every model of the run.
@@ -103,6 +107,8 @@ class Pipeline:
         if "torch" in sys.modules:  # some tasks need none, and it takes two seconds to import
             sys.modules["torch"].set_num_threads(self.config.threads)
         self.schema = result_schema({name: operator.fields() for name, operator in self.operators.items()})
+        wanted = {one.name: Wanted(one.model.digest, self.schema.field(one.name).type) for one in self.config.tasks}
+        self.leaders = LeaderReader(self.store, wanted, self._pool)
 
     def close(self) -> None:
         """Let go of the models."""
@@ -151,6 +157,7 @@ class Pipeline:
             outcomes=counts.outcomes,
             predictions=counts.predictions,
             errors=counts.errors,
+            copied=counts.copied,
             faults=counts.faults,
             models={task.name: task.model.digest for task in self.config.tasks},
             bytes=counts.bytes,
@@ -179,10 +186,11 @@ class Pipeline:
 
     def items(self, shard: int) -> list[Item]:
         """The items of a shard, in the plan's order."""
-        rows = self.work.rows(shard).to_pylist()
+        work = self.work.rows(shard)
+        leaders = self.leaders.of(work) if work["leader"].null_count < work.num_rows else [None] * work.num_rows
         return [
-            Item(row["item_id"], row["key"], row["uri"], row["version"], row["bytes"], frozenset(row["tasks"]))
-            for row in rows
+            Item(row["item_id"], row["key"], row["uri"], row["version"], row["bytes"], frozenset(row["tasks"]), leader)
+            for row, leader in zip(work.to_pylist(), leaders, strict=True)
         ]
 
     def _fetch(self, item: Item, on_bytes: Callable[[], None]) -> Fetched:
@@ -218,7 +226,7 @@ class Pipeline:
         for name, runner in self.runners.items():
             if (how := without.get(name, without.get(DECODE))) is not None:
                 for answer, one in zip(answers, chunk, strict=True):
-                    if name in one.item.tasks:
+                    if name in one.item.tasks and one.copied is None:
                         answer[name] = TaskFailure(how)
                 continue
             chosen = [
@@ -237,4 +245,5 @@ class Pipeline:
             build_row(one, given, operators=self.operators, run_id=self.config.run_id, shard=shard)
             for one, given in zip(chunk, answers, strict=True)
         ]
-        return pa.RecordBatch.from_pylist(rows, schema=self.schema)
+        copied = {place: one.copied for place, one in enumerate(chunk) if one.copied is not None}
+        return with_copies(pa.RecordBatch.from_pylist(rows, schema=self.schema), copied)

@@ -27,6 +27,7 @@ class RowCounts:
     outcomes: dict[str, int]
     predictions: dict[str, int]  # per task, structs without an error
     errors: dict[str, int]
+    copied: int
     faults: dict[str, int]  # what failed, unavailable or missing items say, without what differs from item to item
     bytes: int
     items_digest: str
@@ -40,7 +41,10 @@ def build_row(
     run_id: str,
     shard: int,
 ) -> dict[str, object]:
-    """The row of one item: exactly one outcome, a struct for every task that ran, null for every one that did not."""
+    """The row of one item: exactly one outcome, a struct for every task that ran, null for every one that did not.
+
+    A copy's row is without what it takes over from its leader (`copies.with_copies`).
+    """
     item, decoded, signal = fetched.item, fetched.decoded, fetched.signal
     failed = [name for name, answer in answers.items() if isinstance(answer, TaskFailure)]
     if signal is not None:
@@ -63,6 +67,7 @@ def build_row(
         "outcome": str(outcome),
         "reason": reason,
         "failed_tasks": failed,
+        "copied_from": fetched.copied.item_id if fetched.copied is not None else None,
         "run_id": run_id,
         "shard": shard,
     }
@@ -84,6 +89,7 @@ def summarise(rows: pa.Table, tasks: Sequence[str]) -> RowCounts:
         outcomes=dict(sorted(outcomes.items())),
         predictions=predictions,
         errors=errors,
+        copied=rows.num_rows - rows["copied_from"].null_count,
         faults=_faults(rows),
         bytes=pc.sum(rows["bytes"]).as_py() or 0,
         items_digest=items_digest(rows["item_id"].to_pylist()),

@@ -176,6 +176,8 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
         for task, count in record["predictions"].items():
             errors = record["errors"].get(task, 0)
             screen.say(f"  {task}: {count} predictions" + (f", {errors} errors" if errors else ""))
+        if record["copied"]:
+            screen.say(f"  {record['copied']} items were copied from others of the same bytes")
     review = record["review"]
     if review["selected"] or review["pushed"]:
         screen.say(f"for people: {review['selected']} selected, {review['pushed']} pushed to Label Studio")

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from winnow_jobs.begin import open_run
+from winnow_jobs.begin import open_run, scratch
 from winnow_jobs.commands.options import AsJson, SpecPath, now
 from winnow_jobs.commands.run import Limit, Retry, Sample, Since, Tasks, selection
 from winnow_jobs.doctor import examine
@@ -52,7 +52,9 @@ def plan(
     chosen = selection(tasks, retry, since, limit, sample)
     resolved = resolve_spec(load_spec(spec))
     runs = Runs(open_store(parse(resolved.output)))
-    record = plan_record(draft_run(runs, resolved, chosen, now=now()), open_run(runs), runs)
+    with scratch() as place:
+        folder = place if resolved.corpus.same_content == "once" else None  # copies are found among what is set aside
+        record = plan_record(draft_run(runs, resolved, chosen, now=now(), folder=folder), open_run(runs), runs)
     screen = Screen(as_json=as_json)
     if not screen.record(record):
         _show_plan(screen, record)
@@ -65,6 +67,8 @@ def _show_plan(screen: Screen, record: dict[str, Any]) -> None:
         f"{record['job']}: {record['due_items']} of {record['corpus_items']} items are due, "
         f"{record['bytes'] / 1e6:.1f} MB, in {record['shards']} shards of up to {record['shard_items']}"
     )
+    if record["copies"]:
+        screen.say(f"  {record['copies']} of them seem to be of the same bytes as another: to be copied, not predicted")
     if record["other_files"]:
         names = ", ".join(record["other_examples"])
         more = ", ..." if record["other_files"] > len(record["other_examples"]) else ""
