@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 LABEL_STUDIO_VENV := .venv-label-studio
+PEERS_VENV := .venv-peers
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 LOCK := requirements.lock
 LABEL_STUDIO_LOCK := infra/label-studio/requirements.lock
+PEERS_LOCK := infra/peers/requirements.lock
 COMPILE := pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 # every process, and every Ray actor, would otherwise compile torch and ray again
@@ -13,10 +15,10 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt types contracts unit test-long bench bench-long bench-demo soak lock clean
+.PHONY: help setup demo test lint fmt types contracts unit test-long bench bench-long bench-demo bench-peers-setup soak lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready $(LABEL_STUDIO_VENV)/.ready ## make .venv and Label Studio's own environment
 
@@ -58,20 +60,22 @@ unit: setup ## the tests, with coverage
 test-long: setup ## the proofs that take minutes: 25 kills and every other fault, ledgers lost, workers that wake
 	$(BIN)/python -m pytest -m long
 
-bench: setup ## the short form of every benchmark: speed, start, decoding, planning, faults, poison
-	$(BIN)/python -m tests.benchmarks.engine.tax
-	$(BIN)/python -m tests.benchmarks.engine.start
-	$(BIN)/python -m tests.benchmarks.engine.decoding
-	$(BIN)/python -m tests.benchmarks.engine.planning
-	$(BIN)/python -m tests.benchmarks.engine.faults
-	$(BIN)/python -m tests.benchmarks.engine.poison --short
+bench: setup ## the short form of every benchmark, one JSON line per point; within 15 minutes
+	-@$(MAKE) --no-print-directory bench-peers-setup
+	$(BIN)/python -m tests.benchmarks.engine.forms short
 
-bench-long: setup ## the long forms: five turns, ten million items, the peers, twenty poisoned images among five thousand
-	$(BIN)/python -m tests.benchmarks.engine.tax --repeats 5
-	$(BIN)/python -m tests.benchmarks.engine.start --repeats 5
-	$(BIN)/python -m tests.benchmarks.engine.planning --items 10000000
-	$(BIN)/python -m tests.benchmarks.engine.faults --peer
-	$(BIN)/python -m tests.benchmarks.engine.poison
+bench-long: setup ## the long forms: five turns, ten million items, 6,000 images beside the peers; hours
+	-@$(MAKE) --no-print-directory bench-peers-setup
+	$(BIN)/python -m tests.benchmarks.engine.forms long
+
+# Daft wants another pyarrow than ours: its own environment, with everything else seen behind it
+bench-peers-setup: $(PEERS_VENV)/.ready ## make .venv-peers, with Daft, for the comparison with its peers
+
+$(PEERS_VENV)/.ready: $(PEERS_LOCK) $(VENV)/.ready
+	test -x $(PEERS_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(PEERS_VENV)
+	$(UV) pip sync --quiet --python $(PEERS_VENV) --require-hashes $(PEERS_LOCK)
+	$(BIN)/python -c 'import site; print(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")' > $$($(PEERS_VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/behind.pth
+	@touch $@
 
 bench-demo: setup ## a thousand photographs through all five tasks (after make demo, whose models it uses)
 	$(BIN)/python -m tests.benchmarks.thousand
@@ -84,6 +88,7 @@ lock: $(VENV)/.ready ## compile the lock files again, newest versions
 	$(UV) $(COMPILE) --upgrade infra/label-studio/requirements.in -o $(LABEL_STUDIO_LOCK)
 	$(UV) $(COMPILE) --upgrade infra/setup/requirements.in -o infra/setup/requirements.lock
 	$(UV) $(COMPILE) --upgrade infra/ray/requirements.in -o infra/ray/requirements.lock
+	$(UV) $(COMPILE) --upgrade infra/peers/requirements.in -o $(PEERS_LOCK)
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) $(LABEL_STUDIO_VENV) .cache demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(LABEL_STUDIO_VENV) $(PEERS_VENV) .cache demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*

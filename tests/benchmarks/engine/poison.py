@@ -144,7 +144,7 @@ def _child_s(arena: Arena, harms: dict[int, Harm]) -> float:
 
 
 def main() -> int:
-    """Run it; 0 if everything holds."""
+    """Run it; 0 whether it holds or not: the line says it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="5 among 500 instead of 20 among 5,000")
     parser.add_argument("--seed", type=int, default=1)
@@ -163,7 +163,7 @@ def main() -> int:
     # in the short form as many faults fall on a tenth of the work: its time says what they cost, not whether it is much
     line = measure(shape, poisoned, options.seed, judge_time=not options.short)
     sys.stdout.write(json.dumps(line) + "\n")
-    return 0 if line["holds"] else 1
+    return 0
 
 
 if __name__ == "__main__":

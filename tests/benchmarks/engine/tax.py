@@ -1,39 +1,25 @@
 """What does the engine cost beside a bare loop of the same decoder and model on the same cores?
 
-The bare loop: as many processes as cores, each with its share of the files, decode, preprocess, predict in batches;
-no Ray, no digest, no rows, nothing written. The engine: `winnow run`. Both over the same files, by turns. "Steady"
-leaves out start and end: the first and last shards of the engine (by when their objects appeared), the first and last
-batches of the loop. Prints one JSON line per point.
+The bare loop is that of `bare`, the engine `winnow run`, both over the same files, in a folder and on S3, by turns.
+"Steady" leaves out start and end. The loop itself is checked: an image in it must take what decoding and model take
+alone. Prints one JSON line per point.
+
+    python -m tests.benchmarks.engine.tax --repeats 5
 """
 
 import argparse
-import json
-import multiprocessing
-import os
-import platform
-import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks.engine.images import jpegs
+import pytest
 
-SPEC = """\
-name: tax
-corpus: {corpus}
-output: {output}
-ledger: sqlite:///{folder}/ledger.db
-tasks:
-  - {{name: kind, operator: classify, model: torchvision/{model}, weights: {{random: 1}}, labels: {labels}}}
-run: {{shard_items: {shard_items}}}
-"""
-LABELS = [f"l{number}" for number in range(1000)]
+from tests.benchmarks.engine.bare import bare_rate
+from tests.benchmarks.engine.corpora import Corpus, Where, corpus_in
+from tests.benchmarks.engine.line import say
+from tests.benchmarks.engine.rates import Rate
+from tests.benchmarks.engine.winnow_side import Job, winnow_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,108 +34,67 @@ class Point:
 
 
 POINTS = (
-    Point("engine tax, decode-bound (MobileNetV3-small)", "mobilenet_v3_small", 3000, 64, 0.90),
-    Point("engine tax, model-bound (ResNet-50)", "resnet50", 300, 16, 0.95),
+    Point("decode-bound (MobileNetV3-small)", "mobilenet_v3_small", 3000, 64, 0.90),
+    Point("model-bound (ResNet-50)", "resnet50", 300, 16, 0.95),
 )
+PLACES: tuple[Where, ...] = ("folder", "s3")
 
 
-def engine_rate(point: Point, folder: Path) -> tuple[float, float]:
-    """(steady images/s, images/s of the whole job from process start) of `winnow run`."""
-    output = folder / "out"
-    shutil.rmtree(output, ignore_errors=True)
-    spec = folder / "job.yaml"
-    spec.write_text(
-        SPEC.format(
-            corpus=folder / "photos", output=output, folder=folder, model=point.model, labels=LABELS,
-            shard_items=point.shard_items,
-        ),
-        encoding="utf-8",
-    )  # fmt: skip
-    start = time.monotonic()
-    command = [Path(sys.executable).parent / "winnow", "run", spec, "--json"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    whole = point.items / (time.monotonic() - start)
-    ended = sorted(path.stat().st_mtime for path in (output / "runs/0001/results").glob("*.parquet"))
-    actors = len(os.sched_getaffinity(0))
-    inner = ended[actors - 1 : -actors]  # every actor's first shard is over; nobody has run out of shards
-    return (len(inner) - 1) * point.shard_items / (inner[-1] - inner[0]), whole
-
-
-def bare_rate(point: Point, paths: Sequence[Path]) -> tuple[float, float]:
-    """(steady images/s, images/s from process start) of the loop, over all cores."""
-    cores = len(os.sched_getaffinity(0))
-    start = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(cores) as pool:
-        ended = pool.starmap(_loop, [(point.model, [str(path) for path in paths[n::cores]]) for n in range(cores)])
-    whole = len(paths) / (time.monotonic() - start)
-    begun, over = max(times[0][0] for times in ended), min(times[-2][0] for times in ended)
-    done = sum(size for times in ended for at, size in times if begun < at <= over)
-    return done / (over - begun), whole
-
-
-def _loop(model: str, paths: Sequence[str]) -> list[tuple[float, int]]:
-    """When each batch was over (monotonic seconds), and how many images it had."""
-    import torch
-    import torchvision
-
-    from winnow_workers.decode import DecodeLimits, decode
-    from winnow_workers.models.architectures import default_preprocessing
-    from winnow_workers.models.fixed_batch import CPU_BATCH
-    from winnow_workers.models.fold import fold_batch_norms
-    from winnow_workers.models.preprocess import needed_side_px, to_tensor
-
-    torch.set_num_threads(1)
-    module = getattr(torchvision.models, model)().eval().to(memory_format=torch.channels_last)
-    fold_batch_norms(module)  # as the engine does: the comparison is of the engine, not of the model
-    preprocessing, limits = default_preprocessing(f"torchvision/{model}"), DecodeLimits()
-    side_px = needed_side_px(preprocessing)
-    times = []
-    for start in range(0, len(paths), CPU_BATCH):
-        part = paths[start : start + CPU_BATCH]
-        decoded = [decode(Path(path).read_bytes(), needed_side_px=side_px, limits=limits) for path in part]
-        batch = torch.stack([to_tensor(one.pixels, preprocessing) for one in decoded])
-        with torch.inference_mode():
-            module(batch.contiguous(memory_format=torch.channels_last)).argmax(1).tolist()
-        times.append((time.monotonic(), len(part)))
-    return times
-
-
-def measure(point: Point, repeats: int) -> dict[str, object]:
-    """Both sides by turns; medians and spreads."""
+def measure(point: Point, where: Where, repeats: int, items: int) -> None:
+    """Both sides by turns; one line."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        paths = jpegs(folder / "photos", point.items)
-        engine, bare = [], []
-        for _ in range(repeats):
-            bare.append(bare_rate(point, paths))
-            engine.append(engine_rate(point, folder))
-    ratios = [ours[0] / theirs[0] for ours, theirs in zip(engine, bare, strict=True)]
-    figure = statistics.median(ratios)
-    return {
-        "point": point.name,
-        "figure": round(figure, 3),
-        "target": f">= {point.target} of the bare loop, steady",
-        "holds": figure >= point.target,
-        "spread": [round(ratio, 3) for ratio in sorted(ratios)],
-        "engine_items_per_s": [round(rate, 1) for rate, _ in engine],
-        "bare_items_per_s": [round(rate, 1) for rate, _ in bare],
-        "whole_job_ratio": round(statistics.median(o[1] / t[1] for o, t in zip(engine, bare, strict=True)), 3),
-        "setup": f"{os.cpu_count()} cores, {platform.machine()}, folder, {point.items} JPEGs of 800 x 600, "
-        f"{repeats} turns, {datetime.now(UTC):%Y-%m-%d}",
-    }
+        try:
+            with corpus_in(folder, items, where) as corpus:
+                sides = [_turn(point, corpus, folder, turn) for turn in range(repeats)]
+                if where == "folder":
+                    _check_loop(point, corpus, repeats)
+        except pytest.skip.Exception as reason:
+            say(f"1, engine tax, {point.name}, {where}", [], at_least=point.target, setup=str(reason))
+            return
+    say(
+        f"1, engine tax, {point.name}, {where}",
+        [ours.steady / bare.steady for ours, bare in sides],
+        at_least=point.target,
+        setup=f"{items} JPEGs of 800 x 600, steady, engine / bare loop",
+        engine_items_per_s=[round(ours.steady, 1) for ours, _ in sides],
+        bare_items_per_s=[round(bare.steady, 1) for _, bare in sides],
+        whole_job_ratios=[round(ours.whole / bare.whole, 3) for ours, bare in sides],
+    )
+
+
+def _turn(point: Point, corpus: Corpus, folder: Path, turn: int) -> tuple[Rate, Rate]:
+    bare = bare_rate(point.model, corpus.uris)
+    job = Job(point.model, len(corpus.uris), point.shard_items, corpus.uri, corpus.output_of(turn))
+    return winnow_rate(job, folder), bare
+
+
+def _check_loop(point: Point, corpus: Corpus, repeats: int) -> None:
+    ratios, parts = [], []
+    for _ in range(repeats):
+        both, decode, model = (bare_rate(point.model, corpus.uris, part).steady for part in ("both", "decode", "model"))
+        ratios.append((1 / both) / (1 / decode + 1 / model))
+        parts.append({"both": round(both, 1), "decode": round(decode, 1), "model": round(model, 1)})
+    say(
+        f"1, the bare loop's time an image / that of decoding and model alone, {point.name}",
+        ratios,
+        at_most=1.05,
+        setup=f"{len(corpus.uris)} JPEGs of 800 x 600, folder",
+        items_per_s=parts,
+    )
 
 
 def main() -> int:
     """Measure every point; 0 whether they hold or not: the lines say it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--only", default="", help="points whose name has this text")
+    parser.add_argument("--only", default="", help="points whose name, or place, has this text")
+    parser.add_argument("--share", type=float, default=1.0, help="of the images, to try the script itself")
     options = parser.parse_args()
     for point in POINTS:
-        if options.only in point.name:
-            sys.stdout.write(json.dumps(measure(point, options.repeats)) + "\n")
-            sys.stdout.flush()
+        for where in PLACES:
+            if options.only in f"{point.name}, {where}":
+                measure(point, where, options.repeats, round(point.items * options.share))
     return 0
 
 

@@ -1,0 +1,158 @@
+"""How busy does the pipeline keep a GPU? Bytes to committed Parquet beside the bare model, and decoding on the GPU.
+
+Without Ray: one process, the pipeline as an actor runs it. It needs an NVIDIA GPU with its driver (nvidia-smi), a torch
+and torchvision built for CUDA, a few GB of memory, and no network: weights are random. On an H200 with 16 cores:
+
+    python -m tests.benchmarks.engine.gpu --device cuda --images 20000 --repeats 5
+    python -m tests.benchmarks.engine.gpu --device cpu --images 32      # tries the script itself
+
+The engine has no bfloat16 of its own yet: it runs inside torch.autocast, beside a bare loop whose weights are bfloat16;
+in the loop the inputs lie on the device. On a CPU all of it is float32, and the GPU's idle share and its JPEG decoder
+have null figures.
+"""
+
+import argparse
+import contextlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+import torchvision
+
+from tests.benchmarks.engine.images import jpegs
+from tests.benchmarks.engine.line import say
+from tests.benchmarks.engine.pipeline_side import FIVE_TASKS, RANDOM, open_pipeline, run_shards
+from winnow_workers.models.fixed_batch import CPU_BATCH, CUDA_BATCH
+from winnow_workers.models.resolve import resolve_model
+from winnow_workers.operator import TaskConfig
+
+MODELS = ("resnet50", "vit_b_16")
+SIDE_PX = 224
+DECODE_BATCH = 64
+SAMPLE_MS = 200
+OF_BARE = 0.90
+IDLE = 0.10
+
+
+def engine(
+    paths: Sequence[Path], tasks: Sequence[TaskConfig], device: str, shard_items: int
+) -> tuple[float, float | None]:
+    """Images per second from bytes to committed Parquet, and the share of the time in which the GPU was idle."""
+    with tempfile.TemporaryDirectory() as scratch:
+        pipeline, shards = open_pipeline(
+            Path(scratch), paths, tasks, shard_items=shard_items, device=device, threads=torch.get_num_threads()
+        )
+        with busy_samples(device) as samples:
+            seconds = run_shards(pipeline, shards, within=lambda: precision(device))
+        pipeline.close()
+    return len(paths) / seconds, 1.0 - statistics.mean(samples) if samples else None
+
+
+def precision(device: str) -> AbstractContextManager[object]:
+    """Of the engine: bfloat16 on a GPU, float32 elsewhere. Autocasting is each thread's own."""
+    return torch.autocast("cuda", torch.bfloat16) if device == "cuda" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def busy_samples(device: str) -> Iterator[list[float]]:
+    """The share of time in which a kernel ran, sampled until the block ends; nothing on a CPU."""
+    samples: list[float] = []
+    if device != "cuda":
+        yield samples
+        return
+    query = [
+        "nvidia-smi",
+        "--id=0",
+        "--query-gpu=utilization.gpu",
+        "--format=csv,noheader,nounits",
+        f"-lms={SAMPLE_MS}",
+    ]
+    process = subprocess.Popen(query, stdout=subprocess.PIPE, text=True)
+    try:
+        yield samples
+    finally:
+        process.terminate()
+        told, _ = process.communicate()
+        # the last line may be cut off
+        samples += [int(line) / 100 for line in told.splitlines()[:-1] if line.strip().isdigit()]
+
+
+def bare(name: str, device: str, images: int) -> float:
+    """Images per second of the model alone, in the engine's batches, its answers brought back."""
+    batch = CUDA_BATCH if device == "cuda" else CPU_BATCH
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    module = getattr(torchvision.models, name)().eval().to(device, dtype, memory_format=torch.channels_last)
+    inputs = torch.rand(batch, 3, SIDE_PX, SIDE_PX, device=device, dtype=dtype)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    rounds = max(1, images // batch)
+    with torch.inference_mode():
+        module(inputs).float().cpu()
+        start = time.perf_counter()
+        for _ in range(rounds):
+            module(inputs).float().cpu()
+    return rounds * batch / (time.perf_counter() - start)
+
+
+def gpu_decode_rate(paths: Sequence[Path]) -> float:
+    """JPEGs per second, decoded at full size by the GPU's own decoder through torchvision."""
+    files = [torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) for path in paths]
+    torchvision.io.decode_jpeg(files[:DECODE_BATCH], device="cuda")
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for first in range(0, len(files), DECODE_BATCH):
+        torchvision.io.decode_jpeg(files[first : first + DECODE_BATCH], device="cuda")
+    torch.cuda.synchronize()
+    return len(files) / (time.perf_counter() - start)
+
+
+def measure_model(name: str, paths: Sequence[Path], device: str, shard_items: int, repeats: int, setup: str) -> None:
+    """Two lines: the rate beside the bare model's, and how long the GPU was idle."""
+    task = TaskConfig("kind", "classify", resolve_model(f"torchvision/{name}", RANDOM))
+    ratios, rates, idle = [], [], []
+    for _ in range(repeats):
+        alone = bare(name, device, len(paths))
+        rate, unused = engine(paths, [task], device, shard_items)
+        ratios.append(rate / alone)
+        rates.append([round(rate, 1), round(alone, 1)])
+        idle += [] if unused is None else [unused]
+    say(f"10, {name}, bytes to Parquet / bare model loop", ratios, at_least=OF_BARE, setup=setup, items_per_s=rates)
+    say(f"10, {name}, share of the time in which the GPU was idle", idle, at_most=IDLE, setup=setup)
+
+
+def main() -> int:
+    """Measure; 0 whether it holds or not: the lines say it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda", "auto"], default="auto")
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--shard-items", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=1)
+    options = parser.parse_args()
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        say("10, all of it", [], setup="torch sees no GPU here")
+        return 0
+    where = f"{torch.cuda.get_device_name(0)}, bfloat16" if device == "cuda" else "no GPU, float32"
+    setup = f"{where}, {options.images} JPEGs of 800 x 600, {torch.get_num_threads()} threads, no Ray"
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = jpegs(Path(scratch) / "photos", options.images)
+        for name in MODELS:
+            measure_model(name, paths, device, options.shard_items, options.repeats, setup)
+        turns = range(options.repeats)
+        rates = [gpu_decode_rate(paths) for _ in turns] if device == "cuda" else []
+        say("10, JPEGs of 800 x 600 a second, decoded on the GPU", rates, setup=setup)
+        few = paths[: max(1, len(paths) // 4)]  # reading text is on the CPU, and slow
+        fused = [engine(few, FIVE_TASKS, device, options.shard_items)[0] for _ in turns]
+        say("10, five tasks fused, images a second from bytes to Parquet", fused, setup=setup, images=len(few))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The arithmetic of the cost model, and that docs/scale.md shows what it gives."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.engine.scale import inputs_of
+from tests.benchmarks.engine.scale_model import Inputs, first_run, night, table
+
+DOCS = Path(__file__).parents[3] / "docs" / "scale.md"
+
+
+def test_first_run__by_hand() -> None:
+    run = first_run(Inputs(items=2_048_000, gpus=10, gpu_items_per_s=100))
+    assert run.lists == 2048
+    assert run.shards == 1000
+    assert run.gets == 2_048_000 + 1000 * Inputs().gets_per_shard
+    assert run.gpu_hours == pytest.approx(2_048_000 / 100 / 3600)
+    assert run.s3_usd == pytest.approx((2048 + run.puts) / 1000 * 0.005 + run.gets / 1000 * 0.0004)
+
+
+def test_night__lists_everything_and_works_on_what_is_new() -> None:
+    inputs = Inputs(new_share=0.01)
+    full, later = first_run(inputs), night(inputs)
+    assert later.lists == full.lists
+    assert later.due_items == pytest.approx(0.01 * full.due_items)
+    assert later.gpu_usd == pytest.approx(0.01 * full.gpu_usd)
+    earlier = inputs.items / inputs.shard_items * inputs.gets_per_earlier_shard
+    assert later.gets == pytest.approx(0.01 * full.gets + earlier)
+
+
+def test_inputs__set_by_name() -> None:
+    assert inputs_of(["items=1e6", "gpus=8"]) == Inputs(items=1e6, gpus=8)
+    with pytest.raises(SystemExit, match="no input of that name"):
+        inputs_of(["item=1"])
+    with pytest.raises(SystemExit, match="is no number"):
+        inputs_of(["items=many"])
+
+
+def test_docs__show_the_model() -> None:
+    page = DOCS.read_text(encoding="utf-8")
+    assert table(Inputs()) in page
+    for field in fields(Inputs):
+        assert f"`{field.name}`" in page, field.name
