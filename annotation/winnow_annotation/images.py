@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-from winnow_storage.blobs import BlobStore, open_store
+from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import SpecError
-from winnow_storage.ids import digest_bytes
+from winnow_storage.ids import digest_value
+from winnow_storage.packed.names import parse_place
 from winnow_storage.uri import Location, parse
 
-# What every current browser opens. Others (TIFF) get a copy that it does.
+# What every current browser opens. Others (TIFF) get a copy that it does, as do items inside of other files.
 _SHOWN_FORMATS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "avif"})
 
-# From the bytes of an image to those of a JPEG of the same size in pixels, upright, so that coordinates stay true.
-Render = Callable[[bytes], bytes]
+# From the URI and version of an item to a JPEG of the same size in pixels, upright, so that coordinates stay true.
+Render = Callable[[str, str], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +61,19 @@ def image_sources(uris: Iterable[str], *, document_root: str) -> ImageSources:
     return ImageSources(shared, tuple(sorted({place.bucket for place in places if place.scheme == "s3"})))
 
 
-def showable_uri(uri: str, image_format: str | None, *, output: BlobStore, render: Render) -> str:
-    """`uri`, or that of a copy below `output` where browsers do not open the image's format.
+def showable_uri(uri: str, version: str, image_format: str | None, *, output: BlobStore, render: Render) -> str:
+    """`uri`, or that of a copy below `output` where it is no object, or one in a format that browsers do not open.
 
     Raises:
         StoreError: the image could not be read, or the copy not written.
     """
-    place = parse(uri)
-    suffix = image_format or place.name.rpartition(".")[2]
-    if suffix.lower() in _SHOWN_FORMATS:
-        return uri
-    original = open_store(place.parent).get(place.name)
-    key = f"review/images/{digest_bytes(original)[:32]}.jpg"
+    if parse_place(uri) is None:
+        suffix = image_format or parse(uri).name.rpartition(".")[2]
+        if suffix.lower() in _SHOWN_FORMATS:
+            return uri
+    key = f"review/images/{digest_value([uri, version])[:32]}.jpg"
     if output.info(key) is None:
-        output.put_if_absent(key, render(original))
+        output.put_if_absent(key, render(uri, version))
     return _child(output.root, key).uri
 
 

@@ -43,7 +43,7 @@ def push(
 ) -> PushSummary:
     """Send what is not there yet, most urgent first as given; `labels` has the label set of each task that needs one.
 
-    `render` makes a JPEG of an image in a format that browsers do not open.
+    `render` makes a JPEG of an image that browsers do not open as it is.
 
     Raises:
         SpecError: a task that people cannot answer, or images that Label Studio could not show.
@@ -93,7 +93,10 @@ def _images(
     """The image reference of each item by dedupe_key, after the project was allowed to show them."""
     root = client.document_root
     originals = {item.dedupe_key: item.uri for item in items}
-    shown = {item.dedupe_key: showable_uri(item.uri, item.format, output=output, render=render) for item in items}
+    shown = {
+        item.dedupe_key: showable_uri(item.uri, item.version, item.format, output=output, render=render)
+        for item in items
+    }
     copies = [uri for key, uri in shown.items() if uri != originals[key]]
     kept = [uri for key, uri in shown.items() if uri == originals[key]]
     for uris in (kept, copies):  # apart: what both have in common may be a folder with much else in it

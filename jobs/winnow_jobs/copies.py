@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from winnow_jobs.ahead import mapped_ahead
 from winnow_jobs.content_tags import DIGEST, ETAG, NO_TAG, READ_THREADS, Batches, Hashes, sizes_of, tag, tags_of
 from winnow_jobs.plan import Begun, is_since
 from winnow_jobs.resolved import ResolvedCorpus, ResolvedSpec, ResolvedTask
 from winnow_jobs.runs import PlanDocument
 from winnow_jobs.standing import Mask
+from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.parquet_rows import read_rows
 from winnow_storage.parts import WorkReader

@@ -6,7 +6,7 @@ size of a shard follows from how much that is.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from winnow_storage.errors import UsageError
 from winnow_storage.listing import CorpusStream, stream_corpus
 from winnow_storage.parts import SNAPSHOT_GROUP_ROWS, Part, PartFile, PartWriter, WorkPart
 from winnow_storage.schemas import PLACE, SNAPSHOT, WORK
+from winnow_storage.uri import parse
+from winnow_workers.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,11 @@ class _Counted:
 
 
 def list_items(spec: ResolvedSpec) -> CorpusStream:
-    """The corpus as it is now, to be read once."""
-    return stream_corpus(spec.corpus.source)
+    """The corpus as it is now, to be read once. What containers hold is kept in the output, for the next listing."""
+    corpus = spec.corpus
+    throttle = Throttle(corpus.max_requests_per_s, corpus.max_bytes_per_s)
+    source = replace(corpus.source, indexes=parse(spec.output), max_document_bytes=spec.limits.max_bytes)
+    return stream_corpus(source, throttle.take)
 
 
 def draft_run(

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow_jobs import standing_files
-from winnow_jobs.ahead import mapped_ahead
 from winnow_jobs.plan import Begun
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.runs import PlanDocument
 from winnow_jobs.standing import SAYS, SILENT, WITHOUT_PREDICTION, Rows, RunRows, Says
 from winnow_jobs.standing_files import ReadRun, StandingDamaged, TakenDown
+from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import StoreError
 from winnow_storage.parquet_rows import read_rows

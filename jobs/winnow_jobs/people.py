@@ -18,7 +18,7 @@ from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ids import canonical_json
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import PushState, RunRecord
-from winnow_workers.decode import DecodeLimits
+from winnow_workers.fetch import Fetcher
 from winnow_workers.models.labels import labels_of
 from winnow_workers.rendition import to_browser_image
 from winnow_workers.signals import ItemSignal
@@ -84,7 +84,7 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
     if not waiting:
         return total
     listener(Note(f"sending {counted(len(waiting), 'review task')} to Label Studio at {client.url}"))
-    render = partial(_render, limits=spec.limits)
+    render = partial(_render, fetcher=Fetcher(spec.limits))
     for run_id in dict.fromkeys(task.run_id for task in waiting):
         keys = {task.dedupe_key for task in waiting if task.run_id == run_id}
         # by the run's own plan: the spec may have lost a task that people were already chosen for
@@ -124,12 +124,12 @@ def client_of(spec: ResolvedSpec) -> "LabelStudioClient":
     return connect(spec.review.label_studio, os.environ)
 
 
-def _render(data: bytes, limits: DecodeLimits) -> bytes:
+def _render(uri: str, version: str, *, fetcher: Fetcher) -> bytes:
     try:
-        return to_browser_image(data, limits)
+        return to_browser_image(uri, version, fetcher)
     except ItemSignal as signal:
         raise StoreError(
-            f"an image that was read during its run is {signal.outcome} now: {signal.reason}",
+            f"{uri} was read during its run and is {signal.outcome} now: {signal.reason}",
             hint="was it replaced? winnow run takes the new version; then push again",
         ) from signal
 

@@ -20,13 +20,11 @@ from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.views import run_status
-from winnow_storage.blobs import locate, open_store
 from winnow_storage.dataset import iter_results, read_results, results_glob
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ledger import Ledger
 from winnow_storage.uri import parse
-from winnow_workers.decode import DecodeLimits, decode
-from winnow_workers.signals import ItemSignal
+from winnow_workers.fetch import Fetcher, Item
 
 THUMBNAIL_PX = 144
 REASONS = 20
@@ -105,6 +103,7 @@ def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None
 def _task_view(name: str, plan: PlanDocument, routes: TaskRoutes) -> dict[str, Any]:
     task = plan.spec.task(name)
     column, bars = routes.confidence()
+    fetcher = Fetcher(plan.spec.limits)
     return {
         "task": task,
         "marked_random": task.model.weights.kind == "random",
@@ -112,17 +111,19 @@ def _task_view(name: str, plan: PlanDocument, routes: TaskRoutes) -> dict[str, A
         "reasons": dict(routes.reasons),
         "confidence": column,
         "bars": bars,
-        "examples": [row | {"thumbnail": _thumbnail(row["uri"], plan.spec.limits)} for row in routes.examples],
+        "examples": [row | {"thumbnail": _thumbnail(row, fetcher)} for row in routes.examples],
     }
 
 
-def _thumbnail(uri: str, limits: DecodeLimits) -> str | None:
-    root, key = locate(uri)
+def _thumbnail(row: Mapping[str, Any], fetcher: Fetcher) -> str | None:
+    item = Item(row["item_id"], row["key"], row["uri"], row["version"], None, frozenset())
     try:
-        decoded = decode(open_store(root).get(key), needed_side_px=THUMBNAIL_PX, limits=limits)
-    except (ItemSignal, StoreError):
+        fetched = fetcher.fetch(item, needed_side_px=THUMBNAIL_PX)
+    except StoreError:
+        return None
+    if fetched.decoded is None:
         return None  # the page is about the run; an image that went away since is no reason to fail it
-    image = Image.fromarray(decoded.pixels)
+    image = Image.fromarray(fetched.decoded.pixels)
     image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)

@@ -57,6 +57,7 @@ class ResolvedCorpus(Section):
     id: str
     uri: str
     include: tuple[str, ...]
+    column: str | None = None
     inventory: str | None = None
     max_requests_per_s: float | None = None
     max_bytes_per_s: float | None = None
@@ -66,7 +67,7 @@ class ResolvedCorpus(Section):
     def source(self) -> CorpusSource:
         """What is listed when a run begins."""
         inventory = None if self.inventory is None else parse(self.inventory)
-        return CorpusSource(self.id, parse(self.uri), self.include, inventory)
+        return CorpusSource(self.id, parse(self.uri), self.include, inventory, self.column)
 
 
 class ResolvedSpec(Section):
@@ -134,6 +135,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
             id=spec.corpus.id or spec.name,
             uri=str(corpus),
             include=spec.corpus.include,
+            column=spec.corpus.column,
             inventory=None if spec.corpus.inventory is None else str(parse(spec.corpus.inventory, base=source.base)),
             max_requests_per_s=spec.corpus.max_requests_per_s,
             max_bytes_per_s=spec.corpus.max_bytes_per_s,

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 
 from winnow_annotation.routing import Choice, Sent, unsent
 from winnow_annotation.wishes import Predictions
-from winnow_jobs.ahead import mapped_ahead
 from winnow_jobs.copies import repeated_rows
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, RoutesWriter, count_routes, is_routed
 from winnow_jobs.runs import PlanDocument
 from winnow_jobs.scratch import scratch
+from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.ids import dedupe_key
 from winnow_storage.parquet_rows import read_rows

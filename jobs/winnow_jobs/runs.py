@@ -9,10 +9,10 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from winnow_jobs.ahead import mapped_ahead
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.spec import Section
+from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import BlobMissing, StoreError, UsageError
 from winnow_storage.ids import canonical_json, digest_bytes

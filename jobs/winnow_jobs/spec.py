@@ -25,6 +25,8 @@ SameContent = Literal["each", "once"]
 class CorpusSpec(Section):
     """Which images. `id` (the job's name by default) and the key of an item make its item_id.
 
+    `column` names the one that holds the images of Parquet files, where several could be it.
+
     `inventory` is the manifest.json of an S3 Inventory of the corpus' bucket, or the folder S3 writes them to: it is
     read instead of listing the bucket. The two limits spare a bucket that others need: all actors of a run together
     read no faster. `same_content: once` predicts images of the same bytes once and copies the row.
@@ -33,6 +35,7 @@ class CorpusSpec(Section):
     uri: str
     id: str | None = Field(default=None, pattern=NAME)
     include: tuple[str, ...] = tuple(f"*.{suffix}" for suffix in IMAGE_SUFFIXES)
+    column: str | None = None
     inventory: str | None = None
     max_requests_per_s: float | None = Field(default=None, gt=0)
     max_bytes_per_s: float | None = Field(default=None, gt=0)

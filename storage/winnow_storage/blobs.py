@@ -55,8 +55,13 @@ class BlobStore(Protocol):
         """As `read`, for one object among very many: in the way that costs the least."""
         ...
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """`length` bytes from `start`, fewer at the end of the object. Raises BlobMissing."""
+    def get_range(self, key: str, start: int, length: int, *, version: str | None = None) -> bytes:
+        """`length` bytes from `start`, fewer at the end of the object; with a `version`, of that one.
+
+        Raises:
+            BlobMissing: it is not there.
+            BlobReplaced: it is there in another version.
+        """
         ...
 
     def info(self, key: str) -> BlobInfo | None:

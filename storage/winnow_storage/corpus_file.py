@@ -102,7 +102,8 @@ def _csv_batches(opened: RangeFile, file: Location) -> Iterator[pa.RecordBatch]:
 def _no_column(file: Location, names: list[str]) -> SpecError:
     return SpecError(
         f"{file} has no column {COLUMN!r}; its columns are {', '.join(names) or 'none'}",
-        hint=f"name the column that holds the images' places {COLUMN!r}",
+        hint=f"name the column that holds the images' places {COLUMN!r}; to read images out of Parquet files, name "
+        "their folder in corpus.uri and write corpus.include: ['*.parquet']",
     )
 
 

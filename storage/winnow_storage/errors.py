@@ -8,6 +8,9 @@ WinnowError
 │   ├── StoreError              the object store
 │   │   ├── BlobMissing         it says that the object is not there
 │   │   ├── BlobArchived        the object must be restored before it can be read
+│   │   ├── BlobReplaced        it is not there any more in the version that was asked for
+│   │   ├── BlobDamaged         what it holds cannot be read as what its name says
+│   │   ├── BlobTooLarge        it takes more memory to read than is allowed
 │   │   ├── StoreDenied         credentials are missing or not allowed
 │   │   └── StoreUnavailable    it could not answer (time-out, 5xx, reset); trying again may help
 │   ├── LedgerError             the SQL database
@@ -73,6 +76,18 @@ class BlobMissing(StoreError):
 
 class BlobArchived(StoreError):
     """The object lies in an archive; it must be restored before it can be read."""
+
+
+class BlobReplaced(StoreError):
+    """The object is not there any more in the version that was asked for."""
+
+
+class BlobDamaged(StoreError):
+    """What the object holds cannot be read as what its name says; reading it again gives the same."""
+
+
+class BlobTooLarge(StoreError):
+    """It takes more memory to read what was asked for than is allowed."""
 
 
 class StoreDenied(StoreError):

@@ -1,10 +1,11 @@
 """What is in a corpus? A sorted stream of its items: from a folder, a prefix, an inventory, or a corpus file."""
 
+import contextlib
 import fnmatch
 import itertools
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -15,11 +16,16 @@ import pyarrow.compute as pc
 from winnow_storage import blobs, corpus_file, ids, schemas
 from winnow_storage.errors import SpecError, StoreError
 from winnow_storage.found import found_batch
+from winnow_storage.packed.expand import Expansion
+from winnow_storage.packed.indexes import Indexes
+from winnow_storage.packed.names import names_container
+from winnow_storage.packed.ranges import Announce, unannounced
 from winnow_storage.uri import Location
 
 ABSENT = corpus_file.ABSENT
 EXAMPLES = 5
 BATCH_ROWS = 16384
+IMAGE_PATTERNS = tuple(f"*.{suffix}" for suffix in schemas.IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +34,19 @@ class CorpusSource:
 
     A corpus file names its items itself: `include` does not bind it. `inventory` is the manifest of an S3 Inventory of
     the corpus' bucket, or the folder that S3 writes them to, read instead of a listing.
+
+    Objects that `include` takes and that are containers by their names (winnow_storage.packed) are listed as their
+    members. `column` is that of Parquet files, `indexes` the output below which the containers' indexes are kept, and a
+    PDF document larger than `max_document_bytes` is not looked into.
     """
 
     corpus_id: str
     root: Location
     include: tuple[str, ...]
     inventory: Location | None = None
+    column: str | None = None
+    indexes: Location | None = None
+    max_document_bytes: int = 256 << 20
 
 
 class CorpusStream:
@@ -44,7 +57,8 @@ class CorpusStream:
     in which tier of INTELLIGENT_TIERING an object lies, an inventory does.
     """
 
-    def __init__(self, source: CorpusSource) -> None:
+    def __init__(self, source: CorpusSource, announce: Announce = unannounced) -> None:
+        self._announce = announce
         self._source = source
         self._taken = _taker(source.include)
         self.items = 0
@@ -61,28 +75,32 @@ class CorpusStream:
             StoreError: the store refuses, cannot answer, or does not list in order.
         """
         root, corpus_id = self._source.root, self._source.corpus_id
-        if corpus_file.is_one(root):
-            if self._source.inventory is not None:
-                raise SpecError(
-                    f"the corpus file {root} names its items itself", hint="take corpus.inventory out of the spec"
-                )
-            found, uri_base = corpus_file.look_up(root), None
-        else:
-            found, uri_base = (self._sieved(batch) for batch in _found(self._source)), root
-        for batch in _rechunked(_in_order(found, root)):
-            self.items += batch.num_rows
-            yield _items(corpus_id, batch, uri_base)
+        uri_base = None if corpus_file.is_one(root) else root
+        if uri_base is None and self._source.inventory is not None:
+            raise SpecError(
+                f"the corpus file {root} names its items itself", hint="take corpus.inventory out of the spec"
+            )
+        # whatever ends this, threads, temporary files and processes behind it end with it
+        with contextlib.closing(self._found()) as found:
+            for batch in _rechunked(_in_order(found, root)):
+                self.items += batch.num_rows
+                yield _items(corpus_id, batch, uri_base)
         if self.items + self.others + self.cold == 0 and not corpus_file.is_one(root) and _is_absent(root):
             raise SpecError(f"there is nothing at {root}", hint="check corpus.uri in the spec")
+
+    def _found(self) -> Generator[pa.RecordBatch]:
+        if corpus_file.is_one(self._source.root):
+            yield from corpus_file.look_up(self._source.root)
+            return
+        with contextlib.closing(_listed(self._source)) as listed:
+            yield from self._expanded(self._sieved(batch) for batch in listed)
 
     def _sieved(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Without what is no item; that is counted."""
         keys = batch.column("key").to_pylist()
         keep = [self._taken(key) for key in keys]
         if not all(keep):
-            others = [key for key, kept in zip(keys, keep, strict=True) if not kept]
-            self.others += len(others)
-            self.other_examples = (*self.other_examples, *others[:EXAMPLES])[:EXAMPLES]
+            self._leave_out([key for key, kept in zip(keys, keep, strict=True) if not kept])
             batch = batch.filter(pa.array(keep, pa.bool_()))
         if batch.column("cold").true_count:
             cold = batch.filter(batch.column("cold")).column("key")
@@ -91,23 +109,49 @@ class CorpusStream:
             batch = batch.filter(pc.invert(batch.column("cold")))
         return batch
 
+    def _leave_out(self, keys: list[str]) -> None:
+        self.others += len(keys)
+        self.other_examples = (*self.other_examples, *keys[:EXAMPLES])[:EXAMPLES]
 
-def stream_corpus(source: CorpusSource) -> CorpusStream:
-    """List `source` while it is read: memory is that of some batches, whatever the corpus holds."""
-    return CorpusStream(source)
+    def _expanded(self, found: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """With the members of containers in the place of these. A pattern of an image's name can meet no container."""
+        source = self._source
+        if all(pattern.lower() in IMAGE_PATTERNS for pattern in source.include):
+            return found
+        patterns = source.include
+        if all(map(names_container, patterns)):
+            patterns = IMAGE_PATTERNS
+        kept = None if source.indexes is None else blobs.open_store(source.indexes)
+        indexes = Indexes(
+            blobs.open_store(source.root),
+            kept,
+            column=source.column,
+            max_document_bytes=source.max_document_bytes,
+            announce=self._announce,
+        )
+        return Expansion(source.root, indexes, _taker(patterns), self._leave_out).batches(found)
 
 
-def _found(source: CorpusSource) -> Iterator[pa.RecordBatch]:
+def stream_corpus(source: CorpusSource, announce: Announce = unannounced) -> CorpusStream:
+    """List `source` while it is read: memory is that of some batches, whatever the corpus holds.
+
+    `announce` is told the bytes of every request that looks into a container, before it is sent.
+    """
+    return CorpusStream(source, announce)
+
+
+def _listed(source: CorpusSource) -> Generator[pa.RecordBatch]:
     root = source.root
     if source.inventory is not None:
         from winnow_storage import inventory
 
-        return inventory.list_inventory(source.inventory, root)
-    if root.scheme == "s3":
+        yield from inventory.list_inventory(source.inventory, root)
+    elif root.scheme == "s3":
         from winnow_storage import s3_listing
 
-        return s3_listing.list_prefix(root)
-    return _walked(root)
+        yield from s3_listing.list_prefix(root)
+    else:
+        yield from _walked(root)
 
 
 def _walked(root: Location) -> Iterator[pa.RecordBatch]:
@@ -182,6 +226,8 @@ def _items(corpus_id: str, found: pa.RecordBatch, uri_base: Location | None) -> 
         uris = pc.binary_join_element_wise(f"{uri_base.uri.rstrip('/')}/", pa.array([quote(key) for key in texts]), "")
     else:
         uris = pc.binary_join_element_wise(f"{uri_base.uri}/", keys, "")
+    if "uri" in found.schema.names:  # members have URIs of their own
+        uris = pc.coalesce(found.column("uri"), uris)
     return pa.record_batch(
         [item_ids, keys, uris, found.column("version"), found.column("bytes")], schema=schemas.SNAPSHOT
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from winnow_storage.backoff import Backoff
 from winnow_storage.blobs import Blob, BlobInfo
-from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
+from winnow_storage.errors import BlobMissing, BlobReplaced, StoreDenied, StoreError, StoreUnavailable
 from winnow_storage.retrying import Result, Retrying
 from winnow_storage.unfinished import TEMPORARY, hold
 from winnow_storage.uri import Location
@@ -48,9 +48,9 @@ class LocalStore:
         """As `read`."""
         return self.read(key)
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """`length` bytes from `start`, fewer at the end of the object. Raises BlobMissing."""
-        return self._again(lambda: self._read_range(key, start, length))
+    def get_range(self, key: str, start: int, length: int, *, version: str | None = None) -> bytes:
+        """`length` bytes from `start`, fewer at the end of the object. Raises BlobMissing, BlobReplaced."""
+        return self._again(lambda: self._read_range(key, start, length, version))
 
     def info(self, key: str) -> BlobInfo | None:
         """None if the object is not there."""
@@ -120,10 +120,13 @@ class LocalStore:
             )
         return Blob(data, _version(after))
 
-    def _read_range(self, key: str, start: int, length: int) -> bytes:
+    def _read_range(self, key: str, start: int, length: int, version: str | None) -> bytes:
         with _translated(self._place(key), "read"), self._file(key).open("rb") as file:
             file.seek(start)
-            return file.read(max(0, length))
+            data = file.read(max(0, length))
+            if version is not None and _version(os.fstat(file.fileno())) != version:  # a write before or during it
+                raise BlobReplaced(f"{self._place(key)} was replaced or changed since it was listed")
+            return data
 
     def _look_at(self, key: str) -> BlobInfo:
         with _translated(self._place(key), "look at"):

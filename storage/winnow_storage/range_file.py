@@ -2,13 +2,28 @@
 
 import io
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from winnow_storage.blobs import BlobStore
+from winnow_storage.blobs import BlobInfo
 from winnow_storage.errors import BlobMissing
+from winnow_storage.uri import Location
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+
+class RangeStore(Protocol):
+    """What a RangeFile asks of a store."""
+
+    root: Location
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """As in BlobStore."""
+        ...
+
+    def info(self, key: str) -> BlobInfo | None:
+        """As in BlobStore."""
+        ...
 
 
 class RangeFile(io.RawIOBase):
@@ -20,7 +35,7 @@ class RangeFile(io.RawIOBase):
         BlobMissing: the object is not there.
     """
 
-    def __init__(self, store: BlobStore, key: str, *, size_bytes: int | None = None) -> None:
+    def __init__(self, store: RangeStore, key: str, *, size_bytes: int | None = None) -> None:
         super().__init__()
         if size_bytes is None:
             info = store.info(key)

@@ -6,11 +6,12 @@ import hashlib
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from winnow_storage import s3_errors
 from winnow_storage.blobs import Blob, BlobInfo
-from winnow_storage.errors import BlobMissing, StoreError, StoreUnavailable
+from winnow_storage.errors import BlobMissing, BlobReplaced, StoreError, StoreUnavailable
 from winnow_storage.retrying import Retrying
 from winnow_storage.s3_client import READ_TIMEOUT_S, S3Client
 from winnow_storage.uri import Location
@@ -20,6 +21,17 @@ MARK = "winnow-put"
 _MD5 = re.compile(r"[0-9a-f]{32}")  # an ETag of a multipart upload ends in "-" and the number of its parts
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)")
 _LISTED = ("IsTruncated", "KeyCount", "Name")  # an answer to a listing has at least one of them
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """A part of the object `key` (`full` with the prefix), of one version or whichever is there."""
+
+    key: str
+    full: str
+    start: int
+    length: int
+    version: str | None
 
 
 class S3Store:
@@ -58,12 +70,12 @@ class S3Store:
         quick.was_needless()
         return blob
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """`length` bytes from `start`, fewer at the end of the object. Raises BlobMissing."""
+    def get_range(self, key: str, start: int, length: int, *, version: str | None = None) -> bytes:
+        """`length` bytes from `start`, fewer at the end of the object. Raises BlobMissing, BlobReplaced."""
         if length <= 0:
             return b""
-        full = self._full(key)
-        return self._s3.call("read", key, lambda client: self._read_range(client, key, full, start, length))
+        wanted = _Range(key, self._full(key), start, length, version)
+        return self._s3.call("read", key, lambda client: self._read_range(client, wanted))
 
     def info(self, key: str) -> BlobInfo | None:
         """None if the object is not there; StoreError if the bucket is not."""
@@ -149,20 +161,26 @@ class S3Store:
             return blob, True
         return blob, hashlib.md5(blob.data, usedforsecurity=False).hexdigest() == blob.version
 
-    def _read_range(self, client: Any, key: str, full: str, start: int, length: int) -> bytes:
-        wanted = f"bytes={start}-{start + length - 1}"
+    def _read_range(self, client: Any, wanted: "_Range") -> bytes:
+        key, start, length = wanted.key, wanted.start, wanted.length
+        asked = f"bytes={start}-{start + length - 1}"
+        condition = {} if wanted.version is None else {"IfMatch": f'"{wanted.version}"'}
         try:
-            answer = client.get_object(Bucket=self.root.bucket, Key=full, Range=wanted)
+            answer = client.get_object(Bucket=self.root.bucket, Key=wanted.full, Range=asked, **condition)
         except s3_errors.FAILURES as error:
             if s3_errors.status_of(error) == 416:  # starts behind the end
                 return b""
+            if s3_errors.status_of(error) == 412:
+                raise self._replaced(key) from error
             raise
         data = self._body(answer, key)
+        if wanted.version not in (None, _version(answer["ETag"])):  # it does not know the condition
+            raise self._replaced(key)
         given = _RANGE.fullmatch(answer.get("ContentRange", ""))
         if given is None:  # it does not know ranges and sent the whole
             return data[start : start + length]
         if int(given[1]) != start or len(data) != int(given[2]) - start + 1 or len(data) > length:
-            raise self._damaged(key, f"came with {len(data)} bytes when asked for {wanted} ({given[0]})")
+            raise self._damaged(key, f"came with {len(data)} bytes when asked for {asked} ({given[0]})")
         return data
 
     def _body(self, answer: Mapping[str, Any], key: str) -> bytes:
@@ -216,6 +234,9 @@ class S3Store:
         if not key:
             raise StoreError(f"an empty key names no object in {self.root}")
         return self._prefix + key
+
+    def _replaced(self, key: str) -> BlobReplaced:
+        return BlobReplaced(f"{self._s3.place(key)} was replaced since it was listed")
 
     def _damaged(self, key: str, what: str) -> StoreUnavailable:
         return StoreUnavailable(

@@ -10,6 +10,7 @@ from winnow_annotation.kinds import masks
 from winnow_annotation.tasks import PushItem
 from winnow_storage.ids import dedupe_key
 from winnow_workers.decode import DecodeLimits
+from winnow_workers.fetch import Fetcher
 from winnow_workers.rendition import to_browser_image
 
 WIDTH, HEIGHT = 400, 300
@@ -87,6 +88,6 @@ def item(task: str, uri: str, **changes: Any) -> PushItem:
     return PushItem(**fields)
 
 
-def render(data: bytes) -> bytes:
-    """What jobs hands to push: a JPEG of an image that browsers do not open."""
-    return to_browser_image(data, DecodeLimits())
+def render(uri: str, version: str) -> bytes:
+    """What jobs hands to push: a JPEG of an item that browsers do not open as it is."""
+    return to_browser_image(uri, version, Fetcher(DecodeLimits()))

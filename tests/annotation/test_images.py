@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from tests.annotation.examples import render
+from tests.packed_files import tar_of
 from winnow_annotation.images import ImageSources, image_reference, image_sources, showable_uri
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import SpecError
+from winnow_storage.listing import CorpusSource, stream_corpus
 from winnow_storage.uri import parse
 
 
@@ -33,8 +35,8 @@ def test_image_sources__names_the_folder_in_common_and_the_buckets() -> None:
 
 def test_showable_uri__leaves_alone_what_browsers_open(tmp_path: Path) -> None:
     output = open_store(parse(str(tmp_path)))
-    assert showable_uri("s3://bucket/a.tif", "png", output=output, render=render) == "s3://bucket/a.tif"
-    assert showable_uri("file:///a.JPG", None, output=output, render=render) == "file:///a.JPG"
+    assert showable_uri("s3://bucket/a.tif", "v", "png", output=output, render=render) == "s3://bucket/a.tif"
+    assert showable_uri("file:///a.JPG", "v", None, output=output, render=render) == "file:///a.JPG"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,11 +50,33 @@ def test_showable_uri__copies_a_tiff_upright_once(tmp_path: Path, dtype: type) -
     original.parent.mkdir()
     Image.fromarray(pixels).save(original, exif=exif)
     output = open_store(parse(str(tmp_path / "out")))
-    uri = showable_uri(original.as_uri(), "tiff", output=output, render=render)
-    assert uri == showable_uri(original.as_uri(), "tiff", output=output, render=render)
+    uri = showable_uri(original.as_uri(), "v", "tiff", output=output, render=render)
+    assert uri == showable_uri(original.as_uri(), "v", "tiff", output=output, render=render)
     place = parse(uri)
     with Image.open(io.BytesIO(Path(place.path).read_bytes())) as copy:
         assert copy.size == (20, 30)
         assert copy.mode == "RGB"
         assert copy.getpixel((10, 2)) == (255, 255, 255)
         assert copy.getpixel((10, 27)) == (0, 0, 0)
+
+
+def test_showable_uri__an_item_inside_of_an_archive_is_copied_alone(tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (30, 20), (200, 30, 10)).save(picture, "PNG")
+    archive = tmp_path / "in" / "a.tar"
+    archive.parent.mkdir()
+    archive.write_bytes(tar_of({"other.png": b"secret", "1.png": picture.getvalue()}))
+    (member,) = (
+        row
+        for batch in stream_corpus(CorpusSource("c", parse(str(archive.parent)), ("*.tar",)))
+        for row in batch.to_pylist()
+        if row["key"] == "a.tar/1.png"
+    )
+    output = open_store(parse(str(tmp_path / "out")))
+    uri = showable_uri(member["uri"], member["version"], "png", output=output, render=render)
+    assert parse(uri).parent == parse(str(tmp_path / "out/review/images"))
+    with Image.open(parse(uri).path) as copy:
+        assert (copy.format, copy.size) == ("JPEG", (30, 20))
+    archive.unlink()  # what was copied is not read again
+    assert showable_uri(member["uri"], member["version"], "png", output=output, render=render) == uri
+    assert image_reference(uri, document_root=str(tmp_path)).startswith("/data/local-files/?d=out/review/images/")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from winnow_storage import blobs, uri
 from winnow_storage.blobs import Blob, BlobStore
-from winnow_storage.errors import BlobMissing, StoreDenied
+from winnow_storage.errors import BlobMissing, BlobReplaced, StoreDenied
 from winnow_storage.range_file import RangeFile
 
 # In the byte order of their UTF-8, which is neither depth-first order nor the order of UTF-16.
@@ -117,6 +117,20 @@ def test_get_range__part_of_the_object(store: BlobStore, start: int, length: int
 def test_get_range__empty_object(store: BlobStore) -> None:
     store.put("empty", b"")
     assert store.get_range("empty", 0, 10) == b""
+
+
+def test_get_range__of_one_version(store: BlobStore) -> None:
+    versions = []
+    for data in (b"0123456789", b"9876543210+"):
+        store.put("digits", data)
+        info = store.info("digits")
+        assert info is not None
+        versions.append(info.version)
+    assert store.get_range("digits", 2, 3, version=versions[1]) == b"765"
+    with pytest.raises(BlobReplaced, match=r"digits was replaced"):
+        store.get_range("digits", 2, 3, version=versions[0])
+    with pytest.raises(BlobMissing):
+        store.get_range("absent", 2, 3, version=versions[0])
 
 
 def test_range_file__reads_like_a_file(store: BlobStore) -> None:

@@ -1,7 +1,7 @@
 """A pipeline over a handful of images in a folder, with the weightless embedder twice as its tasks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from winnow_storage.ids import item_id
 from winnow_storage.parts import WorkPart
 from winnow_storage.schemas import WORK
 from winnow_workers.decode import DecodeLimits
+from winnow_workers.fetch import Item
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
 from winnow_workers.pipeline import Pipeline, WorkerConfig
@@ -32,8 +33,14 @@ def save_image(path: Path, *, seed: int, size: tuple[int, int] = (40, 30)) -> Pa
 
 
 def make_work(
-    folder: Path, paths: Sequence[Path], *, tasks: Sequence[Sequence[str]] | None = None, shard_items: int = 100
+    folder: Path,
+    paths: Sequence[Path],
+    *,
+    tasks: Sequence[Sequence[str]] | None = None,
+    shard_items: int = 100,
+    items: Sequence[Item] | None = None,
 ) -> Work:
+    """Work over the files `paths`, or over `items` that were listed instead."""
     output = folder / "out"
     (output / "runs/0001").mkdir(parents=True)
     rows = [
@@ -48,6 +55,10 @@ def make_work(
         }
         for number, path in enumerate(paths)
     ]
+    if items is not None:
+        rows = [
+            {**asdict(item), "shard": at // shard_items, "tasks": ["first", "second"]} for at, item in enumerate(items)
+        ]
     table = pa.Table.from_pylist(rows, schema=WORK)
     place = output / "runs/0001/work.parquet"
     pq.write_table(table, place, row_group_size=shard_items)

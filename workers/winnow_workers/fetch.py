@@ -4,15 +4,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from winnow_storage.blobs import Blob, BlobStore, locate, open_store
-from winnow_storage.errors import BlobArchived, BlobMissing, StoreError, StoreUnavailable
+from winnow_storage.blobs import BlobStore, locate, open_store
+from winnow_storage.errors import (
+    BlobArchived,
+    BlobDamaged,
+    BlobMissing,
+    BlobReplaced,
+    BlobTooLarge,
+    StoreError,
+    StoreUnavailable,
+)
 from winnow_storage.ids import digest_bytes
 from winnow_storage.listing import ABSENT
 from winnow_storage.local_folder import Folder, folder_of
+from winnow_storage.packed.names import Place, parse_place
+from winnow_storage.packed.reading import Content, MemberReader
 from winnow_storage.uri import Location
 from winnow_workers.copies import Leader
 from winnow_workers.decode import Decoded, DecodeLimits, decode
-from winnow_workers.signals import ItemSignal, Missing, Rejected, Unavailable
+from winnow_workers.pdf_page import decode_page
+from winnow_workers.signals import REPLACED, ItemSignal, Missing, OutOfMemory, Rejected, Unavailable, Unreadable
 from winnow_workers.throttle import Throttle
 
 
@@ -60,6 +71,7 @@ class Fetcher:
         self._throttle = throttle
         self._open_root = open_root
         self._stores: dict[Location, BlobStore] = {}
+        self._members = MemberReader(self._store, self._announce)
 
     def fetch(self, item: Item, *, needed_side_px: int | None, on_bytes: Callable[[], None] = lambda: None) -> Fetched:
         """Fetch and decode; what the item's bytes or the store say about the item ends it, nothing else does.
@@ -71,31 +83,29 @@ class Fetcher:
         Raises:
             StoreDenied, StoreError: the store, or the item's whole folder, refuses us; that is no fault of the item.
         """
-        blob: Blob | None = None
+        content: Content | None = None
         try:
             if item.bytes is not None and item.bytes > self.limits.max_bytes:
                 raise Rejected(f"{item.bytes} bytes, over the limit of {self.limits.max_bytes}")
-            blob = self._read(item)
-            if item.leader is not None and item.leader.content_sha256 == digest_bytes(blob.data):
-                digest = item.leader.content_sha256
-                return Fetched(item, None, None, digest, len(blob.data), blob.version, item.leader)
+            content = self._read(item)
+            if item.leader is not None and item.leader.content_sha256 == content.content_sha256:
+                return Fetched(item, None, None, content.content_sha256, content.bytes, content.version, item.leader)
             on_bytes()
-            decoded = decode(blob.data, needed_side_px=needed_side_px, limits=self.limits)
+            if content.page is not None:
+                decoded = decode_page(content.data, content.page, limits=self.limits)
+            else:
+                decoded = decode(content.data, needed_side_px=needed_side_px, limits=self.limits)
         except ItemSignal as signal:
-            if blob is None:
+            if content is None:
                 return Fetched(item, None, signal, bytes=item.bytes)
-            return Fetched(item, None, signal, digest_bytes(blob.data), len(blob.data), blob.version)
-        return Fetched(item, decoded, None, digest_bytes(blob.data), len(blob.data), blob.version)
+            return Fetched(item, None, signal, content.content_sha256, content.bytes, content.version)
+        return Fetched(item, decoded, None, content.content_sha256, content.bytes, content.version)
 
-    def _read(self, item: Item) -> Blob:
-        root, key = locate(item.uri)
-        store = self._stores.get(root)
-        if store is None:
-            store = self._stores.setdefault(root, self._open_root(root))
-        if self._throttle is not None:
-            self._throttle.take(item.bytes or 0)
+    def _read(self, item: Item) -> Content:
+        place = parse_place(item.uri)
+        root, key = locate(item.uri if place is None else place.container)
         try:
-            blob = store.read_bulk(key)
+            return self._whole(item, root, key) if place is None else self._member(item, place)
         except BlobMissing as error:
             raise _gone(item, root, key) from error
         except BlobArchived as error:
@@ -112,10 +122,35 @@ class Fetcher:
             ):
                 raise
             raise Unavailable(error.message) from error  # of this file only: its folder answers
+
+    def _whole(self, item: Item, root: Location, key: str) -> Content:
+        self._announce(item.bytes or 0)
+        blob = self._store(root).read_bulk(key)
         if blob.version == item.version and item.bytes not in (None, len(blob.data)):
             # the one check for ETags that are no digest: uploads in parts, keys of one's own
             raise Unavailable(f"{len(blob.data)} bytes came of a version that was listed with {item.bytes}")
-        return blob
+        return Content(blob.data, blob.version, digest_bytes(blob.data), len(blob.data))
+
+    def _member(self, item: Item, place: Place) -> Content:
+        """Of the version that was listed and no other: the offsets are that one's."""
+        try:
+            return self._members.read(place, item.version)
+        except BlobReplaced as error:
+            raise Unavailable(REPLACED) from error
+        except BlobDamaged as error:
+            raise Unreadable(error.message) from error
+        except BlobTooLarge as error:
+            raise Rejected(error.message) from error
+        except MemoryError as error:
+            raise OutOfMemory("reading it takes more memory than there is") from error
+
+    def _store(self, root: Location) -> BlobStore:
+        store = self._stores.get(root)
+        return self._stores.setdefault(root, self._open_root(root)) if store is None else store
+
+    def _announce(self, size_bytes: int) -> None:
+        if self._throttle is not None:
+            self._throttle.take(size_bytes)
 
 
 def _gone(item: Item, root: Location, key: str) -> ItemSignal:

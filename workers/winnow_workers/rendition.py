@@ -1,19 +1,23 @@
-"""How does a browser get to see an image in a format that it does not open? As a JPEG rendition."""
+"""How does a browser get to see an image that it does not open as it is? As a JPEG rendition."""
 
 import io
 
 from PIL import Image
 
-from winnow_workers.decode import DecodeLimits, decode
+from winnow_workers.fetch import Fetcher, Item
+from winnow_workers.signals import Unavailable
 
 
-def to_browser_image(data: bytes, limits: DecodeLimits) -> bytes:
-    """The image at full size as JPEG bytes, upright and in sRGB.
+def to_browser_image(uri: str, version: str, fetcher: Fetcher) -> bytes:
+    """An item at full size as JPEG bytes, upright and in sRGB.
 
     Raises:
-        Unreadable, Rejected: as `decode` does.
+        ItemSignal: what ended the item when it was fetched and decoded.
+        StoreError: the store refuses us.
     """
-    decoded = decode(data, needed_side_px=None, limits=limits)
+    fetched = fetcher.fetch(Item("", "", uri, version, None, frozenset()), needed_side_px=None)
+    if fetched.decoded is None:
+        raise fetched.signal or Unavailable("nothing came")
     buffer = io.BytesIO()
-    Image.fromarray(decoded.pixels).save(buffer, "JPEG", quality=92)
+    Image.fromarray(fetched.decoded.pixels).save(buffer, "JPEG", quality=92)
     return buffer.getvalue()

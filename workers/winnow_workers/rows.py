@@ -14,6 +14,7 @@ from winnow_storage.schemas import Outcome
 from winnow_workers.fetch import Fetched
 from winnow_workers.frontier import TaskFailure
 from winnow_workers.operator import Operator, OperatorParams, Prediction
+from winnow_workers.signals import REPLACED
 
 FAULTS, FAULT_CHARACTERS = 8, 160
 _VARYING = re.compile(r"s3://\S+|file://\S+|/\S+|'[^']*'|\"[^\"]*\"|0x[0-9a-f]+|\d+(\.\d+)?")
@@ -106,6 +107,8 @@ def _faults(rows: pa.Table) -> dict[str, int]:
     known = pc.not_equal(rows["version"], ABSENT)
     gone = pc.and_(pc.equal(rows["outcome"], Outcome.MISSING.value), known)
     other = pc.is_in(rows["outcome"], pa.array([Outcome.FAILED.value, Outcome.UNAVAILABLE.value]))
+    # One archive that somebody replaces meanwhile takes thousands of items with it; nothing is to be mended.
+    other = pc.and_(other, pc.not_equal(pc.fill_null(rows["reason"], ""), REPLACED))
     ended = rows.filter(pc.or_(other, gone))
     said = Counter(
         f"{outcome}: {_VARYING.sub('#', reason or '')[:FAULT_CHARACTERS]}"

@@ -14,6 +14,8 @@ from typing import ClassVar
 
 from winnow_storage.schemas import Outcome
 
+REPLACED = "the file that holds it was replaced since it was listed; the next run takes it again"
+
 
 class ItemSignal(Exception):
     """An item ends here, with `outcome` and a `reason` that a person can act on."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from winnow_jobs.ahead import mapped_ahead
 from winnow_jobs.events import Listener, Progress
 from winnow_jobs.runs import PlanDocument, plan_key
 from winnow_jobs.verify.findings import Finding, ranges
@@ -14,6 +13,7 @@ from winnow_jobs.verify.plan import EDITED, REMOVED, RESTORE, ShardWork, check_w
 from winnow_jobs.verify.routes import Predictions
 from winnow_jobs.verify.rows import Expected
 from winnow_jobs.verify.shard import REWRITTEN, ShardCheck, check_shard
+from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.shards import Receipt, results_prefix, shard_key
 

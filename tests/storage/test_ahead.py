@@ -1,7 +1,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
-from winnow_jobs.ahead import mapped_ahead
+from winnow_storage.ahead import mapped_ahead
 
 
 def test_mapped_ahead__answers_in_order_and_asks_a_bounded_number_ahead() -> None:

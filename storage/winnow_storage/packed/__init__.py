@@ -1,0 +1,1 @@
+"""Objects that hold items inside of them: tar archives, Parquet files with a column of images, PDF documents."""
