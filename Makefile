@@ -57,7 +57,7 @@ contracts: $(VENV)/.ready ## which room may import which
 unit: setup ## the tests, with coverage
 	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term:skip-covered
 
-test-long: setup ## the proofs that take minutes: 25 kills and every other fault, ledgers lost, workers that wake
+test-long: setup ## the proofs that take minutes: ledgers lost, workers that wake, bad networks under Ray
 	$(BIN)/python -m pytest -m long
 
 bench: setup ## the short form of every benchmark, one JSON line per point; within 15 minutes

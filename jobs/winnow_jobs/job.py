@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +10,8 @@ from winnow_annotation.policies import resolve_secret
 from winnow_jobs.begin import begin_or_go_on, open_runs
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.machine import ledger_of
+from winnow_jobs.options import Options
 from winnow_jobs.people import push_pending, sync_ledger
-from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.run import finish, work_through
 from winnow_jobs.runs import PlanDocument, Runs
@@ -22,16 +22,6 @@ from winnow_storage.errors import UsageError, WinnowError
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import RunRecord
 from winnow_storage.uri import parse
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a run is driven, beside its spec."""
-
-    selection: Selection = field(default_factory=Selection)
-    new: bool = False
-    push: bool = True
-    debug: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +89,7 @@ def _drive(
 ) -> Ended:
     # `spec` may differ from the plan's in where the work is done and where people are; the plan decides all else
     ledger.record_run(RunRecord(runs.store.root.uri, plan.run_id, spec.job, "open", plan.digest, plan.created_at))
-    tally, seconds = work_through(runs, plan, spec, ledger, listener, debug=options.debug)
+    tally, seconds = work_through(runs, plan, spec, ledger, listener, options)
     summary = finish(runs, plan, tally, seconds)
     sync_ledger(runs, ledger)
     return _with_push(run_record(summary, spec), spec, runs, ledger, options, listener)

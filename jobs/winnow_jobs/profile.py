@@ -18,7 +18,7 @@ def steady_rate(committed: Sequence[tuple[float, int]], *, actors: int) -> float
     return sum(items for _, items in inner[1:]) / (inner[-1][0] - inner[0][0])
 
 
-def profile(
+def profiled(
     stage_seconds: Mapping[str, float], *, items_per_s: float | None, bare_items_per_s: float | None
 ) -> dict[str, Any]:
     """What the record, the terminal and the report say: stages by their time, the bottleneck, the ratio.
@@ -38,6 +38,23 @@ def profile(
         "bare_items_per_s": _rounded(bare_items_per_s),
         "ratio": _rounded(ratio),
     }
+
+
+def profile_lines(record: Mapping[str, Any]) -> list[str]:
+    """The record in words."""
+    shares = ", ".join(f"{one['stage']} {one['share']:.0%}" for one in record["stages"])
+    lines = [f"  where the actors' time went: {shares or 'nowhere'}"]
+    if record["bottleneck"] is not None:
+        lines.append(f"  bottleneck: {record['bottleneck']}")
+    bare = record["bare_items_per_s"]
+    if record["ratio"] is not None:
+        lines.append(
+            f"  steady: {record['items_per_s']:.1f} items/s, {record['ratio']:.2f} of a bare loop's {bare:.1f} "
+            "(decoding and models in turn, in the same actors)"
+        )
+    elif bare is not None:
+        lines.append(f"  a bare loop makes {bare:.1f} items/s; this run had too few shards for a steady rate")
+    return lines
 
 
 def _rounded(value: float | None) -> float | None:

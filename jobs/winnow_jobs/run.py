@@ -2,13 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from winnow_jobs.attempts import LedgerJournal
 from winnow_jobs.events import Listener, Note, Progress
+from winnow_jobs.options import Options
+from winnow_jobs.profile import profiled, steady_rate
 from winnow_jobs.resolved import CODE_VERSION, ResolvedSpec
 from winnow_jobs.retry import systemic_error
 from winnow_jobs.review import route_run
@@ -21,6 +22,7 @@ from winnow_workers.pipeline import WorkerConfig
 
 if TYPE_CHECKING:
     from winnow_jobs.cluster import Placement
+    from winnow_jobs.executor import ShardExecutor
 
 
 @dataclass(slots=True)
@@ -37,6 +39,9 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     faults_now: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
+    seconds_now: dict[str, float] = field(default_factory=dict)
+    committed_at_s: list[tuple[float, int]] = field(default_factory=list)  # when this driver saw it, and its items
+    profile: dict[str, Any] | None = None
 
     def add(self, receipt: Receipt, *, now: bool) -> None:
         """Count one committed shard; `now` if this driver saw it committed."""
@@ -49,10 +54,17 @@ class Tally:
         self.outcomes.update(receipt.outcomes)
         self.predictions.update(receipt.predictions)
         self.errors.update(receipt.errors)
-        if now:
-            self.faults_now.update(receipt.faults)
         for stage, value in receipt.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + value
+            self.seconds_now[stage] = self.seconds_now.get(stage, 0.0) + (value if now else 0.0)
+        if now:
+            self.faults_now.update(receipt.faults)
+            self.committed_at_s.append((time.monotonic(), count))
+
+    def compare(self, bare_items_per_s: float | None, *, actors: int) -> None:
+        """Hold what this driver saw against the bare loops of its actors."""
+        rate = steady_rate(self.committed_at_s, actors=actors)
+        self.profile = profiled(self.seconds_now, items_per_s=rate, bare_items_per_s=bare_items_per_s)
 
     def progress(self, plan: PlanDocument) -> Progress:
         """As an event."""
@@ -60,7 +72,7 @@ class Tally:
 
 
 def work_through(
-    runs: Runs, plan: PlanDocument, spec: ResolvedSpec, ledger: Ledger, listener: Listener, *, debug: bool = False
+    runs: Runs, plan: PlanDocument, spec: ResolvedSpec, ledger: Ledger, listener: Listener, options: Options
 ) -> tuple[Tally, float]:
     """Commit every open shard of a run; what all its receipts add up to, and the seconds that this driver took.
 
@@ -76,41 +88,37 @@ def work_through(
         standing.add(shard)
         tally.add(receipt, now=False)
     missing = [shard for shard in range(plan.shards) if shard not in standing]
+    copies = sum(shard < plan.first_copy_shard for shard in missing)  # where they begin
     listener(tally.progress(plan))
     if missing:
         from winnow_jobs.cluster import Cluster  # Ray costs a second to import
 
-        with Cluster(debug=debug) as cluster:
+        with Cluster(debug=options.debug) as cluster:
             placement = cluster.placement(spec.run, len(missing))
             plural = "" if placement.actors == 1 else "s"
             listener(Note(f"{placement.actors} actor{plural} on {placement.device}, loading models"))
             journal = LedgerJournal(ledger, runs.store.root.uri, plan.run_id, listener)
-            with closing(journal), closing(_receipts(plan, spec, placement, missing, journal, listener)) as receipts:
-                for receipt in receipts:
+            with closing(journal), _executor(plan, spec, placement, journal, listener) as executor:
+                for receipt in executor.run(missing[:copies], journal.past(), then=missing[copies:]):
                     tally.add(receipt, now=True)
                     listener(tally.progress(plan))
                     stop_if_systemic(plan.run_id, tally)
+                if options.profile:
+                    listener(Note("timing a bare loop over some of the same images"))
+                    tally.compare(executor.bare_items_per_s(missing), actors=placement.actors)
     return tally, time.monotonic() - start
 
 
-def _receipts(
-    plan: PlanDocument,
-    spec: ResolvedSpec,
-    placement: "Placement",
-    missing: Sequence[int],
-    journal: LedgerJournal,
-    listener: Listener,
-) -> Generator[Receipt]:
+def _executor(
+    plan: PlanDocument, spec: ResolvedSpec, placement: "Placement", journal: LedgerJournal, listener: Listener
+) -> "ShardExecutor":
     from winnow_jobs.executor import ShardExecutor
 
     def warn(text: str) -> None:
         listener(Note(text, warning=True))
 
     config = _worker_config(plan, spec, actors=placement.actors)
-    deadline_s = spec.run.shard_deadline_s
-    with ShardExecutor(config, placement, shard_deadline_s=deadline_s, journal=journal, say=warn) as executor:
-        copies = [shard for shard in missing if shard >= plan.first_copy_shard]
-        yield from executor.run(missing[: len(missing) - len(copies)], journal.past(), then=copies)
+    return ShardExecutor(config, placement, shard_deadline_s=spec.run.shard_deadline_s, journal=journal, say=warn)
 
 
 def stop_if_systemic(run_id: str, tally: Tally) -> None:
@@ -179,6 +187,8 @@ def finish(runs: Runs, plan: PlanDocument, tally: Tally, seconds: float) -> dict
         "items_per_s": round(tally.items_now / seconds, 3) if seconds > 0 else 0.0,
         "stage_seconds": {name: round(value, 3) for name, value in sorted(tally.seconds.items())},
     }
+    if tally.profile is not None:
+        summary["profile"] = tally.profile
     standing = runs.close(plan.run_id, summary)
     if standing["state"] == "abandoned":
         raise RunFailed(

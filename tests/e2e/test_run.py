@@ -7,6 +7,7 @@ import duckdb
 import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
+import pytest
 
 from tests.e2e.winnow import photographs, winnow, write_spec
 
@@ -90,8 +91,13 @@ def test_run__a_few_items_first_then_one_task_more(tmp_path: Path) -> None:
     assert few.record["predictions"] == {"vector": 3}
     sampled = winnow("run", spec, "--sample", "4", "--json", cwd=tmp_path)
     assert sampled.record["items"] == 4
-    rest = winnow("run", spec, "--json", cwd=tmp_path)
+    rest = winnow("run", spec, "--profile", "--json", cwd=tmp_path)
     assert rest.code == 0, rest.err
+    profile = rest.record["profile"]
+    assert profile["bottleneck"] in {"fetch_decode", "vector", "kind", "encode"}
+    assert sum(one["share"] for one in profile["stages"]) == pytest.approx(1, abs=0.01)
+    assert profile["bare_items_per_s"] > 0
+    assert profile["ratio"] is None  # too few shards for a steady rate
     vectors: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     for path in sorted((tmp_path / "out/runs").glob("*/results/*.parquet")):

@@ -10,8 +10,9 @@ from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.begin import begin_or_go_on
 from winnow_jobs.draft import draft_run
 from winnow_jobs.events import Event, Note
-from winnow_jobs.job import Options, run_job
+from winnow_jobs.job import run_job
 from winnow_jobs.machine import ledger_of
+from winnow_jobs.options import Options
 from winnow_jobs.plan import Selection
 from winnow_jobs.report import write_report
 from winnow_jobs.resolved import ResolvedSpec

@@ -2,7 +2,7 @@
 
 import pytest
 
-from winnow_jobs.profile import profile, steady_rate
+from winnow_jobs.profile import profile_lines, profiled, steady_rate
 
 
 def test_steady_rate__leaves_out_start_and_end() -> None:
@@ -22,12 +22,23 @@ def test_steady_rate__all_at_one_moment() -> None:
 
 
 def test_profile__by_time_with_shares() -> None:
-    found = profile({"fetch_decode": 1.0, "kind": 6.0, "encode": 1.0}, items_per_s=90.0, bare_items_per_s=100.0)
+    found = profiled({"fetch_decode": 1.0, "kind": 6.0, "encode": 1.0}, items_per_s=90.0, bare_items_per_s=100.0)
     assert [one["stage"] for one in found["stages"]] == ["kind", "fetch_decode", "encode"]
     assert [one["share"] for one in found["stages"]] == [0.75, 0.125, 0.125]
     assert (found["bottleneck"], found["ratio"]) == ("kind", 0.9)
 
 
 def test_profile__of_nothing() -> None:
-    found = profile({}, items_per_s=None, bare_items_per_s=None)
+    found = profiled({}, items_per_s=None, bare_items_per_s=None)
     assert found == {"stages": [], "bottleneck": None, "items_per_s": None, "bare_items_per_s": None, "ratio": None}
+
+
+def test_profile_lines__say_the_ratio_or_why_there_is_none() -> None:
+    stages = {"kind": 3.0, "fetch_decode": 1.0}
+    whole = profile_lines(profiled(stages, items_per_s=90.0, bare_items_per_s=100.0))
+    assert whole == [
+        "  where the actors' time went: kind 75%, fetch_decode 25%",
+        "  bottleneck: kind",
+        "  steady: 90.0 items/s, 0.90 of a bare loop's 100.0 (decoding and models in turn, in the same actors)",
+    ]
+    assert "too few shards" in profile_lines(profiled(stages, items_per_s=None, bare_items_per_s=100.0))[-1]

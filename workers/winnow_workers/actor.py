@@ -75,6 +75,12 @@ class ShardWorker:
         with self._watched():
             return self._pipeline.commit(shard, rows, Stages())
 
+    def bare_loop(self, shard: int) -> tuple[int, float]:
+        """Images and seconds of a shard's bare loop, once nothing else runs here."""
+        self.open()
+        with self._watched():
+            return self._pipeline.bare_loop(shard)
+
     def steps(self) -> int:
         """How many steps were made in this process so far: as long as that grows, it is not stuck."""
         return self._steps

@@ -87,21 +87,34 @@ class Fetcher:
         try:
             if item.bytes is not None and item.bytes > self.limits.max_bytes:
                 raise Rejected(f"{item.bytes} bytes, over the limit of {self.limits.max_bytes}")
-            content = self._read(item)
+            content = self.read(item)
             if item.leader is not None and item.leader.content_sha256 == content.content_sha256:
                 return Fetched(item, None, None, content.content_sha256, content.bytes, content.version, item.leader)
             on_bytes()
-            if content.page is not None:
-                decoded = decode_page(content.data, content.page, limits=self.limits)
-            else:
-                decoded = decode(content.data, needed_side_px=needed_side_px, limits=self.limits)
+            decoded = self.decode(content, needed_side_px=needed_side_px)
         except ItemSignal as signal:
             if content is None:
                 return Fetched(item, None, signal, bytes=item.bytes)
             return Fetched(item, None, signal, content.content_sha256, content.bytes, content.version)
         return Fetched(item, decoded, None, content.content_sha256, content.bytes, content.version)
 
-    def _read(self, item: Item) -> Content:
+    def decode(self, content: Content, *, needed_side_px: int | None) -> Decoded:
+        """The pixels of what was read.
+
+        Raises:
+            Unreadable, Rejected, OutOfMemory: as `decode.decode` says.
+        """
+        if content.page is not None:
+            return decode_page(content.data, content.page, limits=self.limits)
+        return decode(content.data, needed_side_px=needed_side_px, limits=self.limits)
+
+    def read(self, item: Item) -> Content:
+        """The bytes of an item, where they are those that were listed.
+
+        Raises:
+            ItemSignal: the store or the bytes end the item.
+            StoreDenied, StoreError: the store, or the item's whole folder, refuses us.
+        """
         place = parse_place(item.uri)
         root, key = locate(item.uri if place is None else place.container)
         try:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from uuid import uuid4
@@ -29,12 +29,13 @@ from winnow_workers.frontier import IsolatingRunner, TaskFailure
 from winnow_workers.operator import Operator, OperatorParams, Prediction, TaskConfig, View
 from winnow_workers.quarantine import DECODE, FETCH
 from winnow_workers.rows import build_row, summarise
-from winnow_workers.signals import NeedsCare, OutOfMemory, Unavailable
+from winnow_workers.signals import ItemSignal, NeedsCare, OutOfMemory, Unavailable
 from winnow_workers.throttle import Throttle
 
 LEADER_READS = 8  # shard objects with the rows of leaders that are read at once
 CHUNK_ITEMS = 32  # images that stand decoded in memory together, at most
 CHUNK_BYTES = 256 * 2**20  # and their pixels
+BARE_ITEMS, BARE_BATCH = 64, 8  # images of the bare loop, and how many of them are decoded before the models run
 COMMIT = "commit"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -183,6 +184,29 @@ class Pipeline:
                 item, needed_side_px=self._needed_side_px(), on_bytes=lambda: self._entering(DECODE)
             )
         return self._chunk_rows([fetched], shard, Stages(), without)
+
+    def bare_loop(self, shard: int) -> tuple[int, float]:
+        """The first images of a shard through every task with nothing around it: how many, and in how many seconds.
+
+        What an engine can be held against: the bytes are in memory before the clock starts, nothing is digested,
+        fetched ahead or written, no row is made.
+        """
+        contents = []
+        for item in self.items(shard)[:BARE_ITEMS]:
+            with suppress(ItemSignal):
+                contents.append(self.fetcher.read(item))
+        needed_side_px, count = self._needed_side_px(), 0
+        start = time.perf_counter()
+        for first in range(0, len(contents), BARE_BATCH):
+            views = []
+            for content in contents[first : first + BARE_BATCH]:
+                with suppress(ItemSignal):
+                    decoded = self.fetcher.decode(content, needed_side_px=needed_side_px)
+                    views.append(View(decoded.pixels, decoded.width_px, decoded.height_px))
+            count += len(views)
+            for runner in self.runners.values():
+                runner.run(views)
+        return count, time.perf_counter() - start
 
     def items(self, shard: int) -> list[Item]:
         """The items of a shard, in the plan's order."""

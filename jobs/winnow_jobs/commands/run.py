@@ -11,9 +11,11 @@ import typer
 
 from winnow_jobs.commands.options import AsJson, SpecPath, now, split
 from winnow_jobs.events import Listener
-from winnow_jobs.job import Ended, Options, find_output, resume_run, run_job
+from winnow_jobs.job import Ended, find_output, resume_run, run_job
 from winnow_jobs.machine import ledger_of
+from winnow_jobs.options import Options
 from winnow_jobs.plan import Selection, read_since
+from winnow_jobs.profile import profile_lines
 from winnow_jobs.render import Screen, outcomes_text
 from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.spec_source import load_spec
@@ -43,6 +45,9 @@ Since = Annotated[
 Tolerate = Annotated[
     list[str] | None,
     typer.Option("--tolerate", help="Outcomes that do not make the exit code 3.", show_default=False),
+]
+Profiled = Annotated[
+    bool, typer.Option("--profile", help="Show where the time went, beside a bare loop that is timed at the end.")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N due items.", show_default=False)]
 Sample = Annotated[int | None, typer.Option(min=1, help="Only N due items, at random.", show_default=False)]
@@ -90,12 +95,13 @@ def run(
     since: Since = None,
     tolerate: Tolerate = None,
     push: Annotated[bool, typer.Option(help="Send the selected review tasks to Label Studio.")] = True,
+    profile: Profiled = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a job: go on with its open run, or begin one over everything that is due."""
     chosen = selection(tasks, retry, since, limit, sample)
     tolerated = outcomes(tolerate, "--tolerate")
-    options = Options(chosen, new=new, push=push, debug=bool(ctx.obj))
+    options = Options(chosen, new=new, push=push, debug=bool(ctx.obj), profile=profile)
     screen = Screen(as_json=as_json)
     resolved = resolve_spec(load_spec(spec))
     _drive(
@@ -116,11 +122,12 @@ def resume(
     ] = None,
     tolerate: Tolerate = None,
     push: Annotated[bool, typer.Option(help="Send the selected review tasks to Label Studio.")] = True,
+    profile: Profiled = False,
     as_json: AsJson = False,
 ) -> None:
     """Go on with an open run as it was begun, whatever the spec says now."""
     tolerated = outcomes(tolerate, "--tolerate")
-    options = Options(push=push, debug=bool(ctx.obj))
+    options = Options(push=push, debug=bool(ctx.obj), profile=profile)
     place = output or find_output(ledger_of(None), run_id)
     _drive(
         Screen(as_json=as_json),
@@ -180,6 +187,9 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
             screen.say(text + (f", {counted(errors, 'error')}" if errors else ""))
         if record["copied"]:
             screen.say(f"  copied from others of the same bytes: {counted(record['copied'], 'item')}")
+    if "profile" in record:
+        for line in profile_lines(record["profile"]):
+            screen.say(line)
     review = record["review"]
     if review["selected"] or review["pushed"]:
         screen.say(f"for people: {review['selected']} selected, {review['pushed']} pushed to Label Studio")

@@ -16,8 +16,9 @@ from winnow_jobs.demo.corpus import make_corpus
 from winnow_jobs.demo.label_studio_server import LabelStudioServer, label_studio_server
 from winnow_jobs.demo.train import train_models
 from winnow_jobs.events import Listener, Note
-from winnow_jobs.job import Options, run_job
+from winnow_jobs.job import run_job
 from winnow_jobs.machine import ledger_of
+from winnow_jobs.options import Options
 from winnow_jobs.people import pull_labels
 from winnow_jobs.quality import Target
 from winnow_jobs.report import Truth, write_report

@@ -29,7 +29,7 @@ END_S = 300.0
 
 
 def kills(seed: int, count: int) -> dict[str, object]:
-    """The engine under the faults of `make test-long`."""
+    """The engine under the faults of `make test`."""
     with tempfile.TemporaryDirectory(prefix="winnow-faults-") as scratch:
         done = campaign(prepare(Path(scratch), Shape()), seed, "short", kills=count, whole=True, tell=_tell)
     return line_of("kills, short form", done, count)
