@@ -14,6 +14,7 @@ from winnow_workers.fetch import Fetched, Item
 
 REQUESTS = 32  # images on their way at once
 ENCODED_BYTES = 64 * 2**20  # and what they hold, by the listing; a larger one is on its way alone
+UNKNOWN_BYTES = ENCODED_BYTES // 4  # counted for what the listing knows no size of: rows and pages bring others along
 PIXEL_BYTES = 64 * 2**20  # decoded and waiting; beyond that nothing more is decoded
 EXTRA_DECODERS = 1  # beside one for each thread that the models have: they wait for images as often as for models
 
@@ -40,7 +41,7 @@ class ReadAhead:
     def take(self) -> Fetched:
         """The next image, when it is there."""
         fetched = self._waiting.popleft().result()
-        self._asked_bytes -= fetched.item.bytes or 0
+        self._asked_bytes -= _listed_bytes(fetched.item)
         self._turns.taken(_pixel_bytes(fetched))
         self._fill()
         return fetched
@@ -54,11 +55,11 @@ class ReadAhead:
     def _fill(self) -> None:
         while self._asked < len(self._items) and len(self._waiting) < REQUESTS:
             item = self._items[self._asked]
-            if self._waiting and self._asked_bytes + (item.bytes or 0) > ENCODED_BYTES:
+            if self._waiting and self._asked_bytes + _listed_bytes(item) > ENCODED_BYTES:
                 return
             self._waiting.append(self._pool.submit(self._get, self._asked))
             self._asked += 1
-            self._asked_bytes += item.bytes or 0
+            self._asked_bytes += _listed_bytes(item)
 
     def _get(self, number: int) -> Fetched:
         decodes, pixel_bytes = False, 0
@@ -123,6 +124,10 @@ class _Turns:
     def _may(self, number: int) -> bool:
         is_free = self._decoding < self._decoders and self._waiting_bytes < PIXEL_BYTES
         return is_free or number == self._next
+
+
+def _listed_bytes(item: Item) -> int:
+    return UNKNOWN_BYTES if item.bytes is None else item.bytes
 
 
 def _pixel_bytes(fetched: Fetched) -> int:

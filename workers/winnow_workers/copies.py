@@ -89,9 +89,10 @@ def rows_at(
         info = store.info(shard_key(*shard))
         if info is None:
             return []  # that run was removed
-        (rows,) = read_rows(store, info, columns).combine_chunks().to_batches()
+        rows = read_rows(store, info, columns)
+        there = [(index, row) for index, row in wanted[shard] if row < rows.num_rows]
         # taken, not sliced: a slice would keep the whole shard in memory
-        return [(index, rows.take(pa.array([row]))) for index, row in wanted[shard] if row < rows.num_rows]
+        return [(index, rows.take(pa.array([row])).combine_chunks().to_batches()[0]) for index, row in there]
 
     for found in pool.map(read, wanted):
         yield from found

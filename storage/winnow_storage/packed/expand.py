@@ -79,7 +79,7 @@ class Expansion:
 
     def _before(self, key: str) -> Iterator[pa.RecordBatch]:
         """The members that come before an object."""
-        while self._waiting and self._waiting[0][0] < key:
+        while self._waiting and self._waiting[0][0] <= key:
             below, members = heapq.heappop(self._waiting)
             if key.startswith(below):
                 raise SpecError(

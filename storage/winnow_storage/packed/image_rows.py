@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 
 from winnow_storage.errors import BlobDamaged, BlobTooLarge, StoreUnavailable
 from winnow_storage.packed.names import ParquetMember
-from winnow_storage.packed.parquet_column import column_bytes, group_starts, image_column, leaf_path
+from winnow_storage.packed.parquet_column import UNREADABLE_FOOTER, column_bytes, group_starts, image_column, leaf_path
 from winnow_storage.packed.recent import Recent
 
 GROUP_BYTES = 1 << 30  # of the column in one row group, unpacked
 GROUPS_BYTES = 2 * GROUP_BYTES  # two of the largest, as two shards are worked on at once; at most four of any
+_BATCH_ROWS = 64
 _READS = 3
 
 RowGroups = Recent[tuple[str, str, str, int], pa.ChunkedArray]  # by URI, version, path of the column, row group
@@ -43,15 +44,18 @@ class ImageRows:
             raise BlobDamaged(f"the file has {self._starts[-1]} rows, and no row {row}")
         path = leaf_path(self._schema, image_column(self._schema, column, self._named[0]))
         group = bisect_right(self._starts, row) - 1
-        size_bytes = column_bytes(self._parquet, group, path)
+        try:
+            size_bytes = column_bytes(self._parquet, group, path)
+        except UNREADABLE_FOOTER as error:
+            raise BlobDamaged(f"its footer cannot be read: {error}") from error
         if size_bytes > GROUP_BYTES:
-            raise BlobTooLarge(
-                f"the column {column!r} takes {size_bytes} bytes in its row group, over the limit of {GROUP_BYTES}: "
-                "write the file with smaller row groups"
-            )
+            raise _too_large(path, size_bytes)
         weight = max(size_bytes, GROUPS_BYTES // 4)
         values = self._groups.get((*self._named, path, group), weight, lambda: self._values(group, path, column))
-        data: bytes | None = values[row - self._starts[group]].as_py()
+        at = row - self._starts[group]
+        if at >= len(values):
+            raise BlobDamaged(f"row group {group} has {len(values)} rows, fewer than the footer claims")
+        data: bytes | None = values[at].as_py()
         if data is None:
             raise BlobDamaged(f"row {row} of the column {column!r} is null")
         return data
@@ -65,13 +69,30 @@ class ImageRows:
         seen: set[str] = set()
         for _ in range(_READS):
             try:
-                with self._lock:
-                    return self._parquet.read_row_group(group, columns=[path], use_threads=False)
+                return self._unpacked(group, path)
             except MemoryError:
                 raise
-            except (pa.ArrowException, OSError) as error:  # OSError is Arrow's, of a page it cannot unpack
+            except UNREADABLE_FOOTER as error:  # or of a page
                 what = str(error)
                 if what in seen:
                     raise BlobDamaged(f"row group {group} is damaged: {what}") from error
                 seen.add(what)
         raise StoreUnavailable(f"row group {group} came damaged {_READS} times, each time in another way")
+
+    def _unpacked(self, group: int, path: str) -> pa.Table:
+        """Some rows at a time: a footer counts a dictionary's values once, however often they are repeated."""
+        batches, size_bytes = [], 0
+        with self._lock:
+            for batch in self._parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[path], use_threads=False):
+                size_bytes += batch.nbytes
+                if size_bytes > GROUP_BYTES:
+                    raise _too_large(path, size_bytes)
+                batches.append(batch)
+        return pa.Table.from_batches(batches, schema=None if batches else self._schema)
+
+
+def _too_large(path: str, size_bytes: int) -> BlobTooLarge:
+    return BlobTooLarge(
+        f"the column {path!r} takes {size_bytes} bytes or more in its row group, over the limit of {GROUP_BYTES}: "
+        "write the file with smaller row groups"
+    )

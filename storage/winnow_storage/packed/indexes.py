@@ -68,7 +68,7 @@ class Indexes:
     ) -> None:
         self._pages.close()
         if self._small is not None and not isinstance(error, StoreError):
-            with contextlib.suppress(StoreDenied):
+            with contextlib.suppress(StoreDenied, StoreUnavailable):
                 self._small.write()
 
     def known(self, info: BlobInfo) -> Index | None:
@@ -92,7 +92,7 @@ class Indexes:
             made = self._made(info)
         except _UNKNOWN as error:
             return Index.unopened(str(error))
-        with contextlib.suppress(StoreDenied):  # whoever may only read may plan all the same
+        with contextlib.suppress(StoreDenied, StoreUnavailable):  # whoever may only read may plan all the same
             self._keep(name, made)
         return made
 

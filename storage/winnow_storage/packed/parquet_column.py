@@ -16,6 +16,9 @@ from winnow_storage.packed.names import parquet_fragments
 ROWS_MOST = 10_000_000  # of a file, which are some GB of images; a footer may claim any number
 ROW_DIGITS = 10  # of a row's number in a key: byte order is row order
 
+# OSError is Arrow's, of what it cannot unpack; the others come of names that are no text and numbers out of range
+UNREADABLE_FOOTER = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, ArithmeticError)
+
 
 def open_parquet(raw: io.RawIOBase, where: str) -> pq.ParquetFile:
     """The file with its footer read.
@@ -25,11 +28,13 @@ def open_parquet(raw: io.RawIOBase, where: str) -> pq.ParquetFile:
     """
     try:
         # without Arrow's own threads, as in parquet_rows
-        return pq.ParquetFile(raw, pre_buffer=False, page_checksum_verification=True)
+        parquet = pq.ParquetFile(raw, pre_buffer=False, page_checksum_verification=True)
+        _ = [(field.name, field.type) for field in parquet.schema_arrow]  # where a name is no UTF-8, that raises
     except MemoryError:
         raise
-    except (pa.ArrowException, OSError) as error:  # OSError is Arrow's, of a footer it cannot unpack
+    except UNREADABLE_FOOTER as error:
         raise BlobDamaged(f"{where} is no Parquet file, or damaged: {error}") from error
+    return parquet
 
 
 def image_column(schema: pa.Schema, wanted: str | None, where: str) -> str:

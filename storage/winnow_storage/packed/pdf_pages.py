@@ -6,6 +6,7 @@ stdout. What takes too long there ends it.
 
 import contextlib
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import threading
 from typing import IO, cast
 
 LENGTH_BYTES = 8
+MEMORY_BYTES = 4 << 30  # of the process; what is packed may unpack to anything
+PAGES_OF_ANY, PAGE_BYTES_LEAST = 1000, 8  # a count is a claim: so many are believed, and one for so many packed bytes
 COUNT_S = 60  # of one document; milliseconds are usual
 
 
@@ -63,7 +66,8 @@ class PageCounter:
 
 
 def _started() -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "winnow_storage.packed.pdf_pages"]
+    # -P: no module of the current folder is imported
+    command = [sys.executable, "-P", "-m", "winnow_storage.packed.pdf_pages"]
     return subprocess.Popen(  # noqa: S603  (our own argument list, no shell)
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -87,11 +91,19 @@ def _counted(document: bytes) -> int | str:
 
     try:
         with pypdfium2.PdfDocument(document) as pdf:
-            return len(pdf) or "it has no pages"
+            return _believed(len(pdf), len(document))
     except pypdfium2.PdfiumError as error:
         return str(error)
 
 
+def _believed(pages: int, size_bytes: int) -> int | str:
+    if pages > max(PAGES_OF_ANY, size_bytes // PAGE_BYTES_LEAST):
+        return f"it claims {pages} pages in {size_bytes} bytes"
+    return pages or "it has no pages"
+
+
 if __name__ == "__main__":
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES if hard < 0 else min(MEMORY_BYTES, hard), hard))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal's processes; the parent decides
     _serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 LARGE_BYTES = 1 << 20  # of a member: skipping it costs a request and saves as much
 _SHORT_BYTES = 16 << 10
 MAX_HEADER_BYTES = 16 << 20  # of the names and attributes of one member; more is an attack on memory
+MAX_MEMBER_BYTES = 1 << 60
 _TAIL_BYTES = 64 << 10  # behind the end mark, looked at for what was joined to the archive
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 # What tarfile raises on odd headers beside its own errors
-_PARSER_ERRORS = (tarfile.TarError, ValueError, LookupError, ArithmeticError, EOFError)
+_PARSER_ERRORS = (tarfile.TarError, ValueError, LookupError, ArithmeticError, EOFError, RecursionError)
 
 
 def tar_index(raw: io.RawIOBase, *, buffer_bytes: int) -> Index:
@@ -47,7 +48,12 @@ def tar_index(raw: io.RawIOBase, *, buffer_bytes: int) -> Index:
 def _find(
     archive: tarfile.TarFile, ahead: "_Ahead", found: dict[str, tuple[str | None, int | None]], escaping: list[str]
 ) -> None:
+    end = 0
     while (member := archive.next()) is not None:
+        # a negative size leads tarfile back to where it was, for ever (CVE-2025-8194)
+        if not 0 <= member.size <= MAX_MEMBER_BYTES or archive.offset <= end:
+            raise tarfile.ReadError(f"{_plain(member.name)!r} claims {member.size} bytes")
+        end = archive.offset
         ahead.is_short = member.size >= LARGE_BYTES
         archive.members.clear()  # type: ignore[attr-defined]  # it keeps them all, a kilobyte each
         if member.isdir():

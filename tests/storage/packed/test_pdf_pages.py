@@ -2,11 +2,27 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from tests.packed_files import pdf_of, solid
 from winnow_storage.packed.pdf_pages import CountingEnded, PageCounter
+
+
+def test_count__a_claim_that_the_document_cannot_hold() -> None:
+    document = pdf_of([solid((1, 2, 3))]).replace(b"/Count 1", b"/Count 900000")
+    counter = PageCounter()
+    assert counter.count(document) == f"it claims 900000 pages in {len(document)} bytes"
+    counter.close()
+
+
+def test_count__a_module_of_the_current_folder_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    counter = PageCounter()
+    assert counter.count(pdf_of([solid((1, 2, 3))])) == 1
+    counter.close()
 
 
 def test_count__pages_or_what_is_wrong() -> None:

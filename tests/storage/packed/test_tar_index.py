@@ -154,3 +154,33 @@ def test_index__is_read_back_from_its_object() -> None:
     damaged[30] ^= 255
     with pytest.raises(ValueError, match="no index of a container"):
         Index.decode(bytes(damaged))
+
+
+def header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
+    """A header of a member with a size field of any kind (twelve bytes), its checksum right."""
+    block = bytearray(512)
+    block[: len(name)] = name
+    block[100:108] = b"0000644\0"
+    block[124:136] = size
+    block[136:148] = b"00000000000\0"
+    block[156:157] = kind
+    block[257:263] = b"ustar\0"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("size", [-512, -1024, -1, 2**63, 2**80])
+def test_tar_index__sizes_that_no_file_has_are_damage(size: int) -> None:
+    base_256 = (b"\x80" if size >= 0 else b"\xff") + (size % 2**88).to_bytes(11, "big")
+    index = index_of(tar_of({"a.jpg": b"1"})[:1024] + header(b"b.jpg", base_256) + bytes(2048))
+    assert index.damage is not None
+    assert index.members["name"].to_pylist() == ["a.jpg"]
+
+
+def test_tar_index__headers_in_headers_without_end_are_damage() -> None:
+    long_name = header(b"././@LongLink", b"00000000002\0", b"L") + b"x\0" + bytes(510)
+    index = index_of(long_name * 2000)
+    assert index.damage is not None
+    assert len(index.members) == 0
