@@ -125,7 +125,7 @@ def _unpacked(data: bytes, page: Page, parts: slice, samples: int) -> npt.NDArra
     """(height, bytes in a row): what the parts of one plane hold."""
     pixel_bytes = samples * page.dtype.itemsize
     row_bytes = page.across * pixel_bytes
-    tags = {
+    tags: dict[int, tuple[int, ...]] = {
         tiff.WIDTH: (row_bytes,),
         tiff.HEIGHT: (page.height_px,),
         tiff.BITS: (8,),
