@@ -7,7 +7,7 @@ from pydantic import Field
 
 from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.machine import registry_uri
-from winnow_jobs.spec import ExecutionSpec, SameContent, Section
+from winnow_jobs.spec import ExecutionSpec, SameContent, Section, TiffPages
 from winnow_jobs.spec_source import SpecSource
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import SpecError
@@ -64,12 +64,15 @@ class ResolvedCorpus(Section):
     max_requests_per_s: float | None = None
     max_bytes_per_s: float | None = None
     same_content: SameContent = "each"
+    tiff_pages: TiffPages = "first"
 
     @property
     def source(self) -> CorpusSource:
         """What is listed when a run begins."""
         inventory = None if self.inventory is None else parse(self.inventory)
-        return CorpusSource(self.id, parse(self.uri), self.include, inventory, self.column)
+        return CorpusSource(
+            self.id, parse(self.uri), self.include, inventory, self.column, tiff_pages=self.tiff_pages == "every"
+        )
 
 
 class ResolvedSpec(Section):
@@ -146,6 +149,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
             max_requests_per_s=spec.corpus.max_requests_per_s,
             max_bytes_per_s=spec.corpus.max_bytes_per_s,
             same_content=spec.corpus.same_content,
+            tiff_pages=spec.corpus.tiff_pages,
         ),
         output=str(output),
         single_writer=spec.output.single_writer,

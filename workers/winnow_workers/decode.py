@@ -43,7 +43,7 @@ from winnow_workers.limits import (
     check_pixels,
     is_bomb,
 )
-from winnow_workers.signals import OutOfMemory, Rejected, Unreadable
+from winnow_workers.signals import OutOfMemory, Rejected, Unavailable, Unreadable
 
 if TYPE_CHECKING:
     from winnow_workers.operator import PixelsHWC
@@ -109,7 +109,7 @@ def decode(
     settings: DecodeSettings = WHITE,
     page: int = 1,
 ) -> Decoded:
-    """The pixels of the first frame, or of a page of a TIFF (from 1).
+    """The pixels of the first frame, or of a page of a TIFF (from 1; 0 only asks what is wrong with it all).
 
     A JPEG whose shorter side is at least twice `needed_side_px` is decoded at 1/2, 1/4 or 1/8 (DCT scaling), never
     below `needed_side_px`; None asks for every pixel.
@@ -118,6 +118,7 @@ def decode(
         Unreadable: empty, truncated, damaged, or of a format that is not listed.
         Rejected: over a limit.
         OutOfMemory: its pixels take more memory than there is.
+        Unavailable: page 0 was asked for, and nothing is wrong.
     """
     check_bytes(len(data), limits)
     if not data:
@@ -184,7 +185,7 @@ def _decode_tiff(data: bytes, page: int, *, limits: DecodeLimits, settings: Deco
     directory, claim = tiff.page_of(data, page, limits)
     check_claim(claim, len(data), limits)
     if directory is None:
-        raise Unreadable(f"damaged tiff: it has {claim.frames} pages and no page {page}")
+        raise _no_page(data, page, claim.frames)
     wide = tiff_samples.wide_page(data, directory)
     if wide is None:
         only = data if page == 1 else tiff.with_first(data, directory)
@@ -197,6 +198,15 @@ def _decode_tiff(data: bytes, page: int, *, limits: DecodeLimits, settings: Deco
     profile = directory.value(data, tiff.ICC_PROFILE)
     rgb = to_srgb(image, profile, settings.background_rgb)
     return _turned(rgb, _tag_orientation(data, directory), image.size, "tiff")
+
+
+def _no_page(data: bytes, page: int, pages: int) -> Unreadable | Unavailable:
+    wrong = tiff.broken_chain(data)
+    if wrong is not None:
+        return Unreadable(f"damaged tiff: {wrong}")
+    if page == 0 and pages:
+        return Unavailable("it could not be opened when it was listed, and can be now")
+    return Unreadable(f"damaged tiff: it has {pages} pages, and no page {page}")
 
 
 def _tag_orientation(data: bytes, directory: Directory) -> int:

@@ -17,7 +17,7 @@ from winnow_storage.errors import (
 from winnow_storage.ids import digest_bytes
 from winnow_storage.listing import ABSENT
 from winnow_storage.local_folder import Folder, folder_of
-from winnow_storage.packed.names import Place, parse_place
+from winnow_storage.packed.names import Kind, Place, parse_place
 from winnow_storage.packed.reading import Content, MemberReader
 from winnow_storage.uri import Location
 from winnow_workers.copies import Leader
@@ -104,11 +104,14 @@ class Fetcher:
         """The pixels of what was read.
 
         Raises:
-            Unreadable, Rejected, OutOfMemory: as `decode.decode` says.
+            ItemSignal: as `decode.decode` and `pdf_page.decode_page` say.
         """
-        if content.page is not None:
+        if content.page is not None and content.kind is not Kind.TIFF:
             return decode_page(content.data, content.page, limits=self.limits)
-        return decode(content.data, needed_side_px=needed_side_px, limits=self.limits, settings=self.settings)
+        page = 1 if content.page is None else content.page
+        return decode(
+            content.data, needed_side_px=needed_side_px, limits=self.limits, settings=self.settings, page=page
+        )
 
     def read(self, item: Item) -> Content:
         """The bytes of an item, where they are those that were listed.

@@ -52,6 +52,16 @@ def _claimed(data: bytes, page: Directory, counted: Claim) -> Claim:
     )
 
 
+def broken_chain(data: bytes) -> str | None:
+    """Where the chain of directories leads out of the file; None where it ends as it should. It goes in no circle."""
+    layout = layout_of(data)
+    if layout is None:
+        return "it has no header"
+    pages = list(directories(data, layout))
+    at = pages[-1].next_at if pages else layout.first
+    return f"its page {len(pages) + 1} begins at byte {at}, where no directory is" if at else None
+
+
 def with_first(data: bytes, page: Directory) -> bytes:
     """The file with `page` as its first directory."""
     start = 8 if page.layout.is_big else 4
