@@ -3,6 +3,7 @@
 import io
 import struct
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from winnow_storage.packed.index import Index
 from winnow_storage.packed.names import PAGE_DIGITS, page_fragment
@@ -50,7 +51,7 @@ class _Chain:
     is_big: bool
     first: int
 
-    def read(self, file: io.BufferedReader, at: int) -> tuple[int, int] | None:
+    def read(self, file: BinaryIO, at: int) -> tuple[int, int] | None:
         """Where the next directory is, and this one's NewSubfileType; None if there is no directory."""
         head, number = ("Q", "Q") if self.is_big else ("H", "I")
         counted, after = struct.Struct(self.order + head), struct.Struct(self.order + number)
@@ -75,7 +76,7 @@ class _Chain:
         return after.unpack(packed)[0] if len(packed) == after.size else 0, subfile_type
 
 
-def _chain(file: io.BufferedReader) -> _Chain | None:
+def _chain(file: BinaryIO) -> _Chain | None:
     head = file.read(16)
     order = _ORDERS.get(head[:2])
     if order is None or len(head) < 8:
