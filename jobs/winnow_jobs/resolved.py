@@ -16,7 +16,7 @@ from winnow_storage.listing import CorpusSource
 from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
 from winnow_workers.catalogue import operator_named
-from winnow_workers.decode import DecodeLimits
+from winnow_workers.decode import DecodeLimits, DecodeSettings
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
@@ -32,19 +32,21 @@ class ResolvedTask(Section):
     revision: int
     params: dict[str, Any]
     model: ResolvedModel
+    decode: DecodeSettings = DecodeSettings()
 
     @property
     def digest(self) -> str:
         """What decides this task's predictions; a task with another digest is due again."""
-        return digest_value(
-            {
-                "operator": self.operator,
-                "revision": self.revision,
-                "params": self.params,
-                "model": self.model.digest,
-                "architecture": self.model.architecture,
-            }
-        )
+        parts = {
+            "operator": self.operator,
+            "revision": self.revision,
+            "params": self.params,
+            "model": self.model.digest,
+            "architecture": self.model.architecture,
+        }
+        # only what was chosen, so that a new setting leaves the digests of all who do not use it as they were
+        chosen = self.decode.model_dump(mode="json", exclude_defaults=True)
+        return digest_value(parts | ({"decode": chosen} if chosen else {}))
 
     def config(self) -> TaskConfig:
         """The task as an actor takes it."""
@@ -81,12 +83,15 @@ class ResolvedSpec(Section):
     review: ReviewSpec
     run: ExecutionSpec
     limits: DecodeLimits
+    decode: DecodeSettings = DecodeSettings()
     ledger: str | None
     registry: str
 
     def identity(self) -> dict[str, Any]:
         """What two specs must share for one to go on with the other's run: all that decides rows and routes."""
-        document = self.model_dump(mode="json", exclude={"single_writer", "ledger", "registry"})
+        left_out: dict[str, Any] = dict.fromkeys(("single_writer", "ledger", "registry"), True)
+        left_out["tasks"] = {"__all__": {"decode": True}}  # it stands beside them already
+        document = self.model_dump(mode="json", exclude=left_out)
         document["run"] = {"shard_items": document["run"]["shard_items"]}
         document["review"].pop("label_studio", None)
         for name in ("inventory", "max_requests_per_s", "max_bytes_per_s"):  # how it is listed and read, not what
@@ -121,6 +126,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
                 model=resolve_model(
                     task.model or operator.default_model, task.weights, registry=models, base=source.base
                 ),
+                decode=spec.decode,
             )
         )
     corpus, output = parse(spec.corpus.uri, base=source.base), parse(spec.output.uri, base=source.base)
@@ -147,6 +153,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
         review=spec.review,
         run=spec.run,
         limits=spec.limits,
+        decode=spec.decode,
         ledger=spec.ledger,
         registry=str(registry),
     )

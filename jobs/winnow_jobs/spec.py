@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from winnow_annotation.policies import ReviewSpec
 from winnow_storage.schemas import IMAGE_SUFFIXES, RESULT_COMMON
-from winnow_workers.decode import DecodeLimits
+from winnow_workers.decode import DecodeLimits, DecodeSettings
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 COLUMN = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"  # a task's name is a column of the results
@@ -123,6 +123,7 @@ class JobSpec(Section):
     review: ReviewSpec = ReviewSpec()
     run: ExecutionSpec = ExecutionSpec()
     limits: DecodeLimits = DecodeLimits()
+    decode: DecodeSettings = DecodeSettings()
     ledger: str | None = None
     registry: str | None = None
 
