@@ -104,6 +104,7 @@ class Pipeline:
         for task in self.config.tasks:
             kind = operator_named(task.operator)
             operator = kind(kind.params_type.model_validate(dict(task.params)), task.model, self.config.device)
+            operator.threads = self.config.threads
             operator.open()
             self.operators[task.name] = operator
             self.runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)
