@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from winnow_storage.errors import UsageError
-from winnow_storage.packed.names import PdfMember, parse_place
+from winnow_storage.packed.names import PageMember, parse_place
 from winnow_storage.schemas import RESULT_COMMON
 
 Point = tuple[float, float]
@@ -147,7 +147,7 @@ def _has_lines(kind: pa.DataType) -> bool:
 
 def _page_number(uri: str) -> int:
     place = parse_place(uri)
-    return place.member.page if place is not None and isinstance(place.member, PdfMember) else 1
+    return place.member.page if place is not None and isinstance(place.member, PageMember) else 1
 
 
 def _between(start: Point, end: Point, share: float) -> Point:
