@@ -66,7 +66,12 @@ def list_items(spec: ResolvedSpec) -> CorpusStream:
     """The corpus as it is now, to be read once. What containers hold is kept in the output, for the next listing."""
     corpus = spec.corpus
     throttle = Throttle(corpus.max_requests_per_s, corpus.max_bytes_per_s)
-    source = replace(corpus.source, indexes=parse(spec.output), max_document_bytes=spec.limits.max_bytes)
+    source = replace(
+        corpus.source,
+        indexes=parse(spec.output),
+        max_document_bytes=spec.limits.max_bytes,
+        max_pages=spec.limits.max_frames,
+    )
     return stream_corpus(source, throttle.take)
 
 

@@ -179,6 +179,7 @@ def _worker_config(plan: PlanDocument, spec: ResolvedSpec, *, actors: int) -> Wo
         code_version=CODE_VERSION,
         tasks=tuple(task.config() for task in plan.tasks()),
         limits=plan.spec.limits,
+        decode=plan.spec.decode,
         item_deadline_s=spec.run.item_deadline_s,
         item_memory_bytes=spec.run.item_memory_bytes,
         max_requests_per_s=None if requests is None else requests / actors,

@@ -300,7 +300,7 @@ def test_decode__the_limits_are_inclusive() -> None:
         (b"", "empty"),
         (b"Dear reader, this is no image.", "no image format"),
         (bytes(1000), "no image format"),
-        (b"\xff\xd8\xff", "no image format"),
+        (b"\xff\xd8\xff", "damaged jpeg: "),
         (b"%PDF-1.7 nothing", "no image format"),
     ],
 )

@@ -23,9 +23,10 @@ from winnow_storage.uri import parse
 from winnow_workers.ahead import EXTRA_DECODERS, ReadAhead
 from winnow_workers.catalogue import operator_named
 from winnow_workers.copies import Leader, LeaderReader, Wanted, with_copies
-from winnow_workers.decode import DecodeLimits
+from winnow_workers.decode import DecodeLimits, DecodeSettings
 from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
+from winnow_workers.limits import WHITE
 from winnow_workers.operator import Operator, OperatorParams, Prediction, TaskConfig, View
 from winnow_workers.quarantine import DECODE, FETCH
 from winnow_workers.rows import build_row, summarise
@@ -58,6 +59,7 @@ class WorkerConfig:
     item_memory_bytes: int = 4 * 2**30  # what one image may take beyond the models
     max_requests_per_s: float | None = None  # to the corpus, of this actor alone
     max_bytes_per_s: float | None = None
+    decode: DecodeSettings = WHITE
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ class Pipeline:
         self.work = WorkReader(self.store, config.work)
         limited = config.max_requests_per_s is not None or config.max_bytes_per_s is not None
         throttle = Throttle(config.max_requests_per_s, config.max_bytes_per_s) if limited else None
-        self.fetcher = Fetcher(config.limits, throttle=throttle)
+        self.fetcher = Fetcher(config.limits, throttle=throttle, settings=config.decode)
         self.operators: dict[str, Operator[OperatorParams]] = {}
         self.runners: dict[str, IsolatingRunner] = {}
         self.leaders: LeaderReader | None = None
@@ -103,6 +105,7 @@ class Pipeline:
         for task in self.config.tasks:
             kind = operator_named(task.operator)
             operator = kind(kind.params_type.model_validate(dict(task.params)), task.model, self.config.device)
+            operator.threads = self.config.threads
             operator.open()
             self.operators[task.name] = operator
             self.runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)
