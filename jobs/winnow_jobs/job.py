@@ -8,6 +8,7 @@ from typing import Any
 
 from winnow_annotation.policies import resolve_secret
 from winnow_jobs.begin import begin_or_go_on, open_runs
+from winnow_jobs.engine import Engine
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.options import Options
@@ -32,8 +33,15 @@ class Ended:
     push_error: WinnowError | None = None
 
 
-def run_job(spec: ResolvedSpec, options: Options, listener: Listener, now: Callable[[], datetime]) -> Ended:
-    """Run a job: go on with its open run, or begin one over what is due.
+def run_job(
+    spec: ResolvedSpec,
+    options: Options,
+    listener: Listener,
+    now: Callable[[], datetime],
+    *,
+    engine: Engine | None = None,
+) -> Ended:
+    """Run a job: go on with its open run, or begin one over what is due; `engine` is shared with other runs.
 
     Raises:
         UsageError: an open run differs. RunFailed, EnvironmentFault: as the parts say; committed shards stay.
@@ -48,7 +56,7 @@ def run_job(spec: ResolvedSpec, options: Options, listener: Listener, now: Calla
         sync_ledger(runs, ledger)
         return _with_push(_nothing_due(runs, spec), spec, runs, ledger, options, listener)
     listener(Note(f"{'going on with' if standing else 'run'} {plan.run_id}: {_size_of(plan)}"))
-    return _drive(runs, plan, spec, ledger, options, listener)
+    return _drive(runs, plan, spec, ledger, options, listener, engine)
 
 
 def resume_run(output: str, run_id: str, options: Options, listener: Listener) -> Ended:
@@ -85,11 +93,17 @@ def find_output(ledger: Ledger, run_id: str) -> str:
 
 
 def _drive(
-    runs: Runs, plan: PlanDocument, spec: ResolvedSpec, ledger: Ledger, options: Options, listener: Listener
+    runs: Runs,
+    plan: PlanDocument,
+    spec: ResolvedSpec,
+    ledger: Ledger,
+    options: Options,
+    listener: Listener,
+    engine: Engine | None = None,
 ) -> Ended:
     # `spec` may differ from the plan's in where the work is done and where people are; the plan decides all else
     ledger.record_run(RunRecord(runs.store.root.uri, plan.run_id, spec.job, "open", plan.digest, plan.created_at))
-    tally, seconds = work_through(runs, plan, spec, ledger, listener, options)
+    tally, seconds = work_through(runs, plan, spec, ledger, listener, options, engine=engine)
     summary = finish(runs, plan, tally, seconds)
     sync_ledger(runs, ledger)
     return _with_push(run_record(summary, spec), spec, runs, ledger, options, listener)

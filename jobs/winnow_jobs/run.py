@@ -2,11 +2,12 @@
 
 import time
 from collections import Counter
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from winnow_jobs.attempts import LedgerJournal
+from winnow_jobs.engine import Engine
 from winnow_jobs.events import Listener, Note, Progress
 from winnow_jobs.options import Options
 from winnow_jobs.profile import profiled, steady_rate
@@ -72,11 +73,18 @@ class Tally:
 
 
 def work_through(
-    runs: Runs, plan: PlanDocument, spec: ResolvedSpec, ledger: Ledger, listener: Listener, options: Options
+    runs: Runs,
+    plan: PlanDocument,
+    spec: ResolvedSpec,
+    ledger: Ledger,
+    listener: Listener,
+    options: Options,
+    *,
+    engine: Engine | None = None,
 ) -> tuple[Tally, float]:
     """Commit every open shard of a run; what all its receipts add up to, and the seconds that this driver took.
 
-    `spec` is today's: it says how the work is done, the plan says what it is.
+    `spec` is today's: it says how the work is done, the plan says what it is. `engine` is shared with other runs.
 
     Raises:
         RunFailed, RayError, StoreError, ModelError: the work cannot go on; committed shards stay.
@@ -91,14 +99,15 @@ def work_through(
     copies = sum(shard < plan.first_copy_shard for shard in missing)  # where they begin
     listener(tally.progress(plan))
     if missing:
-        from winnow_jobs.cluster import Cluster  # Ray costs a second to import
-
-        with Cluster(debug=options.debug) as cluster:
-            placement = cluster.placement(spec.run, len(missing))
+        with nullcontext(engine) if engine is not None else Engine(debug=options.debug) as shared:
+            placement = _placement(shared, spec, len(missing))
             plural = "" if placement.actors == 1 else "s"
             listener(Note(f"{placement.actors} actor{plural} on {placement.device}, loading models"))
             journal = LedgerJournal(ledger, runs.store.root.uri, plan.run_id, listener)
-            with closing(journal), _executor(plan, spec, placement, journal, listener) as executor:
+            with (
+                closing(journal),
+                _executor(plan, spec, placement, journal, listener, engine, keep=options.profile) as executor,
+            ):
                 for receipt in executor.run(missing[:copies], journal.past(), then=missing[copies:]):
                     tally.add(receipt, now=True)
                     listener(tally.progress(plan))
@@ -109,8 +118,22 @@ def work_through(
     return tally, time.monotonic() - start
 
 
+def _placement(engine: Engine, spec: ResolvedSpec, shards: int) -> "Placement":
+    placement = engine.cluster().placement(spec.run, shards)
+    if spec.corpus.max_requests_per_s is None and spec.corpus.max_bytes_per_s is None:
+        return placement
+    return replace(placement, most=placement.actors)  # each has its share of what the store allows
+
+
 def _executor(
-    plan: PlanDocument, spec: ResolvedSpec, placement: "Placement", journal: LedgerJournal, listener: Listener
+    plan: PlanDocument,
+    spec: ResolvedSpec,
+    placement: "Placement",
+    journal: LedgerJournal,
+    listener: Listener,
+    engine: Engine | None,
+    *,
+    keep: bool,
 ) -> "ShardExecutor":
     from winnow_jobs.executor import ShardExecutor
 
@@ -118,7 +141,15 @@ def _executor(
         listener(Note(text, warning=True))
 
     config = _worker_config(plan, spec, actors=placement.actors)
-    return ShardExecutor(config, placement, shard_deadline_s=spec.run.shard_deadline_s, journal=journal, say=warn)
+    return ShardExecutor(
+        config,
+        placement,
+        shard_deadline_s=spec.run.shard_deadline_s,
+        journal=journal,
+        say=warn,
+        engine=engine,
+        keep=keep,
+    )
 
 
 def stop_if_systemic(run_id: str, tally: Tally) -> None:
