@@ -12,6 +12,7 @@ from winnow_storage.ids import digest_bytes
 from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
 from winnow_workers.models.architectures import check_architecture, split
+from winnow_workers.models.folder import resolve_folder
 from winnow_workers.models.hub import download, pretrained_url
 from winnow_workers.models.load import PICKLE_SUFFIXES, keep
 from winnow_workers.models.reference import ResolvedModel, Weights
@@ -61,9 +62,11 @@ def resolve_model(
     request = _read_request(weights)
     library, name = split(reference)
     if library == "transformers":
-        raise ModelError(
-            f"{reference!r}: transformers models are not built yet", hint="use torchvision/NAME or timm/NAME"
-        )
+        if request is not None or not name:
+            raise ModelError(
+                f"{reference!r}: a transformers folder brings its weights", hint="write model: transformers/FOLDER"
+            )
+        return resolve_folder(reference, base=base)
     if reference in (FINGERPRINT, RAPIDOCR) or is_tesseract(reference):
         if request is not None:
             raise ModelError(f"{reference} brings what it needs and takes no weights", hint="remove weights:")
