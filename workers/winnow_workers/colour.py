@@ -53,6 +53,8 @@ def _by_profile(image: Image.Image, source: Callable[[], object]) -> Image.Image
             source(),  # type: ignore[arg-type]  # Pillow's stubs say less than it takes
             ImageCms.createProfile("sRGB"),
             outputMode="RGB",
+            # its tables are coarse otherwise: a linear grey of 5 would be 31 and not 38
+            flags=ImageCms.Flags.NOOPTIMIZE if image.mode == "L" else ImageCms.Flags.NONE,
         )
     except _PROFILE_ERRORS:
         return None

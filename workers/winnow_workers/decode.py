@@ -169,7 +169,7 @@ def _decode_plain_jpeg(data: bytes, *, needed_side_px: int | None, limits: Decod
     if found is None or found.width_px * found.height_px > limits.max_pixels:
         return None
     width, height = found.width_px, found.height_px
-    if is_bomb(3 * width * height, len(data), limits) or jpeg_header.scans_of(data) > limits.max_scans:
+    if is_bomb(3 * width * height, len(data), limits) or jpeg_header.has_many_scans(data, limits.max_scans):
         return None
     pixels = jpeg.decode_plain(data, found, jpeg.scale_for(width, height, needed_side_px))
     if pixels is None:

@@ -29,8 +29,9 @@ def claim_of(data: bytes, limits: DecodeLimits) -> Claim:
         elif name == b"eXIf":
             metadata_bytes += exif_bytes(data[body : body + length])
         elif name != b"IDAT":
-            packed = _packed(name, data[body : body + min(length, len(data) - body)])
-            metadata_bytes += length if packed is None else _unpacked_bytes(packed, limits.max_metadata_bytes)
+            text = data[body : body + length]  # what is not there of it costs nothing: a cut file is no bomb
+            packed = _packed(name, text)
+            metadata_bytes += len(text) if packed is None else _unpacked_bytes(packed, limits.max_metadata_bytes)
         at += _HEAD_BYTES + length
     return Claim(width, height, bits, frames=min(frames, limits.max_frames + 1), metadata_bytes=metadata_bytes)
 

@@ -27,6 +27,6 @@ def claim_of(data: bytes, limits: DecodeLimits) -> Claim:
         elif name == b"EXIF":
             metadata_bytes += exif_bytes(data[at + 8 : at + 8 + length])
         elif name in _METADATA:
-            metadata_bytes += min(length, len(data))
+            metadata_bytes += max(0, min(length, len(data) - at - 8))
         at += 8 + length + length % 2
     return Claim(width, height, bits, frames=max(1, frames), metadata_bytes=metadata_bytes)
