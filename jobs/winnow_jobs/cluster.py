@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import ray
 
+from winnow_jobs.lean_ray import lean
 from winnow_jobs.spec import ActorRange, ExecutionSpec
 from winnow_storage.errors import RayError
 
@@ -65,7 +66,8 @@ class Cluster:
             options["address"] = address
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(**options)
+            with lean(logs=self.debug) if address is None else contextlib.nullcontext():
+                ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             self._undo.close()
             where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -50,13 +51,21 @@ def run_job(
         resolve_secret(spec.review.label_studio.token, os.environ)  # better said now than after hours of work
     runs = open_runs(spec)
     ledger = ledger_of(spec.ledger)
-    plan, standing = begin_or_go_on(runs, spec, options.selection, new=options.new, now=now)
+    with _own_unless(engine, options) as used:
+        # Ray starts while the plan is made, and ends while the run is closed
+        plan, standing = begin_or_go_on(runs, spec, options.selection, new=options.new, now=now, on_due=used.begin)
+        if plan is not None:
+            listener(Note(f"{'going on with' if standing else 'run'} {plan.run_id}: {_size_of(plan)}"))
+            record = _drive(runs, plan, spec, ledger, options, listener, used)
     if plan is None:
         listener(Note(f"nothing is due: no item of {spec.corpus.uri} is new, changed or asked for again"))
         sync_ledger(runs, ledger)
-        return _with_push(_nothing_due(runs, spec), spec, runs, ledger, options, listener)
-    listener(Note(f"{'going on with' if standing else 'run'} {plan.run_id}: {_size_of(plan)}"))
-    return _drive(runs, plan, spec, ledger, options, listener, engine)
+        record = _nothing_due(runs, spec)
+    return _with_push(record, spec, runs, ledger, options, listener)
+
+
+def _own_unless(engine: Engine | None, options: Options) -> AbstractContextManager[Engine]:
+    return Engine(debug=options.debug, is_shared=False) if engine is None else nullcontext(engine)
 
 
 def resume_run(output: str, run_id: str, options: Options, listener: Listener) -> Ended:
@@ -74,7 +83,9 @@ def resume_run(output: str, run_id: str, options: Options, listener: Listener) -
         )
     ledger = ledger_of(plan.spec.ledger)
     listener(Note(f"going on with {plan.run_id}: {_size_of(plan)}"))
-    return _drive(runs, plan, plan.spec, ledger, options, listener)
+    with _own_unless(None, options) as engine:
+        record = _drive(runs, plan, plan.spec, ledger, options, listener, engine)
+    return _with_push(record, plan.spec, runs, ledger, options, listener)
 
 
 def find_output(ledger: Ledger, run_id: str) -> str:
@@ -99,14 +110,16 @@ def _drive(
     ledger: Ledger,
     options: Options,
     listener: Listener,
-    engine: Engine | None = None,
-) -> Ended:
+    engine: Engine,
+) -> dict[str, Any]:
     # `spec` may differ from the plan's in where the work is done and where people are; the plan decides all else
     ledger.record_run(RunRecord(runs.store.root.uri, plan.run_id, spec.job, "open", plan.digest, plan.created_at))
     tally, seconds = work_through(runs, plan, spec, ledger, listener, options, engine=engine)
+    if not engine.is_shared:
+        engine.end()
     summary = finish(runs, plan, tally, seconds)
     sync_ledger(runs, ledger)
-    return _with_push(run_record(summary, spec), spec, runs, ledger, options, listener)
+    return run_record(summary, spec)
 
 
 def _size_of(plan: PlanDocument) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +80,11 @@ def work_through(
     listener: Listener,
     options: Options,
     *,
-    engine: Engine | None = None,
+    engine: Engine,
 ) -> tuple[Tally, float]:
     """Commit every open shard of a run; what all its receipts add up to, and the seconds that this driver took.
 
-    `spec` is today's: it says how the work is done, the plan says what it is. `engine` is shared with other runs.
+    `spec` is today's: it says how the work is done, the plan says what it is. `engine` has the actors.
 
     Raises:
         RunFailed, RayError, StoreError, ModelError: the work cannot go on; committed shards stay.
@@ -99,22 +99,21 @@ def work_through(
     copies = sum(shard < plan.first_copy_shard for shard in missing)  # where they begin
     listener(tally.progress(plan))
     if missing:
-        with nullcontext(engine) if engine is not None else Engine(debug=options.debug) as shared:
-            placement = _placement(shared, spec, len(missing))
-            plural = "" if placement.actors == 1 else "s"
-            listener(Note(f"{placement.actors} actor{plural} on {placement.device}, loading models"))
-            journal = LedgerJournal(ledger, runs.store.root.uri, plan.run_id, listener)
-            with (
-                closing(journal),
-                _executor(plan, spec, placement, journal, listener, engine, keep=options.profile) as executor,
-            ):
-                for receipt in executor.run(missing[:copies], journal.past(), then=missing[copies:]):
-                    tally.add(receipt, now=True)
-                    listener(tally.progress(plan))
-                    stop_if_systemic(plan.run_id, tally)
-                if options.profile:
-                    listener(Note("timing a bare loop over some of the same images"))
-                    tally.compare(executor.bare_items_per_s(missing), actors=placement.actors)
+        placement = _placement(engine, spec, len(missing))
+        plural = "" if placement.actors == 1 else "s"
+        listener(Note(f"{placement.actors} actor{plural} on {placement.device}, loading models"))
+        journal = LedgerJournal(ledger, runs.store.root.uri, plan.run_id, listener)
+        with (
+            closing(journal),
+            _executor(plan, spec, placement, journal, listener, engine, keep=options.profile) as executor,
+        ):
+            for receipt in executor.run(missing[:copies], journal.past(), then=missing[copies:]):
+                tally.add(receipt, now=True)
+                listener(tally.progress(plan))
+                stop_if_systemic(plan.run_id, tally)
+            if options.profile:
+                listener(Note("timing a bare loop over some of the same images"))
+                tally.compare(executor.bare_items_per_s(missing), actors=placement.actors)
     return tally, time.monotonic() - start
 
 
@@ -131,7 +130,7 @@ def _executor(
     placement: "Placement",
     journal: LedgerJournal,
     listener: Listener,
-    engine: Engine | None,
+    engine: Engine,
     *,
     keep: bool,
 ) -> "ShardExecutor":
@@ -147,7 +146,7 @@ def _executor(
         shard_deadline_s=spec.run.shard_deadline_s,
         journal=journal,
         say=warn,
-        engine=engine,
+        engine=engine if engine.is_shared else None,
         keep=keep,
     )
 

@@ -10,6 +10,7 @@ import ray
 
 from winnow_storage.shards import Receipt
 from winnow_workers.ahead import REQUESTS
+from winnow_workers.allocator import keep_freed_memory
 from winnow_workers.children import allowed_s, brought, limit_memory, prepare, rows_one_by_one
 from winnow_workers.deadline import STDERR, HangTimer
 from winnow_workers.last_words import LastWords, take_last_words
@@ -43,6 +44,7 @@ class ShardWorker:
 
     def __init__(self, config: WorkerConfig, name: str = "") -> None:
         """`name` is what a successor will ask for its last words by."""
+        keep_freed_memory()
         words = None
         with contextlib.suppress(OSError):  # without a folder to write to it dies in silence
             words = LastWords(name) if name else None
