@@ -79,7 +79,8 @@ class Reliability:
 
 def bin_edges(bins: int) -> Floats:
     """The `bins` + 1 edges."""
-    return np.linspace(0.0, 1.0, bins + 1)
+    edges: Floats = np.linspace(0.0, 1.0, bins + 1)
+    return edges
 
 
 def reliability(confidence: npt.NDArray[np.floating[Any]], ok: npt.NDArray[Any], *, bins: int = BINS) -> Reliability:
