@@ -1,7 +1,8 @@
 """How does a network run so that the company an image is in changes nothing? In batches padded to one fixed size."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Literal
 
 from winnow_workers.models.fold import fold_batch_norms
 
@@ -28,6 +29,7 @@ class FixedBatch:
         self.module = module.to(memory_format=torch.channels_last)  # of convolutions: the faster layout everywhere
         self.device = device
         self.size = CUDA_BATCH if device == "cuda" else CPU_BATCH
+        self.precision: Literal["fp32", "bf16"] = "fp32"
 
     def __call__(self, inputs: "Sequence[torch.Tensor]") -> "list[torch.Tensor]":
         """One output per (channels, height, width) input, in order, float32 on the CPU."""
@@ -51,8 +53,14 @@ class FixedBatch:
         batch = torch.empty((self.size, *part[0].shape), memory_format=torch.channels_last)
         torch.stack(list(part), out=batch[: len(part)])
         batch[len(part) :].zero_()
-        with torch.inference_mode():
+        with torch.inference_mode(), self._cast():
             output = self.module(batch.to(self.device, non_blocking=True))
         if isinstance(output, dict):  # torchvision's segmenters
             output = output["out"]
         return list(output[: len(part)].float().cpu())
+
+    def _cast(self) -> AbstractContextManager[object]:
+        """Autocasting keeps what bfloat16 is too coarse for, such as softmax, in float32; weights stay as they are."""
+        import torch
+
+        return torch.autocast(self.device, torch.bfloat16) if self.precision == "bf16" else nullcontext()
