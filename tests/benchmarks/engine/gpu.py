@@ -6,9 +6,10 @@ and torchvision built for CUDA, a few GB of memory, and no network: weights are 
     python -m tests.benchmarks.engine.gpu --device cuda --images 20000 --repeats 5
     python -m tests.benchmarks.engine.gpu --device cpu --images 32      # tries the script itself
 
-The engine has no bfloat16 of its own yet: it runs inside torch.autocast, beside a bare loop whose weights are bfloat16;
-in the loop the inputs lie on the device. On a CPU all of it is float32, and the GPU's idle share and its JPEG decoder
-have null figures.
+The engine runs inside torch.autocast, beside a bare loop whose weights are bfloat16: a task's own `precision: bf16`
+would be refused where random weights do not answer alike. In the loop the inputs lie on the device. Decoding on the GPU
+needs a torchvision built with nvJPEG (the wheels for CUDA are); cards with a JPEG engine (A100, H100, H200) use it. On
+a CPU all of it is float32, and the GPU's idle share and its JPEG decoder have null figures.
 """
 
 import argparse

@@ -107,7 +107,7 @@ class AnomalyOperator(Operator[AnomalyParams]):
     @property
     def batch_size(self) -> int:
         """The fixed batch."""
-        return self._batch.size
+        return self._batch.at_once
 
     def fields(self) -> list[pa.Field]:
         """Whether, where, and the whole map: `values` are uint8 row by row, value * scale = distance / threshold."""

@@ -86,7 +86,7 @@ class ClassifyOperator(Operator[ClassifyParams]):
     @property
     def batch_size(self) -> int:
         """The fixed batch."""
-        return self._batch.size
+        return self._batch.at_once
 
     def fields(self) -> list[pa.Field]:
         """The label, how far ahead of the next it is, and the runners-up."""

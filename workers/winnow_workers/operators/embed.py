@@ -75,7 +75,7 @@ class EmbedOperator(Operator[EmbedParams]):
     @property
     def batch_size(self) -> int:
         """The fixed batch; any number for the fingerprint."""
-        return 32 if self._batch is None else self._batch.size
+        return 32 if self._batch is None else self._batch.at_once
 
     def fields(self) -> list[pa.Field]:
         """The vector."""

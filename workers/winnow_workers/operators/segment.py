@@ -81,7 +81,7 @@ class SegmentOperator(Operator[SegmentParams]):
     @property
     def batch_size(self) -> int:
         """The fixed batch."""
-        return self._batch.size
+        return self._batch.at_once
 
     def fields(self) -> list[pa.Field]:
         """A mask per class that is present."""
