@@ -1,5 +1,6 @@
 """`winnow evaluate`: a task's committed predictions against what is true."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,7 +74,7 @@ def evaluate(
         name for name, least in wanted.items() if not record["measures"][name] >= least  # NaN is below everything
     )  # fmt: skip
     screen = Screen(as_json=as_json)
-    if not screen.record(record):
+    if not screen.record(_without_nan(record)):
         _show(screen, record)
     if record["below"]:
         raise typer.Exit(BELOW)
@@ -110,7 +111,18 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
     if record["confidence"] != "p_ok":
         screen.say(f"ranked by {record['confidence']}: p_ok is null, so there is no calibration error")
     if "classes" in record["tables"]:
-        shown = [[str(row[0]), *(f"{value:.3f}" for value in row[1:4]), str(row[4])] for row in record["tables"]["classes"]]
+        shown = [
+            [str(row[0]), *(f"{value:.3f}" for value in row[1:4]), str(row[4])] for row in record["tables"]["classes"]
+        ]
         screen.table("classes", ["label", "precision", "recall", "F1", "items"], shown[:50])
     for name in record["below"]:
         screen.say(f"{name} is below what --fail-under asks for")
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for what no number can be given for, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

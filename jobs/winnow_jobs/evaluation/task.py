@@ -1,4 +1,4 @@
-"""Which rows are compared with which truth? One task's committed rows, paired by key; what has no partner is counted."""
+"""Which rows are compared with which truth? A task's committed rows, by key; what has no partner is counted."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,9 +36,7 @@ def evaluate_task(
     """
     task = next((one for one in spec.tasks if one.name == name), None)
     if task is None:
-        raise UsageError(
-            f"the spec has no task {name!r}", hint=f"tasks: {', '.join(one.name for one in spec.tasks)}"
-        )
+        raise UsageError(f"the spec has no task {name!r}", hint=f"tasks: {', '.join(one.name for one in spec.tasks)}")
     if task.operator not in OPERATORS:
         raise UsageError(
             f"{name}: nothing is defined to measure {task.operator} by", hint=f"measured are {', '.join(OPERATORS)}"

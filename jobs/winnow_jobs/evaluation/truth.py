@@ -234,7 +234,8 @@ def _mask_folder(place: Path, classes: Sequence[str]) -> TruthSet:
 
     if not classes:
         raise UsageError(
-            f"{place}: index masks say numbers, not classes", hint="add --classes NAME,NAME,... for the values 1, 2, ..."
+            f"{place}: index masks say numbers, not classes",
+            hint="add --classes NAME,NAME,... for the values 1, 2, ...",
         )
     items = {}
     for file in sorted(place.rglob("*.png")):
