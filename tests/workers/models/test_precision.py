@@ -1,5 +1,7 @@
 """Does a network run in bfloat16 only where that was asked for and answers like float32?"""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,13 +11,17 @@ from winnow_storage.errors import ModelError
 from winnow_workers.catalogue import operator_named
 from winnow_workers.models import precision
 from winnow_workers.models.agreement import Compares
+from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.precision import Precision, TorchParams, Wanted, open_batch, precision_id
+from winnow_workers.models.reference import ResolvedModel, Weights
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.models.sample_images import sample_images
 from winnow_workers.operator import Operator, OperatorParams
 
 INPUT = Preprocessing(height_px=8, width_px=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+MODEL = ResolvedModel(name="some/net", architecture=None, weights=Weights(kind="random", seed=1), digest="random:1")
 
 
 class Seen(torch.nn.Module):
@@ -46,7 +52,7 @@ class Broken(torch.nn.Module):
 
 
 def wanted(asked: Precision, compares: Compares = "choice") -> Wanted:
-    return Wanted(asked, INPUT, compares, "some/net")
+    return Wanted(asked, INPUT, compares, MODEL)
 
 
 @pytest.fixture
@@ -100,6 +106,23 @@ def test_open_batch__auto_without_the_arithmetic(monkeypatch: pytest.MonkeyPatch
     net = Seen(1.0)
     assert open_batch(net, "cpu", wanted("auto")).precision == "fp32"
     assert net.dtypes == []  # nothing was tried
+
+
+def test_open_batch__an_error_of_float32_is_not_blamed_on_bfloat16() -> None:
+    with pytest.raises(RuntimeError, match="channels"):
+        open_batch(torch.nn.Conv2d(1, 2, 1), "cpu", wanted("bf16"))
+
+
+def test_settle_size__once_per_model_and_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(precision, "measured_rate", lambda batch, image, size: float(min(size, 32)))
+    first, second, third = (FixedBatch(Seen(1.0), "cpu") for _ in range(3))
+    precision._settle_size(first, wanted("fp32"))
+    monkeypatch.setattr(precision, "measured_rate", lambda batch, image, size: float(min(size, 64)))
+    precision._settle_size(second, wanted("fp32"))
+    third.precision = "bf16"
+    precision._settle_size(third, wanted("bf16"))
+    assert [one.size for one in (first, second, third)] == [32, 32, 64]
 
 
 def test_sample_images__the_same_ones_and_all_different() -> None:

@@ -9,9 +9,11 @@ from pydantic import Field
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models.agreement import THRESHOLD, Compares, agreements, overall
+from winnow_workers.models.batch_size import best_size, measured_rate, remembered_size
 from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.preprocess import to_tensor
+from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.sample_images import sample_images
 from winnow_workers.operator import OperatorParams
 
@@ -34,17 +36,17 @@ class TorchParams(OperatorParams):
 class Wanted:
     """What a task asks of its network's precision, and what is needed to see whether bfloat16 gives it.
 
-    `compares`: "choice" for logits, of images or of pixels; "direction" for features. `model`: its name in messages.
+    `compares`: "choice" for logits, of images or of pixels; "direction" for features. `model`: the task's.
     """
 
     precision: Precision
     input: Preprocessing
     compares: Compares
-    model: str
+    model: ResolvedModel
 
 
 def open_batch(module: "nn.Module", device: str, wanted: Wanted) -> FixedBatch:
-    """The network in its fixed batches, in the precision that `wanted` asks for.
+    """The network in its fixed batches, in the precision that `wanted` asks for; on a CUDA device in the best size.
 
     The agreement is measured once, on drawn images that are the same for all: processes on the same kind of device
     decide alike.
@@ -53,26 +55,51 @@ def open_batch(module: "nn.Module", device: str, wanted: Wanted) -> FixedBatch:
         ModelError: bfloat16 is asked for, and the answers differ too often from those of float32, or the network
             cannot run in it.
     """
+    batch = FixedBatch(module, device)
+    _settle_precision(batch, wanted)
+    if device == "cuda":  # on a CPU the fixed size is measured best
+        _settle_size(batch, wanted)
+    return batch
+
+
+def _settle_precision(batch: FixedBatch, wanted: Wanted) -> None:
     import torch
 
-    batch = FixedBatch(module, device)
+    device = batch.device
     if wanted.precision == "fp32" or (wanted.precision == "auto" and not has_bfloat16(device)):
-        return batch
+        return
     try:
         reached = _measured(batch, wanted)
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:  # an operation that torch has not for bfloat16
+        if isinstance(error, torch.OutOfMemoryError) or batch.precision == "fp32":
+            raise
         if wanted.precision == "bf16":
             raise ModelError(
-                f"{wanted.model}: it cannot run in bfloat16 on {device}: {error}",
+                f"{wanted.model.name}: it cannot run in bfloat16 on {device}: {error}",
                 hint="write precision: fp32 in this task, or precision: auto",
             ) from error
         reached = 0.0
     if reached < THRESHOLD and wanted.precision == "bf16":
         raise ModelError(_disagree(wanted, device, reached), hint="write precision: fp32 in this task")
     batch.precision = "bf16" if reached >= THRESHOLD else "fp32"
-    return batch
+
+
+def _settle_size(batch: FixedBatch, wanted: Wanted) -> None:
+    import torch
+
+    image = to_tensor(sample_images(1)[0], wanted.input)
+    key: dict[str, object] = {
+        "model": wanted.model.digest,
+        "architecture": wanted.model.architecture,
+        "device": torch.cuda.get_device_name() if batch.device == "cuda" else batch.device,
+        "input": list(image.shape),
+        "compares": wanted.compares,  # another part of the same network
+        "precision": batch.precision,
+        "torch": str(torch.__version__),
+    }
+    batch.size = remembered_size(
+        key, lambda: best_size(lambda size: measured_rate(batch, image, size), start=batch.size)
+    )
 
 
 def has_bfloat16(device: str) -> bool:
@@ -112,4 +139,4 @@ def _disagree(wanted: Wanted, device: str, reached: float) -> str:
         what = f"{reached:.2%} of the choices are those of float32"
     else:
         what = f"the cosine of the features to those of float32 goes down to {reached:.4f}"
-    return f"{wanted.model}: in bfloat16 on {device} {what} on sample images; at least {THRESHOLD} is needed"
+    return f"{wanted.model.name}: in bfloat16 on {device} {what} on sample images; at least {THRESHOLD} is needed"

@@ -43,7 +43,7 @@ class ClassifyOperator(Operator[ClassifyParams]):
         self._input = (
             self.params.input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
         )
-        wanted = Wanted(self.params.precision, self._input, "choice", self.model.name)
+        wanted = Wanted(self.params.precision, self._input, "choice", self.model)
         self._batch = open_batch(network.module, self.device, wanted)
         zeros = to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)
         shape = tuple(self._batch([zeros])[0].shape)

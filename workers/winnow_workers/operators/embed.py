@@ -50,7 +50,7 @@ class EmbedOperator(Operator[EmbedParams]):
         self._input = (
             self.params.input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
         )
-        wanted = Wanted(self.params.precision, self._input, "direction", self.model.name)
+        wanted = Wanted(self.params.precision, self._input, "direction", self.model)
         self._batch = open_batch(pooled_features(network.module, network.architecture), self.device, wanted)
         shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0].shape)
         if len(shape) != 1:

@@ -46,7 +46,7 @@ class SegmentOperator(Operator[SegmentParams]):
         self._input = (
             self.params.input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
         )
-        wanted = Wanted(self.params.precision, self._input, "choice", self.model.name)
+        wanted = Wanted(self.params.precision, self._input, "choice", self.model)
         self._batch = open_batch(network.module, self.device, wanted)
         shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0].shape)
         if len(shape) != 3:
