@@ -9,6 +9,7 @@ import typer
 from winnow_jobs.commands import people, run, spec
 from winnow_jobs.commands.compact import compact
 from winnow_jobs.commands.demo import demo
+from winnow_jobs.commands.evaluate import evaluate
 from winnow_jobs.commands.export import export
 from winnow_jobs.commands.fit_anomaly import fit_anomaly
 from winnow_jobs.commands.learn import learn_command
@@ -36,6 +37,7 @@ app.add_typer(export, name="export")
 app.command()(spec.doctor)
 app.command()(verify)
 app.command()(compact)
+app.command()(evaluate)
 app.command()(demo)
 
 

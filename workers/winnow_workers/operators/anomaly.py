@@ -15,11 +15,11 @@ from winnow_workers.models.anomaly_head import Head, MemoryBank, read_head, read
 from winnow_workers.models.architectures import default_preprocessing
 from winnow_workers.models.build import architecture_of, fill, open_weights
 from winnow_workers.models.conformal import Scores, p_value
-from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.load import LoadedWeights
 from winnow_workers.models.model_file import ModelCard, Preprocessing
+from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
 from winnow_workers.models.preprocess import needed_side_px, placement, preproc_id, to_tensor
-from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+from winnow_workers.operator import Operator, Prediction, View
 
 _MAX_REGIONS = 50
 _RANDOM_BANK = 64
@@ -27,7 +27,7 @@ _RANDOM_BANK = 64
 Floats = npt.NDArray[np.float32]
 
 
-class AnomalyParams(OperatorParams):
+class AnomalyParams(TorchParams):
     """`input`: what the backbone expects, where the weights do not say it; `crop` would overlook the margins."""
 
     input: Preprocessing | None = None
@@ -60,7 +60,8 @@ class AnomalyOperator(Operator[AnomalyParams]):
             own = {name.removeprefix(prefix): one for name, one in loaded.tensors.items() if name.startswith(prefix)}
             fill(backbone, own, where=f"{self.model.name} ({architecture})")
         self._input = self._settle_input(card, architecture)
-        self._batch = FixedBatch(backbone.eval().to(self.device), self.device)
+        wanted = Wanted(self.params.precision, self._input, "direction", self.model)
+        self._batch = open_batch(backbone.eval().to(self.device), self.device, wanted)
         features = self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0]
         self._settle_head(loaded, shape=tuple(features.shape), seed=seed)
 
@@ -96,7 +97,7 @@ class AnomalyOperator(Operator[AnomalyParams]):
     @property
     def preproc(self) -> str:
         """The id of the input's preprocessing."""
-        return preproc_id(self._input)
+        return precision_id(preproc_id(self._input), self._batch)
 
     @property
     def needed_side_px(self) -> int | None:
@@ -106,7 +107,7 @@ class AnomalyOperator(Operator[AnomalyParams]):
     @property
     def batch_size(self) -> int:
         """The fixed batch."""
-        return self._batch.size
+        return self._batch.at_once
 
     def fields(self) -> list[pa.Field]:
         """Whether, where, and the whole map: `values` are uint8 row by row, value * scale = distance / threshold."""
