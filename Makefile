@@ -80,6 +80,9 @@ $(PEERS_VENV)/.ready: $(PEERS_LOCK) $(VENV)/.ready
 bench-demo: setup ## a thousand photographs through all five tasks (after make demo, whose models it uses)
 	$(BIN)/python -m tests.benchmarks.thousand
 
+bench-confidence: setup ## is p_ok a true probability on hard tasks, and does review by it find the errors; a minute
+	$(BIN)/python -m tests.benchmarks.confidence
+
 soak: setup ## five hundred kills and more, by a seed; about an hour
 	$(BIN)/python -m tests.benchmarks.engine.soak --kills 500
 
