@@ -1,21 +1,16 @@
 """Did a prediction pass its task's acceptance test? From its struct and what is true, in the form of a label's value.
 
-| operator | right if |
-|---|---|
-| classify | the label is the true one |
-| segment | the IoU, averaged over the classes of truth and prediction, is at least 0.5, or both are empty |
-| ocr | the whole text is the true one, runs of white space taken as one space |
-| anomaly | the verdict is the true one |
+What right means is said once, in `winnow_workers.evaluation.acceptance`.
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
+from winnow_workers.evaluation import acceptance, masks, texts
 
 Value = Mapping[str, Any]
-MASK_IOU = 0.5
+WANTED = acceptance.Acceptance()
 
 
 def is_accepted(operator: str, prediction: Value, true: Value) -> bool | None:
@@ -28,38 +23,27 @@ def is_accepted(operator: str, prediction: Value, true: Value) -> bool | None:
 
 
 def _label(prediction: Value, true: Value) -> bool | None:
-    return None if true.get("label") is None else bool(prediction["label"] == true["label"])
+    wanted = true.get("label")
+    return None if wanted is None else acceptance.label_ok(wanted, prediction["label"])
 
 
 def _text(prediction: Value, true: Value) -> bool | None:
     wanted = true.get("full_text")
-    return None if wanted is None else _squeeze(prediction["full_text"]) == _squeeze(wanted)
+    if wanted is None:
+        return None
+    return acceptance.text_ok(texts.text_errors(wanted, prediction["full_text"] or "", WANTED.normalisation))
 
 
 def _verdict(prediction: Value, true: Value) -> bool | None:
     wanted = true.get("is_anomalous")
-    return None if wanted is None else bool(prediction["is_anomalous"]) == bool(wanted)
+    return None if wanted is None else acceptance.verdict_ok(true=bool(wanted), predicted=prediction["is_anomalous"])
 
 
 def _masks(prediction: Value, true: Value) -> bool | None:
-    from pycocotools import mask as coco
-
     if true.get("masks") is None:
         return None
-    seen, wanted = ({one["label"]: _rle(one["rle"]) for one in side["masks"] or ()} for side in (prediction, true))
-    ious = [
-        float(coco.iou([seen[label]], [wanted[label]], [0])[0][0]) if label in seen and label in wanted else 0.0
-        for label in sorted({*seen, *wanted})
-    ]
-    return not ious or float(np.mean(ious)) >= MASK_IOU
-
-
-def _squeeze(text: str | None) -> str:
-    return " ".join((text or "").split())
-
-
-def _rle(rle: Value) -> dict[str, Any]:
-    return {"size": [int(side) for side in rle["size"]], "counts": str(rle["counts"]).encode("ascii")}
+    wanted, seen = ({one["label"]: one["rle"] for one in side["masks"] or ()} for side in (true, prediction))
+    return acceptance.masks_ok(masks.overlaps(wanted, seen), WANTED)
 
 
 _TESTS: Mapping[str, Callable[[Value, Value], bool | None]] = MappingProxyType(
