@@ -19,12 +19,12 @@ def encode_rle(mask: npt.NDArray[np.bool_]) -> dict[str, object]:
 
 def encode_patches(patches: Sequence[Patch], *, width_px: int, height_px: int) -> tuple[dict[str, object], int, Patch]:
     """The code of the union of patches in an image of that size, its area in px, and the union as one patch."""
+    from pycocotools import mask as coco
+
     whole = united(patches, width_px=width_px, height_px=height_px)
     full = np.zeros((height_px, width_px), np.uint8, order="F")
     rows, columns = whole.bits.shape
     full[whole.top : whole.top + rows, whole.left : whole.left + columns] = whole.bits
-    from pycocotools import mask as coco
-
     return _plain(coco.encode(full)), int(whole.bits.sum()), whole
 
 
@@ -46,7 +46,7 @@ def united(patches: Sequence[Patch], *, width_px: int, height_px: int) -> Patch:
 
 
 def box_around(mask: MaskHW, *, left: int = 0, top: int = 0) -> list[float]:
-    """xyxy px around the true pixels of a mask that has any, whose corner is at (left, top)."""
+    """Xyxy px around the true pixels of a mask that has any, whose corner is at (left, top)."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return [float(left + columns[0]), float(top + rows[0]), float(left + columns[-1] + 1), float(top + rows[-1] + 1)]
 

@@ -1,14 +1,19 @@
-"""How is a large image looked at in parts, and what of the parts' findings is one object? Pure: windows and boxes."""
+"""How is a large image looked at in parts, and what of the parts' findings is one object?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from winnow_workers.boxes import Floats, Ints, areas, iou_matrix, paired_intersection
 from winnow_workers.detectors.found import Found
 from winnow_workers.models.preprocess import Window
+from winnow_workers.operator import View
+
+Bools = npt.NDArray[np.bool_]
 
 _BORDER_PX = 2.0  # a box that ends so near to a tile's inner border is taken to go on behind it
 
@@ -76,6 +81,13 @@ def looks_of(width_px: int, height_px: int, tiling: Tiling | None) -> list[Windo
     return [*tiles, whole] if tiling.whole and len(tiles) > 1 else tiles
 
 
+def at_full_size(view: View) -> View:
+    """A view with every pixel of its image: itself, or enlarged where it was decoded smaller."""
+    if view.pixels.shape[:2] == (view.height_px, view.width_px):
+        return view
+    return View(cv2.resize(view.pixels, (view.width_px, view.height_px)), view.width_px, view.height_px)
+
+
 def merge(looks: Sequence[Look], *, width_px: int, height_px: int, max_iou: float) -> list[Group]:
     """Which findings of all looks are the same object? The strongest object first.
 
@@ -100,7 +112,7 @@ def merge(looks: Sequence[Look], *, width_px: int, height_px: int, max_iou: floa
     return sorted(groups, key=lambda group: (-float(scores[group.members[0]]), group.members[0]))
 
 
-def _are_cut(boxes: Floats, edges: Floats, size: Floats) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def _are_cut(boxes: Floats, edges: Floats, size: Floats) -> Bools:
     """Which boxes end at a border of their window that is no border of the image."""
     low = (boxes[:, :2] <= edges[:, :2] + _BORDER_PX) & (edges[:, :2] > 0)
     high = (boxes[:, 2:] >= edges[:, 2:] - _BORDER_PX) & (edges[:, 2:] < size)
@@ -110,7 +122,7 @@ def _are_cut(boxes: Floats, edges: Floats, size: Floats) -> "np.ndarray[tuple[in
 def _merge_class(
     boxes: Floats,
     members: Ints,
-    cut: "np.ndarray[tuple[int], np.dtype[np.bool_]]",
+    cut: Bools,
     owner: Ints,
     edges: Floats,
     max_iou: float,
@@ -141,9 +153,7 @@ def _suppressed(boxes: Floats, members: Ints, owner: Ints, max_iou: float) -> In
     return np.array(kept, np.int64)
 
 
-def _agree(
-    boxes: Floats, some: Ints, others: Ints, owner: Ints, edges: Floats, max_iou: float
-) -> "np.ndarray[tuple[int, int], np.dtype[np.bool_]]":
+def _agree(boxes: Floats, some: Ints, others: Ints, owner: Ints, edges: Floats, max_iou: float) -> Bools:
     """(n, m) whether box i and box j, of different looks, are the same in what both looks see."""
     same = np.zeros((len(some), len(others)), np.bool_)
     for row, index in enumerate(some):
@@ -157,7 +167,7 @@ def _agree(
     return same
 
 
-def _connected(same: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]") -> list[Ints]:
+def _connected(same: Bools) -> list[Ints]:
     """The connected parts of a symmetric relation, each ascending, in the order of their first members."""
     left = np.ones(len(same), np.bool_)
     parts: list[Ints] = []

@@ -8,7 +8,7 @@ from winnow_workers.detectors.detector import Detector
 from winnow_workers.detectors.found import Found, joined, strongest
 from winnow_workers.masks import united
 from winnow_workers.operator import View
-from winnow_workers.tiles import Group, Look, Tiling, looks_of, merge
+from winnow_workers.tiles import Group, Look, Tiling, at_full_size, looks_of, merge
 
 
 def look_everywhere(
@@ -21,9 +21,8 @@ def look_everywhere(
 
 
 def _tiled(detector: Detector, view: View, tiling: Tiling, *, most: int, floor: float) -> Found:
+    view = at_full_size(view)
     width, height = view.width_px, view.height_px
-    if view.pixels.shape[:2] != (height, width):
-        raise ValueError(f"tiles need every pixel: the view has {view.pixels.shape[:2]} of {(height, width)}")
     windows = looks_of(width, height, tiling)
     looks: list[Look] = []
     size = detector.batch_size
@@ -49,7 +48,9 @@ def _together(looks: Sequence[Look], groups: Sequence[Group], view: View) -> Fou
     masks = None
     if everything.masks is not None:
         masks = tuple(
-            united([everything.masks[index] for index in group.members], width_px=view.width_px, height_px=view.height_px)
+            united(
+                [everything.masks[index] for index in group.members], width_px=view.width_px, height_px=view.height_px
+            )
             for group in groups
         )
     return Found(boxes, firsts.classes, firsts.scores, masks, everything.cut)

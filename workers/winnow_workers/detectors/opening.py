@@ -6,7 +6,7 @@ from winnow_workers.models.architectures import is_detector
 from winnow_workers.models.build import architecture_of, open_weights
 from winnow_workers.models.reference import ResolvedModel
 
-_EXAMPLES = "torchvision/fasterrcnn_resnet50_fpn, torchvision/retinanet_resnet50_fpn or torchvision/ssdlite320_mobilenet_v3_large"
+_EXAMPLES = "torchvision/fasterrcnn_resnet50_fpn or torchvision/ssdlite320_mobilenet_v3_large"
 
 
 def open_detector(model: ResolvedModel, search: Search, *, device: str) -> Detector:
@@ -21,3 +21,8 @@ def open_detector(model: ResolvedModel, search: Search, *, device: str) -> Detec
 
         return TorchvisionDetector(model, search, device)
     raise ModelError(f"{model.name}: {architecture} is no detector", hint=f"name one, such as {_EXAMPLES}")
+
+
+def draws_masks(architecture: str) -> bool:
+    """Whether an architecture finds single things and draws a mask of each, rather than painting classes."""
+    return architecture.startswith("torchvision/maskrcnn")

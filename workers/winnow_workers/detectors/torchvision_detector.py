@@ -15,6 +15,7 @@ from winnow_workers.boxes import clipped
 from winnow_workers.detectors.detector import Detector, Search
 from winnow_workers.detectors.found import Found, Patch, strongest
 from winnow_workers.models.build import architecture_of, build_network, fill, open_weights
+from winnow_workers.models.fold import fold_batch_norms
 from winnow_workers.models.hub import public_labels
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.operator import View
@@ -57,7 +58,10 @@ class TorchvisionDetector(Detector):
         self.max_iou = _settle(module, search, self._cuts)
         self._resize(module, model)
         self.labels = _label_set(model, self._architecture, labels, count=_class_count(module))
-        self._module = module.eval().to(device)
+        module = module.eval()
+        if device == "cpu":
+            fold_batch_norms(module)
+        self._module = module.to(device)
 
     def _resize(self, module: "nn.Module", model: ResolvedModel) -> None:
         transform: Any = module.transform
@@ -218,8 +222,3 @@ def _pasted(mask: "torch.Tensor", box: "torch.Tensor", view: View) -> Patch:
     x1, y1 = min(right + 1, view.width_px), min(bottom + 1, view.height_px)
     bits = drawn[y0 - top : max(y1, y0) - top, x0 - left : max(x1, x0) - left] > _MASK_LEVEL
     return Patch(x0, y0, bits.numpy())
-
-
-def draws_masks(architecture: str) -> bool:
-    """Whether a torchvision architecture is an instance segmenter."""
-    return architecture.startswith("torchvision/maskrcnn")
