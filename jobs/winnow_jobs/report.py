@@ -103,7 +103,7 @@ def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None
 def _task_view(name: str, plan: PlanDocument, routes: TaskRoutes) -> dict[str, Any]:
     task = plan.spec.task(name)
     column, bars = routes.confidence()
-    fetcher = Fetcher(plan.spec.limits)
+    fetcher = Fetcher(plan.spec.limits, settings=plan.spec.decode)
     return {
         "task": task,
         "marked_random": task.model.weights.kind == "random",

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from tests.servers.require import require_tesseract
 from winnow_storage.errors import SpecError
 from winnow_storage.schemas import prediction_type
 from winnow_workers.catalogue import OPERATORS, operator_named
@@ -16,6 +17,7 @@ from winnow_workers.operator import Operator, Prediction, View
 
 CASES: dict[str, tuple[str, str | None, dict[str, object] | None]] = {
     "ocr": ("ocr", None, None),
+    "ocr-tesseract": ("ocr", "builtin/tesseract", None),
     "classify-builtin": ("classify", "builtin/digit_cnn", {"random": 1}),
     "classify-torchvision": ("classify", "torchvision/squeezenet1_1", {"random": 1}),
     "classify-timm": ("classify", "timm/test_resnet.r160_in1k", {"random": 1}),
@@ -59,6 +61,8 @@ def operator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     name, model, weights = CASES[request.param]
     torch.set_num_threads(1)  # the networks are small: threads would only wait for each other
     kind = operator_named(name)
+    if model == "builtin/tesseract":
+        require_tesseract()
     params = PARAMS.get(request.param, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

@@ -11,8 +11,8 @@ from winnow_storage.errors import ModelError
 from winnow_workers.boxes import SOFTMIN_TEMPERATURE, softmin
 from winnow_workers.models.architectures import default_preprocessing
 from winnow_workers.models.build import Network, open_network
-from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
+from winnow_workers.models.precision import Precision, Wanted, open_batch, precision_id
 from winnow_workers.models.preprocess import Window, needed_side_px, placement, preproc_id, to_tensor
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.operator import View
@@ -43,7 +43,13 @@ class SemanticSegmenter:
     """A network that answers with logits per pixel, (n, classes, rows, columns), at its input's size or smaller."""
 
     def __init__(
-        self, model: ResolvedModel, device: str, *, labels: tuple[str, ...], given_input: Preprocessing | None
+        self,
+        model: ResolvedModel,
+        device: str,
+        *,
+        labels: tuple[str, ...],
+        given_input: Preprocessing | None,
+        precision: Precision = "fp32",
     ) -> None:
         """Load the network.
 
@@ -55,7 +61,7 @@ class SemanticSegmenter:
         self.input = (
             given_input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
         )
-        self._batch = FixedBatch(network.module, device)
+        self._batch = open_batch(network.module, device, Wanted(precision, self.input, "choice", model))
         shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self.input)])[0].shape)
         if len(shape) != 3:
             raise ModelError(
@@ -68,7 +74,7 @@ class SemanticSegmenter:
     @property
     def preproc(self) -> str:
         """The id of the input's preprocessing."""
-        return preproc_id(self.input)
+        return precision_id(preproc_id(self.input), self._batch)
 
     @property
     def needed_side_px(self) -> int:
@@ -78,7 +84,7 @@ class SemanticSegmenter:
     @property
     def batch_size(self) -> int:
         """The fixed batch."""
-        return self._batch.size
+        return self._batch.at_once
 
     def paint(self, views: Sequence[View], tiling: Tiling | None) -> list[Painted]:
         """The classes of every view's pixels."""
@@ -137,7 +143,7 @@ def _painted_whole(shown: Floats, view: View, preprocessing: Preprocessing) -> P
     sums = np.bincount(classes.ravel(), confidence.ravel().astype(np.float64), minlength=len(shown))
     return Painted(
         classes=full_size(classes, view, preprocessing),
-        class_scores=_means(sums, np.bincount(classes.ravel(), minlength=len(shown))),
+        class_scores=_means(sums.astype(np.float64), np.bincount(classes.ravel(), minlength=len(shown))),
         score=softmin(confidence),
         boundary_entropy=_mean_at_boundary(_entropy(shown), classes),
     )
@@ -209,11 +215,12 @@ class _Canvas:
 def _ramp(length: int, ramp_px: float) -> npt.NDArray[np.float64]:
     """How much each pixel of a tile counts along one side: less towards its ends."""
     index = np.arange(length) + 0.5
-    return np.clip(np.minimum(index, length - index) / ramp_px, 1e-3, 1.0)
+    return np.asarray(np.clip(np.minimum(index, length - index) / ramp_px, 1e-3, 1.0), np.float64)
 
 
 def _means(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> Floats:
-    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0).astype(np.float32)
+    means = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+    return np.asarray(means, np.float32)
 
 
 def _entropy(probabilities_chw: Floats) -> Floats:
@@ -223,7 +230,7 @@ def _entropy(probabilities_chw: Floats) -> Floats:
     total = np.zeros(probabilities_chw.shape[1:], np.float32)
     for one in probabilities_chw:
         total -= one * np.log(np.maximum(one, 1e-12))
-    return np.clip(total / np.log(len(probabilities_chw)), 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(total / np.log(len(probabilities_chw)), 0.0, 1.0), np.float32)
 
 
 def _mean_at_boundary(values: npt.NDArray[np.floating[Any]], classes: ClassMap) -> float | None:

@@ -174,7 +174,7 @@ def _connected(same: Bools) -> list[Ints]:
     for first in range(len(same)):
         if not left[first]:
             continue
-        part = np.zeros(len(same), np.bool_)
+        part: Bools = np.zeros(len(same), np.bool_)
         part[first] = True
         while True:
             grown = part | same[part].any(axis=0)

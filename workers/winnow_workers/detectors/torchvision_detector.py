@@ -101,7 +101,7 @@ class TorchvisionDetector(Detector):
     @property
     def needed_side_px(self) -> int:
         """The shorter side to which the library scales."""
-        return max(self._sides) if self._is_fixed else self._sides[0]
+        return int(max(self._sides) if self._is_fixed else self._sides[0])
 
     def find(self, views: Sequence[View]) -> list[Found]:
         """What is in each view."""

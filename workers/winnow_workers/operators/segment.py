@@ -17,14 +17,15 @@ from winnow_workers.detectors.opening import draws_masks, open_detector
 from winnow_workers.masks import box_around, encode_patches, encode_rle, united
 from winnow_workers.models.build import architecture_of, open_weights
 from winnow_workers.models.model_file import Preprocessing
-from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+from winnow_workers.models.precision import TorchParams
+from winnow_workers.operator import Operator, Prediction, View
 from winnow_workers.semantic import Painted, SemanticSegmenter
 from winnow_workers.tiles import Tiling
 
 PIXEL_SCORE_KIND, MASK_SCORE_KIND = "softmin_pixel_softmax", "softmin_masks"
 
 
-class SegmentParams(OperatorParams):
+class SegmentParams(TorchParams):
     """`labels`: the label set, the background first for semantic models, where the weights do not carry it.
 
     `input` likewise. `tiles`: look at large images in parts. Of instance models: masks from `floor` on are kept, those
@@ -67,6 +68,10 @@ class SegmentOperator(Operator[SegmentParams]):
         self._detector: Detector | None = None
         architecture = self.model.architecture or architecture_of(self.model, open_weights(self.model).card)
         if draws_masks(architecture):
+            if params.precision == "bf16":
+                raise ModelError(
+                    f"{self.model.name}: instance models run in float32 only", hint="remove precision: from the task"
+                )
             search = Search(
                 floor=params.floor,
                 most=params.max_masks,
@@ -85,7 +90,9 @@ class SegmentOperator(Operator[SegmentParams]):
                 f"{self.model.name}: min_side_px and max_side_px are for instance models; {architecture} is none",
                 hint="write input: {height_px: ..., width_px: ...} instead",
             )
-        self._semantic = SemanticSegmenter(self.model, self.device, labels=params.labels, given_input=params.input)
+        self._semantic = SemanticSegmenter(
+            self.model, self.device, labels=params.labels, given_input=params.input, precision=params.precision
+        )
         self._labels = self._semantic.labels
         if params.tiles is not None and self._semantic.input.fit == "crop":
             raise ModelError(
