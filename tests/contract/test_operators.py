@@ -45,7 +45,7 @@ PARAMS: dict[str, dict[str, object]] = {
     "detect-rcnn": FEW | SMALL_SIDES | {"max_boxes": 20},
     "detect-tiles": FEW | SMALL_SIDES | TILES | {"max_boxes": 20},
     "segment-torchvision": {"input": SMALL},
-    "segment-tiles": TILES,
+    "segment-tiles": TILES | {"input": SMALL},
     "segment-instances": FEW | SMALL_SIDES | {"max_masks": 5},
     "segment-instance-tiles": FEW | SMALL_SIDES | TILES | {"max_masks": 5},
     "embed-torchvision": {"input": SMALL},

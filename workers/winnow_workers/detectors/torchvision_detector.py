@@ -15,7 +15,6 @@ from winnow_workers.boxes import clipped
 from winnow_workers.detectors.detector import Detector, Search
 from winnow_workers.detectors.found import Found, Patch, strongest
 from winnow_workers.models.build import architecture_of, build_network, fill, open_weights
-from winnow_workers.models.fold import fold_batch_norms
 from winnow_workers.models.hub import public_labels
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.operator import View
@@ -58,10 +57,7 @@ class TorchvisionDetector(Detector):
         self.max_iou = _settle(module, search, self._cuts)
         self._resize(module, model)
         self.labels = _label_set(model, self._architecture, labels, count=_class_count(module))
-        module = module.eval()
-        if device == "cpu":
-            fold_batch_norms(module)
-        self._module = module.to(device)
+        self._module = module.eval().to(device)
 
     def _resize(self, module: "nn.Module", model: ResolvedModel) -> None:
         transform: Any = module.transform
