@@ -10,7 +10,7 @@ from winnow_storage.errors import UsageError
 from winnow_storage.ids import digest_value
 from winnow_workers.confidence.curves import Curve, Form, Kind, Outcomes, clip, fit, forms, log_loss
 from winnow_workers.confidence.drift import Sketch, sketch
-from winnow_workers.confidence.features import Features, Floats
+from winnow_workers.confidence.features import Features, Floats, fields_of
 
 LEAST_LABELS = 100
 LEAST_OF_EACH = 10  # right ones, and wrong ones
@@ -62,6 +62,11 @@ class Calibrator(_Record):
     def id(self) -> str:
         """What rows and routes say of it, such as "isotonic:3f2a9c01d4e5"."""
         return f"{self.kind}:{self.digest[:12]}"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a task's struct that are needed to apply it."""
+        return tuple(name for name in fields_of(self.subject.operator) if name != "top" or self.kind == "temperature")
 
     def p_ok(self, features: Features) -> Floats:
         """(n,), NaN where a feature is missing; never 0 or 1."""

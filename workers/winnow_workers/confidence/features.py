@@ -52,7 +52,7 @@ def fields_of(operator: str) -> tuple[str, ...]:
 
 
 def features(operator: str, rows: pa.ChunkedArray | pa.StructArray) -> Features:
-    """Of a task's structs, which have `fields_of(operator)`.
+    """Of a task's structs, which have `fields_of(operator)`; without `top` there are no `tops`.
 
     Raises:
         KeyError: of this operator nothing is known.
@@ -77,7 +77,8 @@ def _of_classify(score: Floats, rows: pa.ChunkedArray | pa.StructArray) -> Featu
         "log_margin": _log(margin),
         "certainty": -_numbers(pc.struct_field(rows, "entropy")),
     }
-    return Features(score, columns, _tops(pc.struct_field(rows, "top").to_pylist()))
+    has_tops = rows.type.get_field_index("top") >= 0  # which only a temperature looks at, and which are slow to read
+    return Features(score, columns, _tops(pc.struct_field(rows, "top").to_pylist()) if has_tops else None)
 
 
 def _of_anomaly(score: Floats) -> Features:
