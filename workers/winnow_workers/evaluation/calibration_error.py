@@ -79,8 +79,7 @@ class Reliability:
 
 def bin_edges(bins: int) -> Floats:
     """The `bins` + 1 edges."""
-    edges: Floats = np.linspace(0.0, 1.0, bins + 1)
-    return edges
+    return np.linspace(0.0, 1.0, bins + 1).astype(np.float64)
 
 
 def reliability(confidence: npt.NDArray[np.floating[Any]], ok: npt.NDArray[Any], *, bins: int = BINS) -> Reliability:
