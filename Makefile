@@ -55,7 +55,7 @@ contracts: $(VENV)/.ready ## which room may import which
 	$(BIN)/lint-imports
 
 unit: setup ## the tests, with coverage
-	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m tests.halves -m "not long"
 
 test-long: setup ## the proofs that take minutes: ledgers lost, workers that wake, bad networks under Ray
 	$(BIN)/python -m pytest -m long

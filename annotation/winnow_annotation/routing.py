@@ -23,8 +23,6 @@ _UNSENT = [
     (Route.HOLD, wish.when_refused) if wish.route is Route.REVIEW else (wish.route, wish.reason)
     for wish in (WISHES[code] for code in Code)
 ]
-_UNSENT_ROUTES = pa.array([str(route) for route, _ in _UNSENT])
-_UNSENT_REASONS = pa.array([str(reason) for _, reason in _UNSENT])
 
 # What is compared comes first: position, task, item, version, place; p_ok, score, item, version, place and code.
 _Drawn = tuple[float, str, str, str, int]
@@ -52,8 +50,10 @@ def labels_needed(max_error: float, confidence: float) -> int:
 
 def unsent(predictions: Predictions, policy: Policy | None) -> tuple[pa.StringArray, pa.StringArray]:
     """The route and the reason of each prediction, should it be none of those that go to a person."""
+    # made here: the first array of a process makes pyarrow import pandas, which delays every command by half a second
+    routes, reasons = (pa.array([str(one[part]) for one in _UNSENT]) for part in (0, 1))
     codes = pa.array(wishes(predictions, policy))
-    return _UNSENT_ROUTES.take(codes), _UNSENT_REASONS.take(codes)
+    return routes.take(codes), reasons.take(codes)
 
 
 class Choice:

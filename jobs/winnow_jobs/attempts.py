@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.retry import DEATHS_BEFORE_CARE, Ending, ShardPast
@@ -9,6 +10,18 @@ from winnow_storage.errors import LedgerError
 from winnow_storage.ledger import Ledger
 
 PAUSE_S = 60.0  # after a failure the ledger is left alone so long: waiting for it at every shard would cost the run
+
+
+class Journal(Protocol):
+    """Where attempts at shards are written down before they start, so that the next driver knows of them."""
+
+    def started(self, shard: int) -> None:
+        """An attempt begins."""
+        ...
+
+    def ended(self, shard: int) -> None:
+        """The shard is committed."""
+        ...
 
 
 class LedgerJournal:

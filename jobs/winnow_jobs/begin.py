@@ -32,9 +32,17 @@ def open_run(runs: Runs) -> PlanDocument | None:
 
 
 def begin_or_go_on(
-    runs: Runs, spec: ResolvedSpec, selection: Selection, *, new: bool, now: Callable[[], datetime]
+    runs: Runs,
+    spec: ResolvedSpec,
+    selection: Selection,
+    *,
+    new: bool,
+    now: Callable[[], datetime],
+    on_due: Callable[[], None] = lambda: None,
 ) -> tuple[PlanDocument | None, bool]:
     """The run to work on, and whether it was begun before; (None, False) if nothing is due.
+
+    `on_due` is called when the first due item is seen, while the plan of a new run is still being made.
 
     Raises:
         UsageError: an open run has another spec or selection.
@@ -52,7 +60,7 @@ def begin_or_go_on(
             route_run(runs.store, standing)  # its committed rows are final: nobody else would show them to people
             runs.close(standing.run_id, {"run_id": standing.run_id, "job": spec.job, "state": "abandoned"})
         with scratch("plan", item_bytes=PLAN_ITEM_BYTES) as folder:
-            draft = draft_run(runs, spec, selection, now=now(), folder=folder)
+            draft = draft_run(runs, spec, selection, now=now(), folder=folder, on_due=on_due)
             if draft.plan.items == 0 and not draft.snapshot_is_new:
                 return None, False
             if runs.begin(draft.plan, draft.files):

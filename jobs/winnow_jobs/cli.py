@@ -9,6 +9,10 @@ import typer
 from winnow_jobs.commands import people, run, spec
 from winnow_jobs.commands.compact import compact
 from winnow_jobs.commands.demo import demo
+from winnow_jobs.commands.evaluate import evaluate
+from winnow_jobs.commands.export import export
+from winnow_jobs.commands.fit_anomaly import fit_anomaly
+from winnow_jobs.commands.learn import learn_command
 from winnow_jobs.commands.models import models
 from winnow_jobs.commands.verify import verify
 from winnow_jobs.render import Screen
@@ -26,10 +30,14 @@ app = typer.Typer(
 )
 for command in (spec.validate, spec.plan, run.run, run.resume, people.status, people.push, people.pull, people.report):
     app.command()(command)
+app.command("learn")(learn_command)
+models.command("fit-anomaly")(fit_anomaly)
 app.add_typer(models, name="models")
+app.add_typer(export, name="export")
 app.command()(spec.doctor)
 app.command()(verify)
 app.command()(compact)
+app.command()(evaluate)
 app.command()(demo)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import ray
 
+from winnow_jobs.lean_ray import lean
 from winnow_jobs.spec import ActorRange, ExecutionSpec
 from winnow_storage.errors import RayError
 
@@ -28,6 +29,8 @@ class Placement:
     actors: int
     device: str
     threads: int  # of torch and of the decoder, in each actor
+    least: int | None = None  # actors that are promised while there is work for them; None: all of them
+    most: int | None = None  # if the cluster has room for more; None: no more
 
 
 class Cluster:
@@ -63,7 +66,8 @@ class Cluster:
             options["address"] = address
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(**options)
+            with lean(logs=self.debug) if address is None else contextlib.nullcontext():
+                ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             self._undo.close()
             where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
@@ -101,7 +105,20 @@ class Cluster:
             actors = min(max(fitting, spec.actors.min), spec.actors.max)
         # an actor beyond what the cluster has would be waited for forever
         actors = max(1, min(actors, shards, gpus if device == "cuda" else cpus))
-        return Placement(actors, device, max(1, cpus // actors))
+        least, most = (1, shards) if spec.actors == "auto" else (actors, actors)
+        if isinstance(spec.actors, ActorRange):
+            least, most = min(spec.actors.min, actors), spec.actors.max
+        elif isinstance(spec.actors, int):
+            most = spec.actors
+        return Placement(actors, device, max(1, cpus // actors), least, most)
+
+
+def room_for(device: str, held: int) -> int:
+    """How many actors more the cluster has a place for now, beside those that are held."""
+    free = ray.available_resources()
+    if device == "cuda":
+        return int(free.get("GPU", 0))
+    return min(int(free.get("CPU", 0)), int(ray.cluster_resources().get("memory", 0) // MEMORY_PER_ACTOR) - held)
 
 
 def _protect_token() -> None:

@@ -5,7 +5,7 @@ size of a shard follows from how much that is.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -66,15 +66,27 @@ def list_items(spec: ResolvedSpec) -> CorpusStream:
     """The corpus as it is now, to be read once. What containers hold is kept in the output, for the next listing."""
     corpus = spec.corpus
     throttle = Throttle(corpus.max_requests_per_s, corpus.max_bytes_per_s)
-    source = replace(corpus.source, indexes=parse(spec.output), max_document_bytes=spec.limits.max_bytes)
+    source = replace(
+        corpus.source,
+        indexes=parse(spec.output),
+        max_document_bytes=spec.limits.max_bytes,
+        max_pages=spec.limits.max_frames,
+    )
     return stream_corpus(source, throttle.take)
 
 
 def draft_run(
-    runs: Runs, spec: ResolvedSpec, selection: Selection, *, now: datetime, folder: Path | None = None
+    runs: Runs,
+    spec: ResolvedSpec,
+    selection: Selection,
+    *,
+    now: datetime,
+    folder: Path | None = None,
+    on_due: Callable[[], None] = lambda: None,
 ) -> Draft:
     """What a new run would do. With a `folder` (empty, of this machine) its parts are written into it; without one
-    the draft only counts: its plan has no parts, and expects no copies.
+    the draft only counts: its plan has no parts, and expects no copies. `on_due` is called when the first due item is
+    seen.
 
     Raises:
         UsageError: the output belongs to another job, or the selection names a task or a run that is not there.
@@ -87,7 +99,7 @@ def draft_run(
     snapshot = None if folder is None else PartWriter(folder / "snapshot", SNAPSHOT, group_rows=SNAPSHOT_GROUP_ROWS)
     with History(runs.store, plans, corpus_id=spec.corpus.id, tasks=tasks) as history:
         chosen = select(due_items(_noted(stream, snapshot), history, tasks, selection), selection)
-        _set_aside(chosen, counted, None if folder is None else folder / "due.arrow")
+        _set_aside(_told(chosen, on_due), counted, None if folder is None else folder / "due.arrow")
     size = shard_size(counted.items, spec.run.shard_items)
     copies = no_copies(counted.items)
     if folder is not None and counted.items and spec.corpus.same_content == "once":
@@ -153,6 +165,15 @@ def _check(plans: Sequence[PlanDocument], spec: ResolvedSpec, selection: Selecti
             f"--since {since}: no run of {spec.job} began then or later ({newest})",
             hint="winnow status SPEC lists the runs; leave --since out to do only what is due",
         )
+
+
+def _told(chosen: Iterable[pa.RecordBatch], on_due: Callable[[], None]) -> Iterator[pa.RecordBatch]:
+    is_told = False
+    for batch in chosen:
+        if batch.num_rows and not is_told:
+            on_due()
+            is_told = True
+        yield batch
 
 
 def _noted(stream: Iterable[pa.RecordBatch], snapshot: PartWriter | None) -> Iterator[pa.RecordBatch]:

@@ -1,60 +1,37 @@
-"""How do shards reach actors? Keep every actor busy, watch its deadline, replace the dead, give each shard its care."""
+"""How do shards reach actors? Keep every actor busy, watch its deadline, replace the dead, give each shard its care.
+
+How many actors there are is decided in `scaling`, what comes of a shard that was lost in `retry`.
+"""
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
 
-from winnow_jobs.cluster import Placement
+from winnow_jobs.attempts import Journal
+from winnow_jobs.cluster import Placement, room_for
+from winnow_jobs.crew import Errand, Pace, Worker, situation
+from winnow_jobs.engine import Engine
 from winnow_jobs.retry import Action, Ending, ShardPast, next_attempt
+from winnow_jobs.scaling import decide
 from winnow_storage.errors import RayError, RunFailed, WinnowError
 from winnow_storage.shards import Receipt
-from winnow_workers.actor import SHARDS_AT_ONCE, CareWanted, ShardActor
+from winnow_workers.actor import SHARDS_AT_ONCE, CareWanted, Opened, ShardActor
 from winnow_workers.pipeline import WorkerConfig
 
 FEW = 16  # answers under way that are quicker taken one by one
 POLL_S = 0.5  # how soon an interrupt, or a deadline, is noticed while actors work
 OPEN_ATTEMPTS = 3
 OPEN_DEADLINE_S = 900.0
+PLACE_S = 30.0  # an actor that the cluster finds no place for is given up after that, if others work
+STAFF_S = 1.0  # how often it is looked whether actors should come or go
 ASK_S = 10.0  # how often a worker is asked for its steps, at least; four times in a shard's deadline
 LOST = (RayActorError, OutOfMemoryError, WorkerCrashedError)
-
-
-class Journal(Protocol):
-    """Where attempts at shards are written down before they start, so that the next driver knows of them."""
-
-    def started(self, shard: int) -> None:
-        """An attempt begins."""
-        ...
-
-    def ended(self, shard: int) -> None:
-        """The shard is committed."""
-        ...
-
-
-@dataclass(slots=True)
-class _Worker:
-    actor: Any
-    node_id: str | None = None  # known once it is open
-    opens: int = 0  # how often the actor in this place was started without becoming open
-    steps: int = -1
-    moved_at_s: float = 0.0  # when it was last known to have made a step
-    asked: Any = None  # the reference of a question that is under way
-    asked_at_s: float = 0.0
-    errands: "list[_Errand]" = field(default_factory=list)  # oldest first
-
-
-@dataclass(slots=True)
-class _Errand:
-    worker: _Worker
-    shard: int | None  # None: it loads its models
-    since_s: float
-    alone: bool = True  # nothing else is given to the worker meanwhile
 
 
 class ShardExecutor:
@@ -71,16 +48,28 @@ class ShardExecutor:
         shard_deadline_s: float,
         journal: Journal,
         say: Callable[[str], None],
+        engine: Engine | None = None,
+        keep: bool = False,
     ) -> None:
+        """`engine` takes the actors that have nothing left to do; `keep` says that none goes before the end."""
         self._config = replace(config, device=placement.device, threads=placement.threads)
         self._placement = placement
+        self._least = placement.actors if placement.least is None else placement.least
+        self._most = placement.actors if placement.most is None else placement.most
         self._shard_deadline_s = shard_deadline_s
         self._journal = journal
         self._say = say
+        self._engine = engine
+        self._keep = keep
         self._waiting: deque[int] = deque()
+        self._later = 0  # shards that are begun when all others are committed
+        self._pace = Pace()
+        self._modules: tuple[str, ...] = ()  # that models brought, for the children of an actor that has none
+        self._staffed_at_s = float("-inf")
+        self._is_patient = False  # it was said that actors are waited for
         self._past: dict[int, ShardPast] = {}
-        self._workers: list[_Worker] = []
-        self._busy: dict[Any, _Errand] = {}
+        self._workers: list[Worker] = []
+        self._busy: dict[Any, Errand] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -89,12 +78,10 @@ class ShardExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for errand in self._busy.values():
-            if errand.shard is not None and self._past.get(errand.shard, ShardPast()).deaths == 0:
+            if errand.shard is not None and not self._deaths(errand.shard):
                 self._journal.ended(errand.shard)  # cut off by us: that is no death
-        for worker in self._workers:
-            if worker.actor is not None:
-                ray.kill(worker.actor, no_restart=True)
-        self._workers.clear()
+        for worker in list(self._workers):
+            self._dismiss(worker)
 
     def run(
         self, shards: Sequence[int], past: Mapping[int, ShardPast], *, then: Sequence[int] = ()
@@ -110,12 +97,17 @@ class ShardExecutor:
             WinnowError: whatever of ours an actor raised.
         """
         self._past = dict(past)
-        self._workers = [_Worker(None) for _ in range(self._placement.actors)]
-        for stage in filter(None, (shards, then)):
+        if self._engine is not None:
+            for stranger in self._engine.strangers(self._config):
+                ray.kill(stranger, no_restart=True)
+        for _ in range(self._placement.actors):  # nothing is measured yet: as many as may be
+            self._workers.append(Worker())
+            self._hire(self._workers[-1])
+        stages = [stage for stage in (shards, then) if stage]
+        for place, stage in enumerate(stages):
             self._waiting = deque(stage)
-            for worker in self._workers:
-                if worker.node_id is None and not worker.errands:
-                    self._hire(worker)
+            self._later = sum(map(len, stages[place + 1 :]))
+            self._staff()
             self._give_out()
             yield from self._receipts()
 
@@ -143,6 +135,50 @@ class ShardExecutor:
             if time.monotonic() - looked_at_s >= POLL_S:
                 self._end_stalled()
                 looked_at_s = time.monotonic()
+            if not self._waiting or time.monotonic() - self._staffed_at_s >= STAFF_S:
+                self._staff()
+
+    def _staff(self) -> None:
+        """Let actors come and go, as `scaling` decides."""
+        self._staffed_at_s = time.monotonic()
+        room: int | None = None
+        while True:
+            now = situation(
+                self._workers,
+                self._busy.values(),
+                self._least,
+                self._most,
+                self._pace,
+                len(self._waiting) + self._later,
+            )
+            if room is None and now.waiting and now.working + now.coming < now.most:
+                room = room_for(self._placement.device, now.working + now.coming)
+            decision = decide(replace(now, room=room or 0))
+            for worker in [one for one in self._workers if one.node_id is None][: decision.cancel]:
+                if all(errand.suspect is None for errand in worker.errands):
+                    self._forget(worker)
+                    self._dismiss(worker)
+            if not self._keep:
+                for worker in [one for one in self._workers if one.node_id and not one.errands][: decision.release]:
+                    self._dismiss(worker)
+            for _ in range(decision.hire):
+                self._workers.append(Worker())
+                self._hire(self._workers[-1])
+            if not decision.hire:
+                return
+
+    def _dismiss(self, worker: Worker) -> None:
+        """Its place in the cluster is free, unless the engine keeps it warm for the next run."""
+        self._workers.remove(worker)
+        if self._engine is not None and worker.node_id is not None and not worker.errands:
+            self._engine.keep(self._config, worker.actor, worker.name)
+        elif worker.actor is not None:
+            ray.kill(worker.actor, no_restart=True)
+
+    def _forget(self, worker: Worker) -> None:
+        """Whatever it answers is of no interest any more."""
+        worker.errands.clear()
+        self._busy = {reference: other for reference, other in self._busy.items() if other.worker is not worker}
 
     def _ready(self) -> list[Any]:
         """What is answered, after at most POLL_S: all of it, since asking costs as much as there is under way."""
@@ -152,7 +188,7 @@ class ShardExecutor:
             ready, _ = ray.wait(under_way, num_returns=len(under_way), timeout=0)
         return list(ready)
 
-    def _settle(self, reference: Any, errand: _Errand) -> Receipt | None:
+    def _settle(self, reference: Any, errand: Errand) -> Receipt | None:
         try:
             answer = ray.get(reference)
         except LOST as error:
@@ -166,17 +202,29 @@ class ShardExecutor:
                 f"an actor failed: {type(cause).__name__}: {_reason(cause)}",
                 hint="what was committed stays; this is a defect: run again with --debug and report what it prints",
             ) from error
-        if errand.shard is None:
-            errand.worker.node_id, errand.worker.opens = answer, 0
-            errand.worker.moved_at_s = time.monotonic()
+        if isinstance(answer, Opened):
+            self._opened(errand, answer)
+        elif errand.shard is None:
+            raise RunFailed(f"an actor answered {answer!r} when it was opened")
         elif isinstance(answer, CareWanted):
             self._again(errand.shard, Ending.NEEDS_CARE, answer.reason)
             self._give_out()
         else:
             self._journal.ended(errand.shard)
+            self._pace.ended(errand, time.monotonic())
         for _ in range(SHARDS_AT_ONCE):
             self._give_to(errand.worker)
         return answer if isinstance(answer, Receipt) else None
+
+    def _opened(self, errand: Errand, answer: Opened) -> None:
+        worker, now = errand.worker, time.monotonic()
+        worker.node_id, worker.opens, worker.moved_at_s = answer.node_id, 0, now
+        self._modules = answer.modules or self._modules
+        if answer.last_words is None:
+            self._pace.opened(errand, now)
+        if errand.suspect is not None:
+            words = answer.last_words
+            self._again(errand.suspect, *((Ending.ENDED_ITSELF, words) if words else (Ending.DIED, "it said nothing")))
 
     def _give_out(self) -> None:
         """Give the waiting shards to the workers that have least to do, in order, as long as they take them."""
@@ -185,7 +233,7 @@ class ShardExecutor:
                 if len(worker.errands) == depth:
                     self._give_to(worker)
 
-    def _give_to(self, worker: _Worker) -> None:
+    def _give_to(self, worker: Worker) -> None:
         """Give one waiting shard to a worker, if it takes one.
 
         The last shards are not heaped on one worker while another has none.
@@ -196,7 +244,7 @@ class ShardExecutor:
         if self._waiting and (depth == 0 or len(self._waiting) >= len(self._workers)):
             self._start_next(worker, alone_only_if_free=depth == 0)
 
-    def _start_next(self, worker: _Worker, *, alone_only_if_free: bool) -> None:
+    def _start_next(self, worker: Worker, *, alone_only_if_free: bool) -> None:
         shard = self._waiting[0]
         past = self._past.get(shard, ShardPast())
         alone = past != ShardPast()
@@ -205,7 +253,8 @@ class ShardExecutor:
         self._waiting.popleft()
         self._journal.started(shard)
         if next_attempt(past) is Action.CAREFULLY:
-            why = f"{past.deaths} attempts did not end" if past.deaths else "memory ran out"
+            attempts = "attempt" if past.deaths == 1 else "attempts"
+            why = f"{past.deaths} {attempts} did not end" if past.deaths else "memory ran out"
             self._say(f"shard {shard}: {why}; image by image now, each in a process that may end")
             reference = worker.actor.run_carefully.remote(shard)
         else:
@@ -213,29 +262,37 @@ class ShardExecutor:
         now = time.monotonic()
         if not worker.errands:
             worker.moved_at_s = now
-        self._begin(reference, _Errand(worker, shard, now, alone))
+        self._begin(reference, Errand(worker, shard, now, alone))
 
-    def _begin(self, reference: Any, errand: _Errand) -> None:
+    def _begin(self, reference: Any, errand: Errand) -> None:
         self._busy[reference] = errand
         errand.worker.errands.append(errand)
 
-    def _hire(self, worker: _Worker) -> None:
-        share = {"num_gpus": 1.0} if self._placement.device == "cuda" else {"num_cpus": 1.0}
-        worker.actor = ShardActor.options(**share).remote(self._config)
-        worker.node_id = None
-        worker.opens += 1
-        self._begin(worker.actor.open.remote(), _Errand(worker, None, time.monotonic()))
+    def _hire(self, worker: Worker, *, suspect: int | None = None) -> None:
+        """Have an actor open in this place; `suspect` is the shard that the one before it died at."""
+        before, now = worker.name, time.monotonic()
+        warm = None if self._engine is None or suspect is not None else self._engine.take(self._config)
+        if warm is not None:
+            worker.renew(*warm)
+            reference = worker.actor.turn_to.remote(self._config)
+        else:
+            share = {"num_gpus": 1.0} if self._placement.device == "cuda" else {"num_cpus": 1.0}
+            worker.renew(None)
+            worker.actor = ShardActor.options(**share).remote(self._config, worker.name)
+            after = (before, self._modules) if suspect is not None else ()
+            reference = worker.actor.open.remote(*after)
+        worker.asked, worker.asked_at_s = worker.actor.steps.remote(), now  # answered once it has its place
+        self._begin(reference, Errand(worker, None, now, suspect=suspect))
 
     def _end_stalled(self) -> None:
         """End what loads its models for too long, or makes no step for as long as a shard's deadline."""
         now = time.monotonic()
-        for worker in self._workers:
+        for worker in list(self._workers):
             if not worker.errands:
                 continue
             errand = worker.errands[0]
             if errand.shard is None:
-                if now - errand.since_s > OPEN_DEADLINE_S:
-                    self._lost(errand, Ending.STALLED, f"models not loaded within {OPEN_DEADLINE_S:.0f} s")
+                self._look_at_opening(worker, errand, now)
                 continue
             self._ask(worker, now)
             if now - worker.moved_at_s > self._shard_deadline_s:
@@ -243,7 +300,30 @@ class ShardExecutor:
                 reason = f"no step within {self._shard_deadline_s:.0f} s (run.shard_deadline_s)"
                 self._lost(errand, Ending.STALLED, reason)
 
-    def _ask(self, worker: _Worker, now: float) -> None:
+    def _look_at_opening(self, worker: Worker, errand: Errand, now: float) -> None:
+        if not worker.is_placed and ray.wait([worker.asked], timeout=0)[0]:
+            worker.is_placed, worker.asked, worker.moved_at_s = True, None, now
+        if worker.is_placed and now - worker.moved_at_s > OPEN_DEADLINE_S:
+            self._lost(errand, Ending.STALLED, f"models not loaded within {OPEN_DEADLINE_S:.0f} s")
+        elif not worker.is_placed and now - errand.since_s > PLACE_S:
+            self._do_without(worker, errand, now)
+
+    def _do_without(self, worker: Worker, errand: Errand, now: float) -> None:
+        """The cluster has no place for an actor: if others work, it is not waited for."""
+        if sum(other.node_id is not None for other in self._workers) >= self._least:
+            self._forget(worker)
+            self._dismiss(worker)
+            if errand.suspect is not None:
+                self._again(errand.suspect, Ending.DIED, "its successor found no place in the cluster")
+                self._give_out()
+        elif not self._is_patient:
+            self._is_patient = True
+            self._say(
+                f"the Ray cluster has had no place for an actor for {now - errand.since_s:.0f} s; waiting for one "
+                "(winnow doctor SPEC shows what the cluster has)"
+            )
+
+    def _ask(self, worker: Worker, now: float) -> None:
         if worker.asked is None:
             if now - worker.asked_at_s >= min(ASK_S, self._shard_deadline_s / 4):
                 worker.asked, worker.asked_at_s = worker.actor.steps.remote(), now
@@ -259,7 +339,7 @@ class ShardExecutor:
             worker.steps, worker.moved_at_s = steps, now
         worker.asked = None
 
-    def _ending(self, errand: _Errand) -> Ending:
+    def _ending(self, errand: Errand) -> Ending:
         node_id = errand.worker.node_id
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         if not alive:
@@ -269,7 +349,7 @@ class ShardExecutor:
             )
         return Ending.NODE_LOST if node_id is not None and node_id not in alive else Ending.DIED
 
-    def _lost(self, errand: _Errand, ending: Ending, reason: str) -> None:
+    def _lost(self, errand: Errand, ending: Ending, reason: str) -> None:
         worker = errand.worker
         if errand.shard is None and ending is not Ending.NODE_LOST and worker.opens >= OPEN_ATTEMPTS:
             raise RayError(
@@ -279,16 +359,28 @@ class ShardExecutor:
         ray.kill(worker.actor, no_restart=True)  # it may be unreachable only, and would keep its share of the node
         worker.node_id = worker.asked = None
         others = [other for other in worker.errands if other is not errand]
-        worker.errands.clear()
-        self._busy = {reference: other for reference, other in self._busy.items() if other.worker is not worker}
+        self._forget(worker)
         # the shard that came first had the models: one death is one shard's
         lost = sorted([errand, *others], key=lambda one: one.since_s)
-        for place, one in reversed(list(enumerate(lost))):
+        first = lost[0].shard if lost[0].suspect is None else lost[0].suspect
+        for one in reversed(lost[1:]):
             if one.shard is not None:
-                self._again(one.shard, ending if place == 0 else Ending.BESIDE, reason)
+                self._again(one.shard, Ending.BESIDE, reason)
+        # whether it ended itself is asked the first time only: after that the shard gets its care anyhow
+        asks = ending is Ending.DIED and first is not None and lost[0].shard == first and not self._deaths(first)
+        if first is not None and not asks:
+            self._again(first, ending, reason)
         self._give_out()
-        if self._waiting:
+        if asks:
+            self._hire(worker, suspect=first)
+        elif self._waiting and ending is not Ending.NODE_LOST:
             self._hire(worker)
+        else:
+            self._workers.remove(worker)
+            self._staff()
+
+    def _deaths(self, shard: int) -> int:
+        return self._past.get(shard, ShardPast()).deaths
 
     def _again(self, shard: int, ending: Ending, reason: str) -> None:
         past = self._past[shard] = self._past.get(shard, ShardPast()).after(ending)

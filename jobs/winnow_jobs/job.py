@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from winnow_annotation.policies import resolve_secret
 from winnow_jobs.begin import begin_or_go_on, open_runs
+from winnow_jobs.engine import Engine
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.options import Options
@@ -32,8 +34,15 @@ class Ended:
     push_error: WinnowError | None = None
 
 
-def run_job(spec: ResolvedSpec, options: Options, listener: Listener, now: Callable[[], datetime]) -> Ended:
-    """Run a job: go on with its open run, or begin one over what is due.
+def run_job(
+    spec: ResolvedSpec,
+    options: Options,
+    listener: Listener,
+    now: Callable[[], datetime],
+    *,
+    engine: Engine | None = None,
+) -> Ended:
+    """Run a job: go on with its open run, or begin one over what is due; `engine` is shared with other runs.
 
     Raises:
         UsageError: an open run differs. RunFailed, EnvironmentFault: as the parts say; committed shards stay.
@@ -42,13 +51,21 @@ def run_job(spec: ResolvedSpec, options: Options, listener: Listener, now: Calla
         resolve_secret(spec.review.label_studio.token, os.environ)  # better said now than after hours of work
     runs = open_runs(spec)
     ledger = ledger_of(spec.ledger)
-    plan, standing = begin_or_go_on(runs, spec, options.selection, new=options.new, now=now)
+    with _own_unless(engine, options) as used:
+        # Ray starts while the plan is made, and ends while the run is closed
+        plan, standing = begin_or_go_on(runs, spec, options.selection, new=options.new, now=now, on_due=used.begin)
+        if plan is not None:
+            listener(Note(f"{'going on with' if standing else 'run'} {plan.run_id}: {_size_of(plan)}"))
+            record = _drive(runs, plan, spec, ledger, options, listener, used)
     if plan is None:
         listener(Note(f"nothing is due: no item of {spec.corpus.uri} is new, changed or asked for again"))
         sync_ledger(runs, ledger)
-        return _with_push(_nothing_due(runs, spec), spec, runs, ledger, options, listener)
-    listener(Note(f"{'going on with' if standing else 'run'} {plan.run_id}: {_size_of(plan)}"))
-    return _drive(runs, plan, spec, ledger, options, listener)
+        record = _nothing_due(runs, spec)
+    return _with_push(record, spec, runs, ledger, options, listener)
+
+
+def _own_unless(engine: Engine | None, options: Options) -> AbstractContextManager[Engine]:
+    return Engine(debug=options.debug, is_shared=False) if engine is None else nullcontext(engine)
 
 
 def resume_run(output: str, run_id: str, options: Options, listener: Listener) -> Ended:
@@ -66,7 +83,9 @@ def resume_run(output: str, run_id: str, options: Options, listener: Listener) -
         )
     ledger = ledger_of(plan.spec.ledger)
     listener(Note(f"going on with {plan.run_id}: {_size_of(plan)}"))
-    return _drive(runs, plan, plan.spec, ledger, options, listener)
+    with _own_unless(None, options) as engine:
+        record = _drive(runs, plan, plan.spec, ledger, options, listener, engine)
+    return _with_push(record, plan.spec, runs, ledger, options, listener)
 
 
 def find_output(ledger: Ledger, run_id: str) -> str:
@@ -85,14 +104,22 @@ def find_output(ledger: Ledger, run_id: str) -> str:
 
 
 def _drive(
-    runs: Runs, plan: PlanDocument, spec: ResolvedSpec, ledger: Ledger, options: Options, listener: Listener
-) -> Ended:
+    runs: Runs,
+    plan: PlanDocument,
+    spec: ResolvedSpec,
+    ledger: Ledger,
+    options: Options,
+    listener: Listener,
+    engine: Engine,
+) -> dict[str, Any]:
     # `spec` may differ from the plan's in where the work is done and where people are; the plan decides all else
     ledger.record_run(RunRecord(runs.store.root.uri, plan.run_id, spec.job, "open", plan.digest, plan.created_at))
-    tally, seconds = work_through(runs, plan, spec, ledger, listener, options)
+    tally, seconds = work_through(runs, plan, spec, ledger, listener, options, engine=engine)
+    if not engine.is_shared:
+        engine.end()
     summary = finish(runs, plan, tally, seconds)
     sync_ledger(runs, ledger)
-    return _with_push(run_record(summary, spec), spec, runs, ledger, options, listener)
+    return run_record(summary, spec)
 
 
 def _size_of(plan: PlanDocument) -> str:

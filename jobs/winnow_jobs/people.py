@@ -84,7 +84,7 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
     if not waiting:
         return total
     listener(Note(f"sending {counted(len(waiting), 'review task')} to Label Studio at {client.url}"))
-    render = partial(_render, fetcher=Fetcher(spec.limits))
+    render = partial(_render, fetcher=Fetcher(spec.limits, settings=spec.decode))
     for run_id in dict.fromkeys(task.run_id for task in waiting):
         keys = {task.dedupe_key for task in waiting if task.run_id == run_id}
         # by the run's own plan: the spec may have lost a task that people were already chosen for

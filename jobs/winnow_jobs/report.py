@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from winnow_jobs.calibrators import drift_warnings
 from winnow_jobs.quality import Target, measure
 from winnow_jobs.report_tasks import ROUTE_COLUMNS, TaskRoutes, routes_by_task
 from winnow_jobs.resolved import ResolvedSpec
@@ -95,6 +96,7 @@ def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None
             for name in names
         ],
         "quality": _quality(plan, runs, truth),
+        "drift": drift_warnings((runs.summary(plan.run_id) or {}).get("review", {})),
         "reasons": _reasons(runs, plan.run_id),
         "results": results_glob(parse(plan.spec.output), plan.run_id),
     }
@@ -103,7 +105,7 @@ def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None
 def _task_view(name: str, plan: PlanDocument, routes: TaskRoutes) -> dict[str, Any]:
     task = plan.spec.task(name)
     column, bars = routes.confidence()
-    fetcher = Fetcher(plan.spec.limits)
+    fetcher = Fetcher(plan.spec.limits, settings=plan.spec.decode)
     return {
         "task": task,
         "marked_random": task.model.weights.kind == "random",

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.machine import registry_uri
-from winnow_jobs.spec import ExecutionSpec, SameContent, Section
+from winnow_jobs.spec import ExecutionSpec, SameContent, Section, TiffPages
 from winnow_jobs.spec_source import SpecSource
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import SpecError
@@ -16,7 +16,7 @@ from winnow_storage.listing import CorpusSource
 from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
 from winnow_workers.catalogue import operator_named
-from winnow_workers.decode import DecodeLimits
+from winnow_workers.decode import DecodeLimits, DecodeSettings
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
@@ -32,19 +32,21 @@ class ResolvedTask(Section):
     revision: int
     params: dict[str, Any]
     model: ResolvedModel
+    decode: DecodeSettings = DecodeSettings()
 
     @property
     def digest(self) -> str:
         """What decides this task's predictions; a task with another digest is due again."""
-        return digest_value(
-            {
-                "operator": self.operator,
-                "revision": self.revision,
-                "params": self.params,
-                "model": self.model.digest,
-                "architecture": self.model.architecture,
-            }
-        )
+        parts = {
+            "operator": self.operator,
+            "revision": self.revision,
+            "params": self.params,
+            "model": self.model.digest,
+            "architecture": self.model.architecture,
+        }
+        # only what was chosen, so that a new setting leaves the digests of all who do not use it as they were
+        chosen = self.decode.model_dump(mode="json", exclude_defaults=True)
+        return digest_value(parts | ({"decode": chosen} if chosen else {}))
 
     def config(self) -> TaskConfig:
         """The task as an actor takes it."""
@@ -62,12 +64,15 @@ class ResolvedCorpus(Section):
     max_requests_per_s: float | None = None
     max_bytes_per_s: float | None = None
     same_content: SameContent = "each"
+    tiff_pages: TiffPages = "first"
 
     @property
     def source(self) -> CorpusSource:
         """What is listed when a run begins."""
         inventory = None if self.inventory is None else parse(self.inventory)
-        return CorpusSource(self.id, parse(self.uri), self.include, inventory, self.column)
+        return CorpusSource(
+            self.id, parse(self.uri), self.include, inventory, self.column, tiff_pages=self.tiff_pages == "every"
+        )
 
 
 class ResolvedSpec(Section):
@@ -81,12 +86,15 @@ class ResolvedSpec(Section):
     review: ReviewSpec
     run: ExecutionSpec
     limits: DecodeLimits
+    decode: DecodeSettings = DecodeSettings()
     ledger: str | None
     registry: str
 
     def identity(self) -> dict[str, Any]:
         """What two specs must share for one to go on with the other's run: all that decides rows and routes."""
-        document = self.model_dump(mode="json", exclude={"single_writer", "ledger", "registry"})
+        left_out: dict[str, Any] = dict.fromkeys(("single_writer", "ledger", "registry"), True)
+        left_out["tasks"] = {"__all__": {"decode": True}}  # it stands beside them already
+        document = self.model_dump(mode="json", exclude=left_out)
         document["run"] = {"shard_items": document["run"]["shard_items"]}
         document["review"].pop("label_studio", None)
         for name in ("inventory", "max_requests_per_s", "max_bytes_per_s"):  # how it is listed and read, not what
@@ -121,6 +129,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
                 model=resolve_model(
                     task.model or operator.default_model, task.weights, registry=models, base=source.base
                 ),
+                decode=spec.decode,
             )
         )
     corpus, output = parse(spec.corpus.uri, base=source.base), parse(spec.output.uri, base=source.base)
@@ -140,6 +149,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
             max_requests_per_s=spec.corpus.max_requests_per_s,
             max_bytes_per_s=spec.corpus.max_bytes_per_s,
             same_content=spec.corpus.same_content,
+            tiff_pages=spec.corpus.tiff_pages,
         ),
         output=str(output),
         single_writer=spec.output.single_writer,
@@ -147,6 +157,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
         review=spec.review,
         run=spec.run,
         limits=spec.limits,
+        decode=spec.decode,
         ledger=spec.ledger,
         registry=str(registry),
     )

@@ -13,6 +13,7 @@ class Ending(StrEnum):
     """How an attempt at a shard ended without a receipt."""
 
     DIED = "died"  # the actor's process is gone
+    ENDED_ITSELF = "ended_itself"  # it died, and its last words say so: no accident
     STALLED = "stalled"  # it was over the shard's deadline, and was ended
     UNFINISHED = "unfinished"  # of an earlier driver: nobody knows
     NODE_LOST = "node_lost"
@@ -32,7 +33,7 @@ class Action(StrEnum):
 class ShardPast:
     """What happened to a shard so far."""
 
-    deaths: int = 0  # died, stalled, unfinished
+    deaths: int = 0  # died, ended itself, stalled, unfinished
     needs_care: bool = False
 
     def after(self, ending: Ending) -> "ShardPast":
@@ -41,7 +42,7 @@ class ShardPast:
             return self
         if ending is Ending.NEEDS_CARE:
             return ShardPast(self.deaths, needs_care=True)
-        return ShardPast(self.deaths + 1, self.needs_care)
+        return ShardPast(self.deaths + 1, self.needs_care or ending is Ending.ENDED_ITSELF)
 
 
 def next_attempt(past: ShardPast) -> Action:

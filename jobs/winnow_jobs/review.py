@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from winnow_annotation.routing import Choice, Sent, unsent
 from winnow_annotation.wishes import Predictions
+from winnow_jobs.calibrators import Calibrators, drift_records, fields_read, pinned_calibrators, with_p_ok
 from winnow_jobs.copies import repeated_rows
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, RoutesWriter, count_routes, is_routed
@@ -42,34 +43,37 @@ SentIn = dict[int, list[tuple[int, Sent]]]  # by shard: those that go to a perso
 def route_run(store: BlobStore, plan: PlanDocument) -> dict[str, Any]:
     """Route every prediction of a run whose shards are all committed; how many go where.
 
-    The object is put if absent and its content follows from the rows alone, so doing it again changes nothing.
+    The object is put if absent and its content follows from the rows and the pinned calibrators alone, so doing it
+    again changes nothing.
     """
+    calibrators = pinned_calibrators(store, plan)
     if not is_routed(store, plan.run_id):
         with scratch("routes", item_bytes=ITEM_BYTES * len(plan.tasks())) as folder:
             writer = RoutesWriter(folder)
-            _decide_all(store, plan, writer)
+            _decide_all(store, plan, calibrators, writer)
             writer.put(store, plan.run_id)
     counts = count_routes(store, plan.run_id)
     selected = sum(count for routes in counts.values() for name, count in routes.items() if name in TO_PEOPLE)
-    return {"selected": selected, "routes": counts}
+    record = {"selected": selected, "routes": counts}
+    return record | ({"drift": drift_records(store, plan, calibrators)} if calibrators else {})
 
 
-def _decide_all(store: BlobStore, plan: PlanDocument, writer: RoutesWriter) -> None:
+def _decide_all(store: BlobStore, plan: PlanDocument, calibrators: Calibrators, writer: RoutesWriter) -> None:
     # listed once: a worker may commit after its run was abandoned, and both passes must be of the same rows
     shards = committed_shards(store, plan.run_id)
-    sent = _chosen(store, plan, shards)
+    sent = _chosen(store, plan, calibrators, shards)
     # the most urgent first, so that people get them in that order; the others as they stand in the shards
-    writer.add(_sent_routes(store, plan, shards, sent))
-    for routes in _unsent_routes(store, plan, shards, sent):
+    writer.add(_sent_routes(store, plan, calibrators, shards, sent))
+    for routes in _unsent_routes(store, plan, calibrators, shards, sent):
         writer.add(routes)
 
 
-def _chosen(store: BlobStore, plan: PlanDocument, shards: Shards) -> SentIn:
+def _chosen(store: BlobStore, plan: PlanDocument, calibrators: Calibrators, shards: Shards) -> SentIn:
     review = plan.spec.review
     choice = Choice(review.policies, budget=review.budget, audit=review.audit, seed=f"{plan.spec.job}\0{plan.run_id}")
     tasks = plan.tasks()
-    columns = ["item_id", "version", *(f"{task.name}.{name}" for task in tasks for name in ("score", "p_ok", "error"))]
-    for shard, rows in _read(store, plan, shards, columns):
+    columns = ["item_id", "version", *_fields(plan, calibrators, ("score", "p_ok", "error"))]
+    for shard, rows in _read(store, plan, calibrators, shards, columns):
         for task in tasks:
             choice.see(task.name, _predictions(_usable(rows, task.name), task.name), place=shard)
     sent: SentIn = defaultdict(list)
@@ -78,14 +82,17 @@ def _chosen(store: BlobStore, plan: PlanDocument, shards: Shards) -> SentIn:
     return dict(sent)
 
 
-def _sent_routes(store: BlobStore, plan: PlanDocument, shards: Shards, sent: SentIn) -> pa.Table:
+def _sent_routes(
+    store: BlobStore, plan: PlanDocument, calibrators: Calibrators, shards: Shards, sent: SentIn
+) -> pa.Table:
     rows: dict[int, dict[str, Any]] = {}
     tasks = {task.name: task for task in plan.tasks()}
     chosen = sorted({one.task for some in sent.values() for _, one in some})
     for shard in sorted(sent):  # one at a time: whole predictions, such as masks, may be large
         results = read_rows(store, shards[shard], [*_COMMON, *chosen])
         items = pa.array([one.item_id for _, one in sent[shard]])
-        found = {row["item_id"]: row for row in results.filter(pc.is_in(results["item_id"], items)).to_pylist()}
+        kept = _calibrated(results.filter(pc.is_in(results["item_id"], items)), calibrators)
+        found = {row["item_id"]: row for row in kept.to_pylist()}
         for order, one in sent[shard]:
             rows[order] = _sent_route(found[one.item_id], one, tasks[one.task], plan)
     return pa.Table.from_pylist([rows[order] for order in sorted(rows)], schema=ROUTES)
@@ -115,10 +122,12 @@ def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: Pla
     }
 
 
-def _unsent_routes(store: BlobStore, plan: PlanDocument, shards: Shards, sent: SentIn) -> Iterator[pa.Table]:
+def _unsent_routes(
+    store: BlobStore, plan: PlanDocument, calibrators: Calibrators, shards: Shards, sent: SentIn
+) -> Iterator[pa.Table]:
     tasks = plan.tasks()
-    columns = [*_COMMON, *(f"{task.name}.{name}" for task in tasks for name in (*_OF_TASK, "error"))]
-    for shard, rows in _read(store, plan, shards, columns):
+    columns = [*_COMMON, *_fields(plan, calibrators, (*_OF_TASK, "error"))]
+    for shard, rows in _read(store, plan, calibrators, shards, columns):
         for task in tasks:
             items = [one.item_id for _, one in sent.get(shard, ()) if one.task == task.name]
             usable = _usable(rows, task.name)
@@ -139,14 +148,27 @@ def _unsent_table(rows: pa.Table, task: ResolvedTask, plan: PlanDocument) -> pa.
     return pa.table([columns.get(field.name, pa.nulls(rows.num_rows, field.type)) for field in ROUTES], schema=ROUTES)
 
 
+def _fields(plan: PlanDocument, calibrators: Calibrators, names: Sequence[str]) -> list[str]:
+    """As columns of the rows: these fields of every task, and those that its calibrator looks at."""
+    wanted = {task.name: dict.fromkeys([*names, *fields_read(calibrators.get(task.name))]) for task in plan.tasks()}
+    return [f"{task}.{name}" for task, fields in wanted.items() for name in fields]
+
+
+def _calibrated(rows: pa.Table, calibrators: Calibrators) -> pa.Table:
+    for task, calibrator in calibrators.items():
+        if task in rows.column_names:
+            rows = with_p_ok(rows, task, calibrator)
+    return rows
+
+
 def _read(
-    store: BlobStore, plan: PlanDocument, shards: Shards, columns: Sequence[str]
+    store: BlobStore, plan: PlanDocument, calibrators: Calibrators, shards: Shards, columns: Sequence[str]
 ) -> Iterator[tuple[int, pa.Table]]:
     """(shard, its rows) in order; their column _REPEATED says which are copies of bytes that the run has before."""
     work = WorkReader(store, plan.work)
 
     def read(shard: int) -> tuple[int, pa.Table]:
-        rows = read_rows(store, shards[shard], [*columns, "copied_from"])
+        rows = _calibrated(read_rows(store, shards[shard], [*columns, "copied_from"]), calibrators)
         return shard, rows.append_column(_REPEATED, repeated_rows(work, plan, shard, rows))
 
     with ThreadPoolExecutor(READ_THREADS) as pool:

@@ -3,10 +3,11 @@
 import time
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from winnow_jobs.attempts import LedgerJournal
+from winnow_jobs.engine import Engine
 from winnow_jobs.events import Listener, Note, Progress
 from winnow_jobs.options import Options
 from winnow_jobs.profile import profiled, steady_rate
@@ -72,11 +73,18 @@ class Tally:
 
 
 def work_through(
-    runs: Runs, plan: PlanDocument, spec: ResolvedSpec, ledger: Ledger, listener: Listener, options: Options
+    runs: Runs,
+    plan: PlanDocument,
+    spec: ResolvedSpec,
+    ledger: Ledger,
+    listener: Listener,
+    options: Options,
+    *,
+    engine: Engine,
 ) -> tuple[Tally, float]:
     """Commit every open shard of a run; what all its receipts add up to, and the seconds that this driver took.
 
-    `spec` is today's: it says how the work is done, the plan says what it is.
+    `spec` is today's: it says how the work is done, the plan says what it is. `engine` has the actors.
 
     Raises:
         RunFailed, RayError, StoreError, ModelError: the work cannot go on; committed shards stay.
@@ -91,26 +99,40 @@ def work_through(
     copies = sum(shard < plan.first_copy_shard for shard in missing)  # where they begin
     listener(tally.progress(plan))
     if missing:
-        from winnow_jobs.cluster import Cluster  # Ray costs a second to import
-
-        with Cluster(debug=options.debug) as cluster:
-            placement = cluster.placement(spec.run, len(missing))
-            plural = "" if placement.actors == 1 else "s"
-            listener(Note(f"{placement.actors} actor{plural} on {placement.device}, loading models"))
-            journal = LedgerJournal(ledger, runs.store.root.uri, plan.run_id, listener)
-            with closing(journal), _executor(plan, spec, placement, journal, listener) as executor:
-                for receipt in executor.run(missing[:copies], journal.past(), then=missing[copies:]):
-                    tally.add(receipt, now=True)
-                    listener(tally.progress(plan))
-                    stop_if_systemic(plan.run_id, tally)
-                if options.profile:
-                    listener(Note("timing a bare loop over some of the same images"))
-                    tally.compare(executor.bare_items_per_s(missing), actors=placement.actors)
+        placement = _placement(engine, spec, len(missing))
+        plural = "" if placement.actors == 1 else "s"
+        listener(Note(f"{placement.actors} actor{plural} on {placement.device}, loading models"))
+        journal = LedgerJournal(ledger, runs.store.root.uri, plan.run_id, listener)
+        with (
+            closing(journal),
+            _executor(plan, spec, placement, journal, listener, engine, keep=options.profile) as executor,
+        ):
+            for receipt in executor.run(missing[:copies], journal.past(), then=missing[copies:]):
+                tally.add(receipt, now=True)
+                listener(tally.progress(plan))
+                stop_if_systemic(plan.run_id, tally)
+            if options.profile:
+                listener(Note("timing a bare loop over some of the same images"))
+                tally.compare(executor.bare_items_per_s(missing), actors=placement.actors)
     return tally, time.monotonic() - start
 
 
+def _placement(engine: Engine, spec: ResolvedSpec, shards: int) -> "Placement":
+    placement = engine.cluster().placement(spec.run, shards)
+    if spec.corpus.max_requests_per_s is None and spec.corpus.max_bytes_per_s is None:
+        return placement
+    return replace(placement, most=placement.actors)  # each has its share of what the store allows
+
+
 def _executor(
-    plan: PlanDocument, spec: ResolvedSpec, placement: "Placement", journal: LedgerJournal, listener: Listener
+    plan: PlanDocument,
+    spec: ResolvedSpec,
+    placement: "Placement",
+    journal: LedgerJournal,
+    listener: Listener,
+    engine: Engine,
+    *,
+    keep: bool,
 ) -> "ShardExecutor":
     from winnow_jobs.executor import ShardExecutor
 
@@ -118,7 +140,15 @@ def _executor(
         listener(Note(text, warning=True))
 
     config = _worker_config(plan, spec, actors=placement.actors)
-    return ShardExecutor(config, placement, shard_deadline_s=spec.run.shard_deadline_s, journal=journal, say=warn)
+    return ShardExecutor(
+        config,
+        placement,
+        shard_deadline_s=spec.run.shard_deadline_s,
+        journal=journal,
+        say=warn,
+        engine=engine if engine.is_shared else None,
+        keep=keep,
+    )
 
 
 def stop_if_systemic(run_id: str, tally: Tally) -> None:
@@ -148,6 +178,7 @@ def _worker_config(plan: PlanDocument, spec: ResolvedSpec, *, actors: int) -> Wo
         code_version=CODE_VERSION,
         tasks=tuple(task.config() for task in plan.tasks()),
         limits=plan.spec.limits,
+        decode=plan.spec.decode,
         item_deadline_s=spec.run.item_deadline_s,
         item_memory_bytes=spec.run.item_memory_bytes,
         max_requests_per_s=None if requests is None else requests / actors,

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from winnow_annotation.policies import ReviewSpec
 from winnow_storage.schemas import IMAGE_SUFFIXES, RESULT_COMMON
-from winnow_workers.decode import DecodeLimits
+from winnow_workers.decode import DecodeLimits, DecodeSettings
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 COLUMN = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"  # a task's name is a column of the results
@@ -20,12 +20,14 @@ class Section(BaseModel):
 
 
 SameContent = Literal["each", "once"]
+TiffPages = Literal["first", "every"]
 
 
 class CorpusSpec(Section):
     """Which images. `id` (the job's name by default) and the key of an item make its item_id.
 
-    `column` names the one that holds the images of Parquet files, where several could be it.
+    `column` names the one that holds the images of Parquet files, where several could be it. `tiff_pages: every` makes
+    each page of a TIFF an item, as those of PDF documents are; otherwise a TIFF is an item by its first page.
 
     `inventory` is the manifest.json of an S3 Inventory of the corpus' bucket, or the folder S3 writes them to: it is
     read instead of listing the bucket. The two limits spare a bucket that others need: all actors of a run together
@@ -40,6 +42,7 @@ class CorpusSpec(Section):
     max_requests_per_s: float | None = Field(default=None, gt=0)
     max_bytes_per_s: float | None = Field(default=None, gt=0)
     same_content: SameContent = "each"
+    tiff_pages: TiffPages = "first"
 
 
 class OutputSpec(Section):
@@ -123,6 +126,7 @@ class JobSpec(Section):
     review: ReviewSpec = ReviewSpec()
     run: ExecutionSpec = ExecutionSpec()
     limits: DecodeLimits = DecodeLimits()
+    decode: DecodeSettings = DecodeSettings()
     ledger: str | None = None
     registry: str | None = None
 

@@ -37,7 +37,8 @@ class CorpusSource:
 
     Objects that `include` takes and that are containers by their names (winnow_storage.packed) are listed as their
     members. `column` is that of Parquet files, `indexes` the output below which the containers' indexes are kept, and a
-    PDF document larger than `max_document_bytes` is not looked into.
+    document larger than `max_document_bytes` is not looked into. With `tiff_pages` TIFFs are containers as well, of up
+    to `max_pages`.
     """
 
     corpus_id: str
@@ -47,6 +48,8 @@ class CorpusSource:
     column: str | None = None
     indexes: Location | None = None
     max_document_bytes: int = 256 << 20
+    tiff_pages: bool = False
+    max_pages: int = 10_000
 
 
 class CorpusStream:
@@ -116,7 +119,7 @@ class CorpusStream:
     def _expanded(self, found: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """With the members of containers in the place of these. A pattern of an image's name can meet no container."""
         source = self._source
-        if all(pattern.lower() in IMAGE_PATTERNS for pattern in source.include):
+        if not source.tiff_pages and all(pattern.lower() in IMAGE_PATTERNS for pattern in source.include):
             return found
         patterns = source.include
         if all(map(names_container, patterns)):
@@ -127,9 +130,11 @@ class CorpusStream:
             kept,
             column=source.column,
             max_document_bytes=source.max_document_bytes,
+            max_pages=source.max_pages,
             announce=self._announce,
         )
-        return Expansion(source.root, indexes, _taker(patterns), self._leave_out).batches(found)
+        expansion = Expansion(source.root, indexes, _taker(patterns), self._leave_out, tiff_pages=source.tiff_pages)
+        return expansion.batches(found)
 
 
 def stream_corpus(source: CorpusSource, announce: Announce = unannounced) -> CorpusStream:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.servers.require import require_tesseract
 from winnow_storage.errors import SpecError
 from winnow_storage.schemas import prediction_type
 from winnow_workers.catalogue import OPERATORS, operator_named
@@ -15,6 +16,7 @@ from winnow_workers.operator import Operator, Prediction, View
 
 CASES: dict[str, tuple[str, str | None, dict[str, object] | None]] = {
     "ocr": ("ocr", None, None),
+    "ocr-tesseract": ("ocr", "builtin/tesseract", None),
     "classify-builtin": ("classify", "builtin/digit_cnn", {"random": 1}),
     "classify-torchvision": ("classify", "torchvision/squeezenet1_1", {"random": 1}),
     "classify-timm": ("classify", "timm/test_resnet.r160_in1k", {"random": 1}),
@@ -37,6 +39,8 @@ def test_every_operator_has_a_case() -> None:
 def operator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator[Any]]:
     name, model, weights = CASES[request.param]
     kind = operator_named(name)
+    if model == "builtin/tesseract":
+        require_tesseract()
     params = {"input": SMALL} if model and "torchvision" in model else {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

@@ -5,12 +5,14 @@
 
 import argparse
 import json
+import os
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +25,7 @@ from tests.faults.verdict import harm, rows_in
 from tests.servers.postgres import postgres_server
 
 SEEDS_PER_CAMPAIGN = 10_000  # so that no two campaigns share the seed of a run
+UNDISTURBED_S = 10.0  # what an undisturbed run takes where nothing else runs
 
 
 @dataclass(slots=True)
@@ -50,16 +53,24 @@ class Ground:
     folder: Path
     shape: Shape
     expected: pa.Table
+    undisturbed_s: float
+
+    @property
+    def slowness(self) -> float:
+        """How many times longer everything may take than where nothing else runs: by that run, and by the load now."""
+        return max(1.0, self.undisturbed_s / UNDISTURBED_S, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def prepare(folder: Path, shape: Shape) -> Ground:
     """Make the corpus, and run the job over it undisturbed."""
     corpus = corpus_in(folder / "corpus", shape.items)
     with arena_in(folder / "undisturbed", corpus, shape.undisturbed()) as arena:
+        start = time.monotonic()
         story = Harness(arena).run()
+        seconds = time.monotonic() - start
         if story.problems or story.redone:
             raise RuntimeError(f"an undisturbed run went wrong: {story}")
-        return Ground(folder, shape, rows_in(arena.out))
+        return Ground(folder, shape, rows_in(arena.out), seconds)
 
 
 def disturb(ground: Ground, seed: int, deck: str, *, kills: int | None = None, ledger: Ledger | None = None) -> Story:
@@ -68,8 +79,11 @@ def disturb(ground: Ground, seed: int, deck: str, *, kills: int | None = None, l
     `kills` is after how many of them the rest of the deck is left out.
     """
     faults = schedule(seed, DECKS[deck], shard_items=ground.shape.shard_items)
-    with arena_in(ground.folder / f"{deck}-{seed}", ground.folder / "corpus", ground.shape, ledger) as arena:
-        harness = Harness(arena, faults, kills=kills)
+    slowness = ground.slowness
+    # a deadline that a busy machine alone exceeds would end actors that nothing happened to
+    shape = replace(ground.shape, shard_deadline_s=ground.shape.shard_deadline_s * slowness)
+    with arena_in(ground.folder / f"{deck}-{seed}", ground.folder / "corpus", shape, ledger) as arena:
+        harness = Harness(arena, faults, kills=kills, slowness=slowness)
         try:
             story = harness.run()
         except (Stuck, TimeoutError) as error:
@@ -88,23 +102,30 @@ def campaign(
     kills: int,
     whole: bool = False,
     tell: Callable[[str], None] = lambda _: None,
+    done: Campaign | None = None,
 ) -> Campaign:
-    """Runs with new seeds until at least `kills` processes were killed; `whole` decks are dealt to their end."""
-    done = Campaign()
+    """Runs with new seeds until at least `kills` processes were killed; `whole` decks are dealt to their end.
+
+    `done` is added to, so that a caller has what came before an error.
+    """
+    done = Campaign() if done is None else done
     while done.kills < kills:
         one = seed * SEEDS_PER_CAMPAIGN + len(done.stories)
         with _ledger(deck) as ledger:
             left = None if whole else kills - done.kills
-            story = disturb(ground, one, deck, kills=left, ledger=ledger)
+            again = replay(one, deck, ground.shape.items, left)
+            try:
+                story = disturb(ground, one, deck, kills=left, ledger=ledger)
+            except Exception as error:
+                error.add_note(f"in the run of seed {one}; replay with:  {again}")
+                raise
         done.stories.append(story)
         tell(
             f"seed {one}: {story.kills} kills, {story.redone} images predicted again where {story.allowed} may be; "
             f"{done.kills} of {kills} kills"
         )
         if story.problems:
-            done.failures.append(
-                f"replay with:  {replay(one, deck, ground.shape.items, left)}\n  " + "\n  ".join(story.problems)
-            )
+            done.failures.append(f"replay with:  {again}\n  " + "\n  ".join(story.problems))
             tell(done.failures[-1])
         if len(done.stories) > 1 and not any(story.kills for story in done.stories[-2:]):
             raise Stuck("no fault finds a run in the middle of work")

@@ -78,8 +78,11 @@ class _Asleep:
 class Harness:
     """One arena, and the faults that are still to come."""
 
-    def __init__(self, arena: Arena, faults: Iterable[Fault] = (), *, kills: int | None = None) -> None:
-        """`kills` is after how many of them the rest of the faults is left out."""
+    def __init__(
+        self, arena: Arena, faults: Iterable[Fault] = (), *, kills: int | None = None, slowness: float = 1.0
+    ) -> None:
+        """`kills` is after how many of them the rest of the faults is left out; `slowness` stretches deadlines."""
+        self._slowness = slowness
         self._arena = arena
         self._faults = deque(faults)
         self._kills = kills
@@ -251,7 +254,7 @@ class Harness:
         sign = (arena.log.lines, len(arena.committed()), len(arena.drivers), len(self.story.blows), said)
         if sign != self._last_sign:
             self._last_sign, self._last_sign_at = sign, time.monotonic()
-        elif time.monotonic() - self._last_sign_at > STUCK_S:
+        elif time.monotonic() - self._last_sign_at > STUCK_S * self._slowness:
             raise Stuck(f"nothing happens any more; the driver said:\n{self._driver.said}")
 
     def _finish(self) -> None:
@@ -273,7 +276,7 @@ class Harness:
         for driver in arena.drivers:
             if "Traceback" in driver.said:
                 self._problem(f"a driver shows a traceback: {driver.said[-3000:]}")
-        _wait(lambda: not any(is_alive(one.actor) for one in self._asleep), "actors that woke up")
+        self._wait(lambda: not any(is_alive(one.actor) for one in self._asleep), "actors that woke up")
         if story.redone > story.allowed and not arena.shape.poison:  # what poison ends is done again, too
             self._problem(f"{story.redone} images were predicted again, {story.allowed} may be")
         changed = {name for name, was in before.items() if _objects(arena).get(name) != was}
@@ -282,10 +285,18 @@ class Harness:
         story.left = _left_behind(arena)
 
     def _ends_well(self, driver: Driver, what: str) -> None:
-        _wait(lambda: driver.process.poll() is not None, what)
+        self._wait(lambda: driver.process.poll() is not None, what)
         code = driver.process.returncode
         if code not in (0, PARTIAL, -signal.SIGKILL):
             self._problem(f"{what} ended with {code}: {driver.said[-1500:]}")
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline_s = END_S * self._slowness
+        end = time.monotonic() + deadline_s
+        while not condition():
+            if time.monotonic() > end:
+                raise Stuck(f"{what}: no end within {deadline_s:.0f} s")
+            time.sleep(0.02)
 
     def _problem(self, what: str) -> None:
         self.story.problems.append(what)
@@ -308,11 +319,3 @@ def _left_behind(arena: Arena) -> list[str]:
             return sorted(command_of(pid).replace(b"\0", b" ").decode(errors="replace")[:100] for pid in left)
         time.sleep(0.2)
     return []
-
-
-def _wait(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + END_S
-    while not condition():
-        if time.monotonic() > end:
-            raise Stuck(f"{what}: no end within {END_S:.0f} s")
-        time.sleep(0.02)

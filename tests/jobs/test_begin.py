@@ -54,6 +54,25 @@ def test_begin_or_go_on__nothing_is_put_while_nothing_is_due(tmp_path: Path) -> 
     assert [info.key for info in runs.store.walk()] == before
 
 
+def test_begin_or_go_on__tells_of_due_items_before_the_plan_is_put_and_of_nothing_else(tmp_path: Path) -> None:
+    make_corpus(tmp_path, 3)
+    runs, resolved = output_runs(tmp_path), spec(tmp_path)
+    told: list[list[str]] = []
+
+    def begin() -> PlanDocument | None:
+        plan, _ = begin_or_go_on(
+            runs, resolved, Selection(), new=False, now=lambda: NOW, on_due=lambda: told.append(runs.ids())
+        )
+        return plan
+
+    plan = begin()
+    assert plan is not None
+    assert told == [[]]
+    work_off(runs, plan)
+    assert begin() is None
+    assert len(told) == 1
+
+
 def test_begin_or_go_on__nothing_is_put_for_a_corpus_that_was_never_there(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     runs, resolved = output_runs(tmp_path), spec(tmp_path)

@@ -300,8 +300,10 @@ def test_decode__the_limits_are_inclusive() -> None:
         (b"", "empty"),
         (b"Dear reader, this is no image.", "no image format"),
         (bytes(1000), "no image format"),
-        (b"\xff\xd8\xff", "no image format"),
+        (b"\xff\xd8\xff", "damaged jpeg: "),
         (b"%PDF-1.7 nothing", "no image format"),
+        (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "damaged png: "),
+        (b"RIFF\xff\xff\xff\x7fWEBPICCP\xff\xff\xff\x7f", "damaged webp: "),
     ],
 )
 def test_decode__no_image_is_unreadable(data: bytes, reason: str) -> None:

@@ -159,12 +159,12 @@ def test_fetch__limits(store: BlobStore, image: Callable[[int], bytes], monkeypa
         signal = fetch(item, small).signal
         assert isinstance(signal, Rejected)
         reasons[key] = signal.reason
-    over = f"{len(image(1))} bytes, over the limit of {len(image(1)) - 1}"
+    over = f"{len(image(1))} bytes, over the limit of {len(image(1)) - 1} (limits.max_bytes)"
     assert reasons["a.tar/1.png"] == reasons["b.parquet/image/0000000000"] == over
     few = Fetcher(DecodeLimits(max_pixels=600 * 300 - 1))
     page = fetch(items["c.pdf/000001"], few).signal
     assert isinstance(page, Rejected)
-    assert page.reason == "600 x 300 px at 200 dpi, over the limit of 179999 pixels"
+    assert page.reason == "600 x 300 px at 200 dpi, over the limit of 179999 pixels (limits.max_pixels)"
     monkeypatch.setattr(image_rows, "GROUP_BYTES", 10)
     group = fetch(items["b.parquet/image/0000000000"]).signal
     assert isinstance(group, Rejected)

@@ -39,7 +39,11 @@ def test_next_trial__the_suspect_alone_then_without_what_it_died_of_twice() -> N
     in_company = death(1, alone=False)
     assert next_trial([0, 1, 2], [in_company]).items == (1,)
     assert next_trial([0, 1, 2], [in_company, death(1)]).without == {}
-    trial = next_trial([0, 1, 2], [in_company, death(1), death(1)])
+    decided = [in_company, death(1), death(1)]
+    trial = next_trial([0, 1, 2], decided)  # it goes on with the others
+    assert (trial.items, trial.alone, trial.without) == ((0, 1, 2), False, {1: frozenset({"kind"})})
+    elsewhere = death(1, "text", alone=False)
+    trial = next_trial([0, 1, 2], [*decided, elsewhere])  # until it dies of something else
     assert (trial.items, trial.alone, trial.without) == ((1,), True, {1: frozenset({"kind"})})
 
 
@@ -62,7 +66,7 @@ def test_next_trial__every_item_is_answered_and_the_guilty_alone_are_quarantined
     children = steps = 0
     while unanswered := [item for item in range(count) if item not in answered]:
         children += 1
-        assert children <= 1 + 4 * len(harm) + len(killed_at)
+        assert children <= 1 + 3 * len(harm) + len(killed_at)
         trial = next_trial(unanswered, deaths)
         for item in trial.items:
             steps += 1

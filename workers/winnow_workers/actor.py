@@ -1,7 +1,8 @@
 """How does Ray reach the pipeline? A thin actor: one per accelerator or share of the CPU, warm across shards."""
 
+import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,8 +10,10 @@ import ray
 
 from winnow_storage.shards import Receipt
 from winnow_workers.ahead import REQUESTS
-from winnow_workers.children import allowed_s, limit_memory, rows_one_by_one
-from winnow_workers.deadline import HangTimer
+from winnow_workers.allocator import keep_freed_memory
+from winnow_workers.children import allowed_s, brought, limit_memory, prepare, rows_one_by_one
+from winnow_workers.deadline import STDERR, HangTimer
+from winnow_workers.last_words import LastWords, take_last_words
 from winnow_workers.pipeline import CHUNK_BYTES, COMMIT, Pipeline, Stages, WorkerConfig
 from winnow_workers.signals import NeedsCare
 
@@ -27,11 +30,26 @@ class CareWanted:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The answer of an actor that is ready for shards."""
+
+    node_id: str
+    modules: tuple[str, ...]  # slow ones to import that its models brought
+    last_words: str | None = None  # of the actor before it: how it ended itself; then no model is loaded yet
+
+
 class ShardWorker:
     """The pipeline of one run in a process of its own."""
 
-    def __init__(self, config: WorkerConfig) -> None:
-        self._timer = HangTimer()
+    def __init__(self, config: WorkerConfig, name: str = "") -> None:
+        """`name` is what a successor will ask for its last words by."""
+        keep_freed_memory()
+        words = None
+        with contextlib.suppress(OSError):  # without a folder to write to it dies in silence
+            words = LastWords(name) if name else None
+        self._words = words
+        self._timer = HangTimer(STDERR if words is None else words.file.fileno())
         self._steps = 0
         self._at_work = 0  # calls; more than one thread may be in here
         self._lock = threading.Lock()
@@ -39,23 +57,36 @@ class ShardWorker:
         self._pipeline = Pipeline(config, self._entering)
         self._is_open = False
 
-    def open(self) -> str:
-        """Load the models; the id of the node that this is on.
+    def open(self, after: str = "", modules: Sequence[str] = ()) -> Opened:
+        """Load the models, unless the actor named `after` ended itself: care needs none.
+
+        `modules` are what that one's models had brought; children are forked from a process that has them.
 
         Raises:
-            ModelError: one of them cannot be used.
+            ModelError: one of the models cannot be used.
+        """
+        words = take_last_words(after) if after else None
+        if words is None:
+            self._load()
+        else:
+            prepare(self._config, modules)
+        return Opened(str(ray.get_runtime_context().get_node_id()), brought(), words)
+
+    def turn_to(self, config: WorkerConfig) -> Opened:
+        """Go on with another run whose tasks are the same, with the models as they are.
+
+        Called when nothing runs here.
         """
         with self._lock:
-            if not self._is_open:
-                self._pipeline.open()
-                self._is_open = True
-                if self._config.device == "cpu":
-                    limit_memory(self._config.item_memory_bytes + COMPANY_BYTES)
-        return str(ray.get_runtime_context().get_node_id())
+            before, self._config = self._pipeline, config
+            self._pipeline = Pipeline(config, self._entering)
+            if self._is_open:
+                self._pipeline.take_over(before)
+        return self.open()
 
     def run_shard(self, shard: int) -> Receipt | CareWanted:
         """Process and commit one shard; two at a time, of which one has the models."""
-        self.open()
+        self._load()
         with self._watched():
             try:
                 return self._pipeline.run_shard(shard)
@@ -69,21 +100,30 @@ class ShardWorker:
 
         Called when nothing else runs here.
         """
+        items = self._pipeline.items(shard)
         self._pipeline.close()
         self._is_open = False
-        rows = rows_one_by_one(self._config, shard, self._pipeline.items(shard), self._step)
+        rows = rows_one_by_one(self._config, shard, items, self._step)
         with self._watched():
             return self._pipeline.commit(shard, rows, Stages())
 
     def bare_loop(self, shard: int) -> tuple[int, float]:
         """Images and seconds of a shard's bare loop, once nothing else runs here."""
-        self.open()
+        self._load()
         with self._watched():
             return self._pipeline.bare_loop(shard)
 
     def steps(self) -> int:
         """How many steps were made in this process so far: as long as that grows, it is not stuck."""
         return self._steps
+
+    def _load(self) -> None:
+        with self._lock:
+            if not self._is_open:
+                self._pipeline.open()
+                self._is_open = True
+                if self._config.device == "cpu":
+                    limit_memory(self._config.item_memory_bytes + COMPANY_BYTES)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

@@ -11,17 +11,20 @@ import multiprocessing.connection
 import resource
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 
 from winnow_storage.errors import RunFailed, WinnowError
 from winnow_workers.ahead import ENCODED_BYTES, REQUESTS
+from winnow_workers.catalogue import operator_named
 from winnow_workers.deadline import HangTimer
 from winnow_workers.fetch import Item
 from winnow_workers.pipeline import Pipeline, WorkerConfig
@@ -41,6 +44,8 @@ OPEN_S = 600.0  # how long a child may take to load the models
 FETCH_EXTRA_S = 120.0  # a store has its own time to answer in, beside the item's
 ORPHAN_EXTRA_S = 30.0  # a child that nobody watches any more ends itself so long after its deadline
 OPEN_DEATHS = 3
+# what models bring that takes long to import; a process that only imported them can be forked
+HEAVY = ("cv2", "onnxruntime", "rapidocr", "safetensors", "timm", "torch", "torchvision", "transformers")
 
 
 def allowed_s(stage: str, config: WorkerConfig) -> float:
@@ -82,7 +87,10 @@ class Gone:
 
 
 def rows_one_by_one(
-    config: WorkerConfig, shard: int, items: Sequence[Item], step: Callable[[], None] = lambda: None
+    config: WorkerConfig,
+    shard: int,
+    items: Sequence[Item],
+    step: Callable[[], None] = lambda: None,
 ) -> list[pa.RecordBatch]:
     """The row of every item, in order; an item that ends its process twice alone gets a row that says so.
 
@@ -130,9 +138,10 @@ def _run_child(
 ) -> Gone:
     work = [(index, items[index], _without(index, deaths)) for index in trial.items]
     receiving, sending = multiprocessing.Pipe(duplex=False)
-    child = _context().Process(target=_work, args=(sending, replace(config, threads=1), shard, work))
+    child = _context(config).Process(target=_work, args=(sending, replace(config, threads=1), shard, work))
     with closing(receiving):
-        child.start()
+        with _nothing_of_this_program():
+            child.start()
         sending.close()
         try:
             return _listen(receiving, child, config, rows, step)
@@ -189,12 +198,38 @@ def _without(item: int, deaths: Sequence[Death]) -> dict[str, str]:
     }
 
 
-def _context() -> ForkServerContext:
+def brought() -> tuple[str, ...]:
+    """Of the modules that are slow to import, those that the models of this process have brought."""
+    return tuple(name for name in HEAVY if name in sys.modules)
+
+
+def prepare(config: WorkerConfig, modules: Sequence[str]) -> None:
+    """Start the server that children are forked from, if it does not run; it imports these modules first, too.
+
+    It takes as long as an actor's own imports, beside whatever is done meanwhile; once it runs it stays.
+    """
+    _context(config, modules)
+    with _nothing_of_this_program():
+        forkserver.ensure_running()
+
+
+def _context(config: WorkerConfig, modules: Sequence[str] = ()) -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    # torch only if this run's models have brought it here
-    preload = ["winnow_workers.children", "winnow_workers.catalogue", *({"torch"} & sys.modules.keys())]
-    context.set_forkserver_preload(preload)
+    operators = {operator_named(task.operator).__module__ for task in config.tasks}
+    preload = {"winnow_workers.children", "winnow_workers.catalogue", *operators, *modules, *brought()}
+    context.set_forkserver_preload(sorted(preload))
     return context
+
+
+@contextmanager
+def _nothing_of_this_program() -> Iterator[None]:
+    """A child would run the file of this program first, for what is pickled by its name; Ray's takes 0.7 s."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _work(

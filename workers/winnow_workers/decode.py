@@ -1,55 +1,71 @@
 """How do an item's bytes become pixels? Bounded, upright, sRGB, 8 bit, whatever the file holds.
 
-Files are hostile until decoded: the size that the header claims is checked before pixels are allocated, only the
-formats listed here are tried, and whatever Pillow raises on odd bytes ends the item, never the run.
+Files are hostile until decoded: what their headers claim is held against the limits before pixels are allocated, only
+the formats listed here are tried, and whatever a parser raises on odd bytes ends the item, never the run.
+docs/decoding.md says how each kind of file is treated.
 """
 
 import io
+import re
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
-    ExifTags,
     GifImagePlugin,
     Image,
-    ImageCms,
+    ImageFile,
     JpegImagePlugin,
-    MpoImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
-    UnidentifiedImageError,
     WebPImagePlugin,
 )
-from pydantic import BaseModel, ConfigDict, Field
 
-from winnow_workers import jpeg
-from winnow_workers.signals import OutOfMemory, Rejected, Unreadable
+from winnow_workers import jpeg, tiff_samples
+from winnow_workers.colour import Rgb, to_srgb
+from winnow_workers.headers import avif, bmp, gif, png, tiff, webp
+from winnow_workers.headers import jpeg as jpeg_header
+from winnow_workers.headers.tags import ORIENTATION, Directory, exif_orientation
+from winnow_workers.limits import (
+    WHITE,
+    Claim,
+    DecodeLimits,
+    DecodeSettings,
+    check_bytes,
+    check_claim,
+    check_format,
+    check_pixels,
+    is_bomb,
+)
+from winnow_workers.signals import OutOfMemory, Rejected, Unavailable, Unreadable
 
 if TYPE_CHECKING:
     from winnow_workers.operator import PixelsHWC
 
+__all__ = ["DecodeLimits", "DecodeSettings", "Decoded", "decode"]
+
+_Claims = Callable[[bytes, DecodeLimits], Claim]
 # importing a plugin registers it; Pillow may be built without AVIF, which then is a format like any unknown one
-FORMATS = tuple(
-    kind.format
-    for kind in (
-        JpegImagePlugin.JpegImageFile,
-        MpoImagePlugin.MpoImageFile,
-        PngImagePlugin.PngImageFile,
-        WebPImagePlugin.WebPImageFile,
-        TiffImagePlugin.TiffImageFile,
-        GifImagePlugin.GifImageFile,
-        BmpImagePlugin.BmpImageFile,
-        AvifImagePlugin.AvifImageFile,
+_KINDS: dict[str, tuple[str, _Claims]] = {
+    name: (plugin.format, claims)
+    for name, plugin, claims in (
+        ("jpeg", JpegImagePlugin.JpegImageFile, jpeg_header.claim_of),
+        ("png", PngImagePlugin.PngImageFile, png.claim_of),
+        ("webp", WebPImagePlugin.WebPImageFile, webp.claim_of),
+        ("tiff", TiffImagePlugin.TiffImageFile, tiff.claim_of),
+        ("gif", GifImagePlugin.GifImageFile, gif.claim_of),
+        ("bmp", BmpImagePlugin.BmpImageFile, bmp.claim_of),
+        ("avif", AvifImagePlugin.AvifImageFile, avif.claim_of),
     )
-    if kind.format in Image.OPEN
-)
+    if plugin.format in Image.OPEN and (name != "avif" or AvifImagePlugin.SUPPORTED)
+}
+_AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
 
 # What Pillow's parsers raise on damaged files; DecompressionBombError is about a limit and handled apart
 _PARSER_ERRORS = (
@@ -67,15 +83,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SWAPS_SIDES = frozenset({5, 6, 7, 8})
-
-
-class DecodeLimits(BaseModel):
-    """How big an image may be; over a limit it is rejected before it is decoded."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_bytes: int = Field(default=256 * 2**20, gt=0)
-    max_pixels: int = Field(default=100_000_000, gt=0)
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
+# Pillow's own limit is a second fence: of bytes, since samples of up to 8 bytes are shown to it as bytes
+_WIDEST_PIXEL_BYTES = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +101,15 @@ class Decoded:
     format: str
 
 
-def decode(data: bytes, *, needed_side_px: int | None, limits: DecodeLimits) -> Decoded:
-    """The pixels of the first frame.
+def decode(
+    data: bytes,
+    *,
+    needed_side_px: int | None,
+    limits: DecodeLimits,
+    settings: DecodeSettings = WHITE,
+    page: int = 1,
+) -> Decoded:
+    """The pixels of the first frame, or of a page of a TIFF (from 1; 0 only asks what is wrong with it all).
 
     A JPEG whose shorter side is at least twice `needed_side_px` is decoded at 1/2, 1/4 or 1/8 (DCT scaling), never
     below `needed_side_px`; None asks for every pixel.
@@ -101,19 +118,50 @@ def decode(data: bytes, *, needed_side_px: int | None, limits: DecodeLimits) -> 
         Unreadable: empty, truncated, damaged, or of a format that is not listed.
         Rejected: over a limit.
         OutOfMemory: its pixels take more memory than there is.
+        Unavailable: page 0 was asked for, and nothing is wrong.
     """
-    if len(data) > limits.max_bytes:
-        raise Rejected(f"{len(data)} bytes, over the limit of {limits.max_bytes}")
+    check_bytes(len(data), limits)
     if not data:
         raise Unreadable("the file is empty")
+    name = kind_of(data)
+    if name is None:
+        raise Unreadable("no image format that is read here: " + ", ".join(_KINDS))
+    check_format(name, limits)
     # Warnings about odd files concern nobody. Set on each call because it costs microseconds and, unlike
     # catch_warnings, is safe in threads; it covers Pillow's own modules only.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        plain = _decode_plain_jpeg(data, needed_side_px=needed_side_px, limits=limits)
+        if name == "jpeg":
+            plain = _decode_plain_jpeg(data, needed_side_px=needed_side_px, limits=limits)
+            if plain is not None:
+                return plain
+        if name == "tiff":
+            return _decode_tiff(data, page, limits=limits, settings=settings)
+        check_claim(_KINDS[name][1](data, limits), len(data), limits)
+        return _decode_by_pillow(data, name, needed_side_px=needed_side_px, limits=limits, settings=settings)
     except MemoryError as error:
-        raise _no_memory(data) from error
-    return plain if plain is not None else _decode_by_pillow(data, needed_side_px=needed_side_px, limits=limits)
+        raise OutOfMemory(f"decoding its {len(data)} bytes takes more memory than there is") from error
+
+
+def kind_of(data: bytes) -> str | None:
+    """The format that a file begins as."""
+    if data[:2] == b"\xff\xd8":
+        name = "jpeg"
+    elif data[:8] == png.MAGIC:
+        name = "png"
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        name = "webp"
+    elif data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        name = "tiff"
+    elif data[:6] in (b"GIF87a", b"GIF89a"):
+        name = "gif"
+    elif data[:2] == b"BM":
+        name = "bmp"
+    elif data[4:8] == b"ftyp" and data[8:12] in _AVIF_BRANDS:
+        name = "avif"
+    else:
+        return None
+    return name if name in _KINDS else None
 
 
 def _decode_plain_jpeg(data: bytes, *, needed_side_px: int | None, limits: DecodeLimits) -> Decoded | None:
@@ -121,6 +169,8 @@ def _decode_plain_jpeg(data: bytes, *, needed_side_px: int | None, limits: Decod
     if found is None or found.width_px * found.height_px > limits.max_pixels:
         return None
     width, height = found.width_px, found.height_px
+    if is_bomb(3 * width * height, len(data), limits) or jpeg_header.has_many_scans(data, limits.max_scans):
+        return None
     pixels = jpeg.decode_plain(data, found, jpeg.scale_for(width, height, needed_side_px))
     if pixels is None:
         return None
@@ -131,97 +181,97 @@ def _decode_plain_jpeg(data: bytes, *, needed_side_px: int | None, limits: Decod
     return Decoded(pixels, width, height, "jpeg")
 
 
-def _no_memory(data: bytes) -> OutOfMemory:
-    return OutOfMemory(f"decoding its {len(data)} bytes takes more memory than there is")
-
-
-def _decode_by_pillow(data: bytes, *, needed_side_px: int | None, limits: DecodeLimits) -> Decoded:
-    # Pillow raises at twice this number, also where a parser allocates before `open` returns (GIF frames, WebP)
-    Image.MAX_IMAGE_PIXELS = limits.max_pixels // 2 + 1
+def _decode_tiff(data: bytes, page: int, *, limits: DecodeLimits, settings: DecodeSettings) -> Decoded:
+    directory, claim = tiff.page_of(data, page, limits)
+    check_claim(claim, len(data), limits)
+    if directory is None:
+        raise _no_page(data, page, claim.frames)
+    wide = tiff_samples.wide_page(data, directory)
+    if wide is None:
+        only = data if page == 1 else tiff.with_first(data, directory)
+        return _decode_by_pillow(only, "tiff", needed_side_px=None, limits=limits, settings=settings)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _decode_image(image, needed_side_px=needed_side_px, limits=limits)
-    except Image.DecompressionBombError as error:
-        raise Rejected(f"its header claims more pixels than the limit of {limits.max_pixels}") from error
-    except MemoryError as error:
-        raise _no_memory(data) from error
-    except UnidentifiedImageError as error:
-        raise Unreadable("no image format that is read here: " + ", ".join(FORMATS).lower()) from error
+        Image.MAX_IMAGE_PIXELS = limits.max_pixels * _WIDEST_PIXEL_BYTES
+        image = tiff_samples.to_image(tiff_samples.read_samples(data, wide), wide)
     except _PARSER_ERRORS as error:
-        raise Unreadable(f"damaged: {type(error).__name__}: {str(error)[:200]}") from error
+        raise _damaged("tiff", error) from error
+    profile = directory.value(data, tiff.ICC_PROFILE)
+    rgb = to_srgb(image, profile, settings.background_rgb)
+    return _turned(rgb, _tag_orientation(data, directory), image.size, "tiff")
 
 
-def _decode_image(image: Image.Image, *, needed_side_px: int | None, limits: DecodeLimits) -> Decoded:
-    width, height = image.size
-    if width * height > limits.max_pixels:
-        raise Rejected(f"{width} x {height} px by its header, over the limit of {limits.max_pixels} pixels")
-    if width < 1 or height < 1:
-        raise Unreadable(f"{width} x {height} px by its header")
-    image_format = (image.format or "").lower().replace("mpo", "jpeg")
-    if needed_side_px is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
-        _draft(image, needed_side_px)
+def _no_page(data: bytes, page: int, pages: int) -> Unreadable | Unavailable:
+    wrong = tiff.broken_chain(data)
+    if wrong is not None:
+        return Unreadable(f"damaged tiff: {wrong}")
+    if page == 0 and pages:
+        return Unavailable("it could not be opened when it was listed, and can be now")
+    return Unreadable(f"damaged tiff: it has {pages} pages, and no page {page}")
+
+
+def _tag_orientation(data: bytes, directory: Directory) -> int:
+    return directory.number(data, ORIENTATION, 1)
+
+
+def _decode_by_pillow(
+    data: bytes, name: str, *, needed_side_px: int | None, limits: DecodeLimits, settings: DecodeSettings = WHITE
+) -> Decoded:
+    Image.MAX_IMAGE_PIXELS = limits.max_pixels * _WIDEST_PIXEL_BYTES
+    # its own limits of what a text or a profile unpacks to; ours was checked
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = limits.max_metadata_bytes
+    try:
+        # not by Image.open, which keeps the reason to itself when a plugin cannot open a file
+        with Image.OPEN[_KINDS[name][0]][0](io.BytesIO(data), "") as image:
+            return _decode_image(
+                image, name, needed_side_px=needed_side_px, limits=limits, background=settings.background_rgb
+            )
+    except Image.DecompressionBombError as error:
+        raise Rejected(f"more pixels than the limit of {limits.max_pixels} (limits.max_pixels)") from error
+    except _PARSER_ERRORS as error:
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: BaseException) -> Unreadable:
+    return Unreadable(f"damaged {name}: {str(error)[:200] or type(error).__name__}")
+
+
+def _decode_image(
+    image: ImageFile.ImageFile, name: str, *, needed_side_px: int | None, limits: DecodeLimits, background: Rgb
+) -> Decoded:
+    size = image.size
+    check_pixels(*size, limits)
+    if min(size) < 1:
+        raise Unreadable(f"{size[0]} x {size[1]} px by its header")
+    if needed_side_px is not None and name == "jpeg":
+        scale = jpeg.scale_for(*size, needed_side_px)
+        if scale > 1:
+            image.draft(None, (size[0] // scale, size[1] // scale))
     image.load()
-    orientation = _orientation(image)  # after load: a PNG may carry its EXIF behind the pixels
-    rgb = _to_srgb(image)
+    # after load: a PNG may carry its EXIF behind the pixels. Pillow turns TIFFs itself.
+    orientation = 1 if name == "tiff" else _orientation(image)
+    return _turned(to_srgb(image, image.info.get("icc_profile"), background), orientation, size, name)
+
+
+def _turned(rgb: Image.Image, orientation: int, size: tuple[int, int], name: str) -> Decoded:
+    """`size` is that of the image as it is stored, at full size."""
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
-    if orientation in _SWAPS_SIDES:
-        width, height = height, width
-    return Decoded(np.asarray(rgb), width, height, image_format)
-
-
-def _draft(image: Image.Image, needed_side_px: int) -> None:
-    width, height = image.size
-    scale = jpeg.scale_for(width, height, needed_side_px)
-    if scale > 1:
-        image.draft(None, (width // scale, height // scale))
+    width, height = size[::-1] if orientation in _SWAPS_SIDES else size
+    return Decoded(np.asarray(rgb), width, height, name)
 
 
 def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _PARSER_ERRORS:
-        return 1  # broken EXIF says nothing about the pixels
-    return value if isinstance(value, int) else 1
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_scale_to_uint8(np.asarray(image))).convert("RGB")
-    if not image.has_transparency_data:
-        return _apply_profile(image, image.info.get("icc_profile"))
-    rgba = image.convert("RGBA")
-    colours = _apply_profile(rgba.convert("RGB"), image.info.get("icc_profile"))
-    colours.putalpha(rgba.getchannel("A"))
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, colours).convert("RGB")
-
-
-def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
-    if image.mode == "P":
-        image = image.convert("RGB")
-    if profile:
+    """By EXIF, else by XMP; 1 where both are broken, which says nothing about the pixels."""
+    info = image.info
+    exif = info.get("exif")
+    if exif is None and isinstance(raw := info.get("Raw profile type exif"), str):  # as ImageMagick writes PNGs
         try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            target = ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-        except (ImageCms.PyCMSError, *_PARSER_ERRORS):
-            converted = None  # a broken profile, or one for other channels than the image has
-        if converted is not None:
-            return converted
-    return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy
-
-
-def _scale_to_uint8(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Map wide grey values to 0..255 over the smallest usual range that holds them all, so that none is clipped.
-
-    uint16: 0..65535 always. int32 and float32: 0..1 (floats only), 0..255 or 0..65535, else from minimum to maximum.
-    """
-    wide = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = float(wide.min()), float(wide.max())
-    if values.dtype.kind == "u":
-        low, high = 0.0, 65535.0
-    elif low >= 0 and high <= 65535:
-        tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-        low, high = 0.0, next(top for top in tops if high <= top)
-    return np.rint((wide - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
+            exif = bytes.fromhex("".join(raw.split("\n")[3:]))
+        except ValueError:
+            exif = None
+    found = exif_orientation(exif) if isinstance(exif, bytes) else None
+    if found is None:
+        xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
+        match = _XMP_ORIENTATION.search(xmp.encode() if isinstance(xmp, str) else xmp)
+        found = int(match[1]) if match else 1
+    return found

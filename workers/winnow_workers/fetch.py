@@ -17,11 +17,12 @@ from winnow_storage.errors import (
 from winnow_storage.ids import digest_bytes
 from winnow_storage.listing import ABSENT
 from winnow_storage.local_folder import Folder, folder_of
-from winnow_storage.packed.names import Place, parse_place
+from winnow_storage.packed.names import Kind, Place, parse_place
 from winnow_storage.packed.reading import Content, MemberReader
 from winnow_storage.uri import Location
 from winnow_workers.copies import Leader
-from winnow_workers.decode import Decoded, DecodeLimits, decode
+from winnow_workers.decode import Decoded, DecodeLimits, DecodeSettings, decode
+from winnow_workers.limits import WHITE, check_bytes
 from winnow_workers.pdf_page import decode_page
 from winnow_workers.signals import REPLACED, ItemSignal, Missing, OutOfMemory, Rejected, Unavailable, Unreadable
 from winnow_workers.throttle import Throttle
@@ -66,8 +67,10 @@ class Fetcher:
         open_root: Callable[[Location], BlobStore] = open_store,
         *,
         throttle: Throttle | None = None,
+        settings: DecodeSettings = WHITE,
     ) -> None:
         self.limits = limits
+        self.settings = settings
         self._throttle = throttle
         self._open_root = open_root
         self._stores: dict[Location, BlobStore] = {}
@@ -85,8 +88,7 @@ class Fetcher:
         """
         content: Content | None = None
         try:
-            if item.bytes is not None and item.bytes > self.limits.max_bytes:
-                raise Rejected(f"{item.bytes} bytes, over the limit of {self.limits.max_bytes}")
+            check_bytes(item.bytes or 0, self.limits)
             content = self.read(item)
             if item.leader is not None and item.leader.content_sha256 == content.content_sha256:
                 return Fetched(item, None, None, content.content_sha256, content.bytes, content.version, item.leader)
@@ -102,11 +104,14 @@ class Fetcher:
         """The pixels of what was read.
 
         Raises:
-            Unreadable, Rejected, OutOfMemory: as `decode.decode` says.
+            ItemSignal: as `decode.decode` and `pdf_page.decode_page` say.
         """
-        if content.page is not None:
+        if content.page is not None and content.kind is not Kind.TIFF:
             return decode_page(content.data, content.page, limits=self.limits)
-        return decode(content.data, needed_side_px=needed_side_px, limits=self.limits)
+        page = 1 if content.page is None else content.page
+        return decode(
+            content.data, needed_side_px=needed_side_px, limits=self.limits, settings=self.settings, page=page
+        )
 
     def read(self, item: Item) -> Content:
         """The bytes of an item, where they are those that were listed.

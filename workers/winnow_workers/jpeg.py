@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import ExifTags, Image
+
+from winnow_workers.headers.tags import exif_orientation
 
 SCALES = (8, 4, 2)
 # ITU-T T.81, table B.1
@@ -98,12 +99,4 @@ def decode_plain(data: bytes, found: PlainJpeg, scale: int) -> npt.NDArray[np.ui
 
 
 def _orientation(exif: bytes) -> int:
-    if not exif:
-        return 1
-    read = Image.Exif()
-    try:
-        read.load(exif)
-        value = read.get(ExifTags.Base.Orientation, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error):
-        return 1  # broken EXIF says nothing about the pixels
-    return value if isinstance(value, int) else 1
+    return exif_orientation(exif) or 1  # broken EXIF says nothing about the pixels

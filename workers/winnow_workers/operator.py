@@ -74,6 +74,7 @@ class Operator(ABC, Generic[ParamsT]):
         self.params = params
         self.model = model
         self.device = device  # "cpu" or "cuda"
+        self.threads = 1  # that it may use beside others on this machine, set before `open`; no part of what it says
 
     @abstractmethod
     def open(self) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pypdfium2
 
 from winnow_workers.decode import Decoded, DecodeLimits
-from winnow_workers.signals import OutOfMemory, Rejected, Unavailable, Unreadable
+from winnow_workers.limits import check_bytes, check_format, check_pixels
+from winnow_workers.signals import OutOfMemory, Unavailable, Unreadable
 
 DPI = 200  # what text recognition wants of a scanned page: characters of 8 points are 22 px high
 POINTS_PER_INCH = 72  # a PDF's unit
@@ -26,8 +27,8 @@ def decode_page(document: bytes, page: int, *, limits: DecodeLimits) -> Decoded:
         OutOfMemory: its pixels take more memory than there is.
         Unavailable: nothing is wrong with the document.
     """
-    if len(document) > limits.max_bytes:
-        raise Rejected(f"its document has {len(document)} bytes, over the limit of {limits.max_bytes}")
+    check_format(FORMAT, limits)
+    check_bytes(len(document), limits, "its document has ")
     with _PDFIUM:
         try:
             with pypdfium2.PdfDocument(document) as pdf:
@@ -43,8 +44,7 @@ def decode_page(document: bytes, page: int, *, limits: DecodeLimits) -> Decoded:
 
 def _drawn(page: pypdfium2.PdfPage, limits: DecodeLimits) -> Decoded:
     width_px, height_px = (math.ceil(side * SCALE) for side in page.get_size())  # as `render` takes them
-    if width_px * height_px > limits.max_pixels:
-        raise Rejected(f"{width_px} x {height_px} px at {DPI} dpi, over the limit of {limits.max_pixels} pixels")
+    check_pixels(width_px, height_px, limits, f"at {DPI} dpi")
     if width_px < 1 or height_px < 1:
         raise Unreadable(f"its page is {width_px} x {height_px} px at {DPI} dpi")
     bitmap = page.render(scale=SCALE, rev_byteorder=True)  # RGB

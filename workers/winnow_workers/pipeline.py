@@ -22,10 +22,11 @@ from winnow_storage.shards import Receipt, commit_shard, encode_shard
 from winnow_storage.uri import parse
 from winnow_workers.ahead import EXTRA_DECODERS, ReadAhead
 from winnow_workers.catalogue import operator_named
-from winnow_workers.copies import LeaderReader, Wanted, with_copies
-from winnow_workers.decode import DecodeLimits
+from winnow_workers.copies import Leader, LeaderReader, Wanted, with_copies
+from winnow_workers.decode import DecodeLimits, DecodeSettings
 from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
+from winnow_workers.limits import WHITE
 from winnow_workers.operator import Operator, OperatorParams, Prediction, TaskConfig, View
 from winnow_workers.quarantine import DECODE, FETCH
 from winnow_workers.rows import build_row, summarise
@@ -58,6 +59,7 @@ class WorkerConfig:
     item_memory_bytes: int = 4 * 2**30  # what one image may take beyond the models
     max_requests_per_s: float | None = None  # to the corpus, of this actor alone
     max_bytes_per_s: float | None = None
+    decode: DecodeSettings = WHITE
 
 
 @dataclass(slots=True)
@@ -85,9 +87,10 @@ class Pipeline:
         self.work = WorkReader(self.store, config.work)
         limited = config.max_requests_per_s is not None or config.max_bytes_per_s is not None
         throttle = Throttle(config.max_requests_per_s, config.max_bytes_per_s) if limited else None
-        self.fetcher = Fetcher(config.limits, throttle=throttle)
+        self.fetcher = Fetcher(config.limits, throttle=throttle, settings=config.decode)
         self.operators: dict[str, Operator[OperatorParams]] = {}
         self.runners: dict[str, IsolatingRunner] = {}
+        self.leaders: LeaderReader | None = None
         # The models work on one shard at a time; meanwhile the images of the next one are fetched, and the rows of
         # the one before are written.
         self._models = threading.Lock()
@@ -102,11 +105,20 @@ class Pipeline:
         for task in self.config.tasks:
             kind = operator_named(task.operator)
             operator = kind(kind.params_type.model_validate(dict(task.params)), task.model, self.config.device)
+            operator.threads = self.config.threads
             operator.open()
             self.operators[task.name] = operator
             self.runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)
         if "torch" in sys.modules:  # some tasks need none, and it takes two seconds to import
             sys.modules["torch"].set_num_threads(self.config.threads)
+        self._opened()
+
+    def take_over(self, before: "Pipeline") -> None:
+        """The models of the pipeline before this one, whose tasks are the same, instead of opening them."""
+        self.operators, self.runners = before.operators, before.runners
+        self._opened()
+
+    def _opened(self) -> None:
         self.schema = result_schema({name: operator.fields() for name, operator in self.operators.items()})
         wanted = {one.name: Wanted(one.model.digest, self.schema.field(one.name).type) for one in self.config.tasks}
         self.leaders = LeaderReader(self.store, wanted, self._pool)
@@ -211,7 +223,11 @@ class Pipeline:
     def items(self, shard: int) -> list[Item]:
         """The items of a shard, in the plan's order."""
         work = self.work.rows(shard)
-        leaders = self.leaders.of(work) if work["leader"].null_count < work.num_rows else [None] * work.num_rows
+        leaders: Sequence[Leader | None] = [None] * work.num_rows
+        if work["leader"].null_count < work.num_rows:
+            if self.leaders is None:
+                self.open()  # what is copied is known by the operators' fields
+            leaders = self.leaders.of(work) if self.leaders is not None else leaders
         return [
             Item(row["item_id"], row["key"], row["uri"], row["version"], row["bytes"], frozenset(row["tasks"]), leader)
             for row, leader in zip(work.to_pylist(), leaders, strict=True)

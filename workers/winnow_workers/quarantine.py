@@ -2,7 +2,8 @@
 
 A shard whose process died is worked through in a child, one item after the other, each stage announced before it is
 entered. The item at which a child dies is tried alone, in a fresh child; it is quarantined only if it dies there
-twice. Deaths that come from outside (a signal that the child cannot have given itself) never count.
+twice, and then goes on in line with the others, without what it died of. Deaths that come from outside (a signal that
+the child cannot have given itself) never count.
 """
 
 import signal
@@ -80,5 +81,9 @@ def next_trial(unanswered: Sequence[int], deaths: Sequence[Death]) -> Trial:
 
 
 def _suspects(unanswered: Collection[int], deaths: Sequence[Death]) -> list[int]:
-    blamed = {death.item for death in deaths if death.cause is not Cause.OUTSIDE}
-    return [item for item in unanswered if item in blamed]
+    """Those that died at a stage at which nothing is decided about them."""
+    blamed: dict[int, set[str]] = {}
+    for death in deaths:
+        if death.cause is not Cause.OUTSIDE:
+            blamed.setdefault(death.item, set()).add(death.stage)
+    return [item for item in unanswered if blamed.get(item, set()) - guilty_stages(item, deaths).keys()]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from winnow_jobs.calibrators import drift_warnings
 from winnow_jobs.commands.options import AsJson, SpecPath, now, split
 from winnow_jobs.events import Listener
 from winnow_jobs.job import Ended, find_output, resume_run, run_job
@@ -161,6 +162,8 @@ def _drive(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if not screen.record(ended.record):
         _show(screen, ended.record)
+    for text in drift_warnings(ended.record["review"]):
+        screen.note(text, warning=True)
     code = _exit_code(screen, ended.record, tolerated, again)
     if ended.push_error is not None:
         screen.note(

@@ -14,7 +14,7 @@ from winnow_storage.errors import SpecError
 from winnow_storage.found import FOUND
 from winnow_storage.packed.index import Index
 from winnow_storage.packed.indexes import Indexes
-from winnow_storage.packed.names import Kind, kind_of, uri_base
+from winnow_storage.packed.names import DOCUMENTS, Kind, kind_of, uri_base
 from winnow_storage.uri import Location
 
 THREADS = 8  # containers that are opened at the same time; one takes up to 8 MiB, and its index
@@ -30,8 +30,15 @@ class Expansion:
     """
 
     def __init__(
-        self, root: Location, indexes: Indexes, takes: Callable[[str], bool], leave_out: Callable[[list[str]], None]
+        self,
+        root: Location,
+        indexes: Indexes,
+        takes: Callable[[str], bool],
+        leave_out: Callable[[list[str]], None],
+        *,
+        tiff_pages: bool = False,
     ) -> None:
+        self._tiff_pages = tiff_pages
         self._root = root
         self._indexes = indexes
         self._takes = takes
@@ -48,7 +55,7 @@ class Expansion:
         with self._indexes, ThreadPoolExecutor(THREADS, "index") as pool:
             for batch in found:
                 keys = batch.column("key").to_pylist()
-                places = [at for at, key in enumerate(keys) if kind_of(key) is not None]
+                places = [at for at, key in enumerate(keys) if self._kind_of(key) is not None]
                 infos = [BlobInfo(keys[at], batch["bytes"][at].as_py(), batch["version"][at].as_py()) for at in places]
                 start = 0
                 known = [self._indexes.known(info) for info in infos]
@@ -65,6 +72,9 @@ class Expansion:
                 yield from self._merged(batch.slice(start))
             while self._waiting:
                 yield heapq.heappop(self._waiting)[1]
+
+    def _kind_of(self, key: str) -> Kind | None:
+        return kind_of(key, tiff_pages=self._tiff_pages)
 
     def _merged(self, rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         keys = rows.column("key").to_pylist()
@@ -89,14 +99,14 @@ class Expansion:
             yield members
 
     def _itself(self, info: BlobInfo) -> pa.RecordBatch:
-        kind = kind_of(info.key) or Kind.TAR
-        # only a PDF document is read whole, so that its size is one to be limited
-        size_bytes = info.bytes if kind is Kind.PDF else None
+        kind = self._kind_of(info.key) or Kind.TAR
+        # only documents are read whole, so that their size is one to be limited
+        size_bytes = info.bytes if kind in DOCUMENTS else None
         uri = uri_base(kind, uri_of(self._root, info.key))
         return _rows([info.key], info.version, [size_bytes], [uri])
 
     def _members(self, info: BlobInfo, index: Index) -> pa.RecordBatch:
-        kind = kind_of(info.key) or Kind.TAR
+        kind = self._kind_of(info.key) or Kind.TAR
         members = index.members
         keys = pc.binary_join_element_wise(info.key, members["name"], "/")
         if kind is Kind.TAR:

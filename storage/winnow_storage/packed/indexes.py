@@ -20,13 +20,14 @@ from winnow_storage.errors import (
 )
 from winnow_storage.ids import digest_value
 from winnow_storage.packed.index import Index
-from winnow_storage.packed.names import Kind, kind_of
+from winnow_storage.packed.names import DOCUMENTS, Kind, kind_of
 from winnow_storage.packed.parquet_column import image_column, open_parquet, parquet_index
 from winnow_storage.packed.pdf_index import pdf_index
 from winnow_storage.packed.pdf_pages import CountingEnded, PageCounter
 from winnow_storage.packed.ranges import Announce, VersionRanges, unannounced
 from winnow_storage.packed.small_indexes import MEMBERS_MOST, SmallIndexes
 from winnow_storage.packed.tar_index import tar_index
+from winnow_storage.packed.tiff_index import tiff_index
 
 FORMAT = 1  # of an index; another one makes every index anew
 # A request to a bucket takes as long as some MiB do, a read of a disk no time
@@ -38,8 +39,9 @@ _UNKNOWN = (BlobMissing, BlobReplaced, BlobArchived, CountingEnded)
 class Indexes:
     """The indexes of a corpus' containers, from any number of threads; kept in `kept`, or nowhere.
 
-    `column` is that of Parquet files, where they have several that could be it. A PDF document larger than
-    `max_document_bytes` is not read. `announce` is told the bytes of every request to the corpus.
+    `column` is that of Parquet files, where they have several that could be it. A document larger than
+    `max_document_bytes`, or a TIFF of more than `max_pages`, is not read. `announce` is told the bytes of every request
+    to the corpus.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class Indexes:
         *,
         column: str | None,
         max_document_bytes: int,
+        max_pages: int = 10_000,
         announce: Announce = unannounced,
     ) -> None:
         self._corpus = corpus
         self._kept = kept
         self._column = column
         self._max_document_bytes = max_document_bytes
+        self._max_pages = max_pages
         self._announce = announce
         self._pages = PageCounter()
         self._small: SmallIndexes | None = None
@@ -82,8 +86,10 @@ class Indexes:
             SpecError: a Parquet file in which no column is meant for certain.
             StoreError: a store refuses or cannot answer.
         """
-        if kind_of(info.key) is Kind.PDF and info.bytes > self._max_document_bytes:
-            return Index.unopened(f"{info.bytes} bytes, over the limit of {self._max_document_bytes}")
+        if _kind(info) in DOCUMENTS and info.bytes > self._max_document_bytes:
+            return Index.unopened(
+                f"{info.bytes} bytes, over the limit of {self._max_document_bytes} (limits.max_bytes)"
+            )
         name = self._name(info)
         kept = self.known(info) or self._read(name)
         if kept is not None:
@@ -97,8 +103,10 @@ class Indexes:
         return made
 
     def _name(self, info: BlobInfo) -> str:
-        column = self._column if kind_of(info.key) is Kind.PARQUET else None
-        return digest_value([FORMAT, uri_of(self._corpus.root, info.key), info.version, column])
+        kind = _kind(info)
+        # what else decides an index
+        told = {Kind.PARQUET: self._column, Kind.TIFF: f"tiff {self._max_pages}"}.get(kind)
+        return digest_value([FORMAT, uri_of(self._corpus.root, info.key), info.version, told])
 
     def _read(self, name: str) -> Index | None:
         if self._kept is None:
@@ -128,19 +136,26 @@ class Indexes:
         return made
 
     def _built(self, info: BlobInfo) -> Index:
-        kind = kind_of(info.key)
+        kind = _kind(info)
         if kind is Kind.PDF:
             self._announce(info.bytes)
             return pdf_index(self._corpus, info, self._pages)
         with VersionRanges(self._corpus, info, self._announce).file() as file:
             if kind is Kind.TAR:
                 return tar_index(file, buffer_bytes=BUFFER_BYTES[self._corpus.root.scheme])
+            if kind is Kind.TIFF:
+                return tiff_index(file, max_pages=self._max_pages)
             where = uri_of(self._corpus.root, info.key)
             try:
                 parquet = open_parquet(file, where)
             except BlobDamaged as error:
                 return Index.unopened(error.message)
             return parquet_index(parquet, image_column(parquet.schema_arrow, self._column, where))
+
+
+def _kind(info: BlobInfo) -> Kind:
+    """Whoever asks here for a TIFF takes its pages for items."""
+    return kind_of(info.key, tiff_pages=True) or Kind.TAR
 
 
 def _place(name: str) -> str:

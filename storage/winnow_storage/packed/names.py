@@ -1,8 +1,9 @@
 """Which objects are containers, and how is a member of one named? The one place that knows these URIs.
 
 `tar+s3://bucket/a.tar#1536-10240` (offset and length of its bytes), `parquet+s3://bucket/a.parquet#row=17&column=image`
-(rows from 0), `pdf+file:///a.pdf#page=3` (pages from 1, as in RFC 8118). Nothing behind the "#" names the container
-itself, where it cannot be opened. What stands before the last "#" is an object's canonical URI, with its own "#"s.
+(rows from 0), `pdf+file:///a.pdf#page=3` and `tiff+file:///a.tif#page=3` (pages from 1, as in RFC 8118). Nothing behind
+the "#" names the container itself, where it cannot be opened. What stands before the last "#" is an object's canonical
+URI, with its own "#"s.
 """
 
 import re
@@ -22,19 +23,23 @@ class Kind(StrEnum):
     TAR = "tar"
     PARQUET = "parquet"
     PDF = "pdf"
+    TIFF = "tiff"  # if its pages are items: else it is one itself
 
 
 # Compressed archives cannot be read by ranges; they are here so that they end with a reason that says it.
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 SUFFIXES = {
-    **{f".{kind}": kind for kind in Kind},
+    **{f".{kind}": kind for kind in (Kind.TAR, Kind.PARQUET, Kind.PDF)},
     **dict.fromkeys(COMPRESSED_TARS, Kind.TAR),
 }
 _ENDS = tuple(SUFFIXES)
+_TIFFS = (".tif", ".tiff")
+DOCUMENTS = frozenset({Kind.PDF, Kind.TIFF})  # that are read whole, and whose items are pages
+PAGE_DIGITS = 6  # of a page's number in a key: byte order is page order
 _SCHEME = re.compile(rf"({'|'.join(Kind)})\+((?:s3|file)://.*)", re.DOTALL)
 _TAR = re.compile(r"(\d+)-(\d+)")
 _PARQUET = re.compile(r"row=(\d+)&column=([^&]+)")
-_PDF = re.compile(r"page=([1-9]\d*)")
+_PAGE = re.compile(r"page=([1-9]\d*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,13 @@ class ParquetMember:
 
 
 @dataclass(frozen=True, slots=True)
-class PdfMember:
+class PageMember:
     """A page, from 1."""
 
     page: int
 
 
-Member = TarMember | ParquetMember | PdfMember
+Member = TarMember | ParquetMember | PageMember
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +77,11 @@ class Place:
     member: Member | None
 
 
-def kind_of(key: str) -> Kind | None:
-    """What kind of container an object of this name is; None if it is none."""
+def kind_of(key: str, *, tiff_pages: bool = False) -> Kind | None:
+    """What kind of container an object of this name is; None if it is none. A TIFF is one if its pages are items."""
     name = key.lower()
+    if tiff_pages and name.endswith(_TIFFS):
+        return Kind.TIFF
     if not name.endswith(_ENDS):
         return None
     return next(kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix))
@@ -100,8 +107,8 @@ def parquet_fragments(rows: pa.StringArray, column: str) -> pa.StringArray:
     return pc.binary_join_element_wise("row=", rows, f"&column={quote(column, safe='')}", "")
 
 
-def pdf_fragment(page: int) -> str:
-    """What names a PdfMember."""
+def page_fragment(page: int) -> str:
+    """What names a PageMember."""
     return f"page={page}"
 
 
@@ -131,6 +138,6 @@ def _member(kind: Kind, fragment: str) -> Member | None:
         return TarMember(int(found[1]), int(found[2]))
     if kind is Kind.PARQUET and (found := _PARQUET.fullmatch(fragment)):
         return ParquetMember(int(found[1]), unquote(found[2]))
-    if kind is Kind.PDF and (found := _PDF.fullmatch(fragment)):
-        return PdfMember(int(found[1]))
+    if kind in DOCUMENTS and (found := _PAGE.fullmatch(fragment)):
+        return PageMember(int(found[1]))
     return None

@@ -3,10 +3,8 @@
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import BlobReplaced
 from winnow_storage.packed.index import Index
-from winnow_storage.packed.names import pdf_fragment
+from winnow_storage.packed.names import PAGE_DIGITS, page_fragment
 from winnow_storage.packed.pdf_pages import PageCounter
-
-PAGE_DIGITS = 6  # of a page's number in a key: byte order is page order
 
 
 def pdf_index(store: BlobStore, info: BlobInfo, pages: PageCounter) -> Index:
@@ -24,4 +22,4 @@ def pdf_index(store: BlobStore, info: BlobInfo, pages: PageCounter) -> Index:
         return Index.unopened(counted)
     if counted >= 10**PAGE_DIGITS:
         return Index.unopened(f"it claims {counted} pages")
-    return Index.of((f"{page:0{PAGE_DIGITS}d}", pdf_fragment(page), None) for page in range(1, counted + 1))
+    return Index.of((f"{page:0{PAGE_DIGITS}d}", page_fragment(page), None) for page in range(1, counted + 1))

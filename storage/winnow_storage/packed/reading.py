@@ -12,7 +12,7 @@ from winnow_storage.errors import BlobDamaged, BlobMissing, BlobReplaced, StoreU
 from winnow_storage.ids import digest_bytes
 from winnow_storage.packed.image_rows import GROUPS_BYTES, ImageRows, RowGroups
 from winnow_storage.packed.indexes import BUFFER_BYTES
-from winnow_storage.packed.names import Kind, ParquetMember, PdfMember, Place, TarMember
+from winnow_storage.packed.names import DOCUMENTS, Kind, PageMember, ParquetMember, Place, TarMember
 from winnow_storage.packed.parquet_column import open_parquet, parquet_index
 from winnow_storage.packed.ranges import Announce, VersionRanges, unannounced
 from winnow_storage.packed.recent import Recent
@@ -30,7 +30,9 @@ INFOS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What an item is made of: the bytes of an image, or a document of which it is the `page` (from 1; 0 for none).
+    """What an item is made of: the bytes of an image, or a document (`kind`) of which it is the `page`.
+
+    A page counts from 1, 0 stands for the document as such.
 
     `content_sha256` is the digest of the image's bytes; of a page, that of (digest of the document, page). `bytes` is
     None for a page.
@@ -41,6 +43,7 @@ class Content:
     content_sha256: str
     bytes: int | None
     page: int | None = None
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,10 @@ class MemberReader:
                 return _content(self._file_in(container, place.member), version)
             case ParquetMember():
                 return _content(self._row_in(container, place.member), version)
-            case PdfMember():
-                return self._page_in(container, place.member.page)
-            case None if place.kind is Kind.PDF:
-                return self._page_in(container, 0)
+            case PageMember():
+                return self._page_in(container, place.member.page, place.kind)
+            case None if place.kind in DOCUMENTS:
+                return self._page_in(container, 0, place.kind)
             case None:
                 raise self._why_unopened(container, place.kind)
 
@@ -112,7 +115,7 @@ class MemberReader:
         file = self._ranges(self._sized(container)).file()
         return ImageRows(open_parquet(file, container.uri), container.uri, container.info.version, self._groups)
 
-    def _page_in(self, container: _Container, page: int) -> Content:
+    def _page_in(self, container: _Container, page: int, kind: Kind) -> Content:
         info = self._sized(container).info
 
         def fetch() -> tuple[bytes, str]:
@@ -123,7 +126,7 @@ class MemberReader:
             return blob.data, digest_bytes(blob.data)
 
         document, digest = self._documents.get((container.uri, info.version), max(info.bytes, DOCUMENT_BYTES), fetch)
-        return Content(document, info.version, digest_bytes(f"{digest}#page={page}".encode()), None, page)
+        return Content(document, info.version, digest_bytes(f"{digest}#page={page}".encode()), None, page, kind)
 
     def _why_unopened(self, container: _Container, kind: Kind) -> BlobDamaged | StoreUnavailable:
         """What is wrong with a container whose index says that something is."""

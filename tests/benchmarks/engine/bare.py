@@ -30,11 +30,13 @@ class BareModel:
         import torch
         import torchvision
 
+        from winnow_workers.allocator import keep_freed_memory
         from winnow_workers.decode import DecodeLimits
         from winnow_workers.models.architectures import default_preprocessing
         from winnow_workers.models.fold import fold_batch_norms
         from winnow_workers.models.preprocess import needed_side_px
 
+        keep_freed_memory()  # as the engine does, or peers whose processes hold memory would be faster for that alone
         torch.set_num_threads(threads)
         self._module = getattr(torchvision.models, name)().eval().to(memory_format=torch.channels_last)
         fold_batch_norms(self._module)  # as the engine does: the comparison is of the engines, not of the model

@@ -6,9 +6,10 @@ and torchvision built for CUDA, a few GB of memory, and no network: weights are 
     python -m tests.benchmarks.engine.gpu --device cuda --images 20000 --repeats 5
     python -m tests.benchmarks.engine.gpu --device cpu --images 32      # tries the script itself
 
-The engine has no bfloat16 of its own yet: it runs inside torch.autocast, beside a bare loop whose weights are bfloat16;
-in the loop the inputs lie on the device. On a CPU all of it is float32, and the GPU's idle share and its JPEG decoder
-have null figures.
+The engine runs inside torch.autocast, beside a bare loop whose weights are bfloat16: a task's own `precision: bf16`
+would be refused where random weights do not answer alike. In the loop the inputs lie on the device. Decoding on the GPU
+needs a torchvision built with nvJPEG (the wheels for CUDA are); cards with a JPEG engine (A100, H100, H200) use it. On
+a CPU all of it is float32, and the GPU's idle share and its JPEG decoder have null figures.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import torchvision
 from tests.benchmarks.engine.images import jpegs
 from tests.benchmarks.engine.line import say
 from tests.benchmarks.engine.pipeline_side import FIVE_TASKS, RANDOM, open_pipeline, run_shards
+from winnow_workers.models.batch_size import best_size
 from winnow_workers.models.fixed_batch import CPU_BATCH, CUDA_BATCH
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
@@ -84,19 +86,29 @@ def busy_samples(device: str) -> Iterator[list[float]]:
 
 
 def bare(name: str, device: str, images: int) -> float:
-    """Images per second of the model alone, in the engine's batches, its answers brought back."""
-    batch = CUDA_BATCH if device == "cuda" else CPU_BATCH
+    """Images per second of the model alone, in the best of the engine's batch sizes, its answers brought back."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     module = getattr(torchvision.models, name)().eval().to(device, dtype, memory_format=torch.channels_last)
-    inputs = torch.rand(batch, 3, SIDE_PX, SIDE_PX, device=device, dtype=dtype)
+    rates = {}
+
+    def rate_of(size: int) -> float:
+        rates[size] = _bare_rate(module, torch.rand(size, 3, SIDE_PX, SIDE_PX, device=device, dtype=dtype), images)
+        return rates[size]
+
+    if device == "cpu":
+        return rate_of(CPU_BATCH)
+    return rates[best_size(rate_of, start=CUDA_BATCH)]
+
+
+def _bare_rate(module: torch.nn.Module, inputs: torch.Tensor, images: int) -> float:
     inputs = inputs.contiguous(memory_format=torch.channels_last)
-    rounds = max(1, images // batch)
+    rounds = max(1, images // len(inputs))
     with torch.inference_mode():
         module(inputs).float().cpu()
         start = time.perf_counter()
         for _ in range(rounds):
             module(inputs).float().cpu()
-    return rounds * batch / (time.perf_counter() - start)
+    return rounds * len(inputs) / (time.perf_counter() - start)
 
 
 def gpu_decode_rate(paths: Sequence[Path]) -> float:

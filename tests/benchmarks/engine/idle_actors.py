@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from winnow_storage.shards import Receipt
+from winnow_workers.actor import Opened
 
 ITEMS = 2048
 
@@ -31,12 +32,12 @@ def receipt_of(shard: int) -> Receipt:
 class Idle:
     """As the shard actor, without work."""
 
-    def __init__(self, config: object) -> None:
-        """`config` is what the real one is given."""
+    def __init__(self, config: object, name: str = "") -> None:
+        """What the real one is given."""
 
-    def open(self) -> str:
+    def open(self) -> Opened:
         """No model is loaded; the id of a node."""
-        return "node"
+        return Opened("node", ())
 
     def run_shard(self, shard: int) -> Receipt:
         """The receipt at once."""
@@ -63,7 +64,7 @@ class SimulatedActor:
         return SimulatedActor
 
     @staticmethod
-    def remote(_: object) -> "SimulatedActor":
+    def remote(_config: object, _name: str) -> "SimulatedActor":
         """A new one."""
         return SimulatedActor()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.workers.pipelines import Work, make_work
 from winnow_storage.shards import Receipt
 from winnow_workers.actor import SHARDS_AT_ONCE
+from winnow_workers.allocator import keep_freed_memory
 from winnow_workers.decode import DecodeLimits
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
@@ -41,6 +42,7 @@ def open_pipeline(
         device=device,
         threads=threads,
     )
+    keep_freed_memory()
     pipeline = Pipeline(config)
     pipeline.open()
     return pipeline, work.parts[0].shards

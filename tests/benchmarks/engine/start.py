@@ -1,6 +1,7 @@
 """What does `winnow run` of ten images take beside the least that Ray allows? Whole processes, by turns.
 
-The least: a script that starts Ray as we do, makes one actor that imports torch, calls it, and ends.
+The least: a script that starts Ray by its own means, makes one actor that imports torch, calls it, and ends. Ours
+starts less of Ray (`winnow_jobs.lean_ray`).
 """
 
 import argparse

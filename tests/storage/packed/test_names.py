@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from winnow_storage.errors import SpecError
 from winnow_storage.packed import names
-from winnow_storage.packed.names import Kind, ParquetMember, PdfMember, Place, TarMember, parse_place
+from winnow_storage.packed.names import Kind, PageMember, ParquetMember, Place, TarMember, parse_place
 
 keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -33,7 +33,7 @@ def test_parse_place__the_uris_of_the_guide() -> None:
     assert parse_place("tar+s3://b/a.tar#1536-10240") == Place(Kind.TAR, "s3://b/a.tar", TarMember(1536, 10240))
     parquet = parse_place("parquet+s3://b/a.parquet#row=17&column=image")
     assert parquet == Place(Kind.PARQUET, "s3://b/a.parquet", ParquetMember(17, "image"))
-    assert parse_place("pdf+file:///d/a.pdf#page=3") == Place(Kind.PDF, "file:///d/a.pdf", PdfMember(3))
+    assert parse_place("pdf+file:///d/a.pdf#page=3") == Place(Kind.PDF, "file:///d/a.pdf", PageMember(3))
 
 
 @pytest.mark.parametrize("uri", ["s3://b/a.tar", "file:///a.tar#1-2", "zip+s3://b/a.zip#1-2", "s3://b/tar+s3://c#1-2"])

@@ -87,7 +87,7 @@ def test_resolve_model__registry(tmp_path: Path) -> None:
     ("reference", "weights", "message"),
     [
         (None, None, "names no model"),
-        ("transformers/dino", None, "not built yet"),
+        ("transformers/dino", None, "lacks config.json"),
         ("torchvision/resnet50", None, r"add weights: \{uri: FILE\}, pretrained or"),
         ("timm/resnet50", None, "not where its weights come from"),
         ("builtin/small_unet", None, r"add weights: \{uri: FILE\} or \{random: SEED\}"),

@@ -86,9 +86,9 @@ def test_ocr__big_pages_are_bounded() -> None:
     assert thin.top == 49
 
 
-def test_ocr__upside_down_lines_when_asked() -> None:
+def test_ocr__turned_lines_when_asked() -> None:
     turned = np.ascontiguousarray(page(["Winnow reads 1234"])[::-1, ::-1])
-    (prediction,) = opened("ocr", upside_down=True).run([view(turned)])
+    (prediction,) = opened("ocr", turned=True).run([view(turned)])
     assert prediction.fields["full_text"] == "Winnow reads 1234"
 
 
@@ -99,7 +99,7 @@ def test_ocr__other_models_than_pinned() -> None:
         weights=Weights(kind="builtin", sha256="0" * 64),
         digest="builtin:rapidocr:0000",
     )
-    with pytest.raises(ModelError, match="brings other models"):
+    with pytest.raises(ModelError, match="brings other models than those that this run is pinned to"):
         OcrOperator(OcrParams(), model, "cpu").open()
 
 

@@ -42,7 +42,10 @@ def coco_map(pairs: Sequence[Pair], kind: Kind, *, per_class: bool = True) -> tu
     numbers = {label: index for index, label in enumerate(labels)}
     for true, predicted in pairs:
         shape = _shape(true, predicted) if kind == "segm" else (0, 0)
-        metric.update([_prediction(predicted, numbers, kind, shape)], [_target(true, numbers, kind, shape)])
+        target = _target(true, numbers, kind, shape)
+        if kind == "segm" and not len(true):
+            target = _no_object(len(numbers), shape)
+        metric.update([_prediction(predicted, numbers, kind, shape)], [target])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the back end's own
         found = metric.compute()
@@ -51,7 +54,8 @@ def coco_map(pairs: Sequence[Pair], kind: Kind, *, per_class: bool = True) -> tu
         return summary, {}
     values = np.atleast_1d(found["map_per_class"].numpy())
     numbered = np.atleast_1d(found["classes"].numpy())
-    return summary, {labels[int(index)]: _number(value) for index, value in zip(numbered, values, strict=True)}
+    known = [(int(index), value) for index, value in zip(numbered, values, strict=True) if index < len(labels)]
+    return summary, {labels[index]: _number(value) for index, value in known}
 
 
 def _metric(kind: Kind, *, per_class: bool) -> Any:
@@ -84,6 +88,19 @@ def _target(objects: Objects, numbers: Mapping[str, int], kind: Kind, shape: tup
     if objects.areas is not None:
         entry["area"] = torch.as_tensor(objects.areas, dtype=torch.float32)
     return entry
+
+
+def _no_object(number: int, shape: tuple[int, int]) -> dict[str, Any]:
+    """One pixel of a crowd of a label that nothing else has, which counts nowhere.
+
+    torchmetrics (1.9) leaves out images without a true mask, and with them what was found there wrongly.
+    """
+    import torch
+
+    masks = torch.zeros((1, *shape), dtype=torch.bool)
+    masks[0, 0, 0] = True
+    ones = torch.ones(1, dtype=torch.int64)
+    return {"masks": masks, "labels": number * ones, "iscrowd": ones}
 
 
 def _common(objects: Objects, numbers: Mapping[str, int], kind: Kind, shape: tuple[int, int]) -> dict[str, Any]:

@@ -14,6 +14,11 @@ def names_folder() -> Path:
     return _root() / "names"
 
 
+def batch_sizes_folder() -> Path:
+    """Where the batch sizes that were measured on this machine's devices are remembered."""
+    return _root() / "batch_sizes"
+
+
 def _root() -> Path:
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "winnow"

@@ -1,7 +1,9 @@
 """Which answers can a task give? Its label set, from its parameters or from its model's card."""
 
+from winnow_workers.models.folder import local_folder, read_config
 from winnow_workers.models.load import cached, fetch
 from winnow_workers.models.model_file import read_card
+from winnow_workers.models.transformers_model import labels_of_config
 from winnow_workers.operator import TaskConfig
 
 
@@ -15,6 +17,9 @@ def labels_of(task: TaskConfig) -> tuple[str, ...]:
     if isinstance(given, list | tuple) and given:
         return tuple(str(label) for label in given)
     weights = task.model.weights
+    if weights.kind == "folder":
+        place = local_folder(task.model) / "config.json"
+        return labels_of_config(read_config(place.read_bytes(), where=str(place)))
     if weights.kind != "file" or weights.sha256 is None or weights.uri is None:
         return ()
     card = read_card(cached(weights.sha256, lambda: fetch(weights), where=weights.uri), where=weights.uri)

@@ -41,6 +41,10 @@ def load_weights(model: ResolvedModel) -> LoadedWeights:
         StoreError: the store cannot be reached or refuses.
     """
     weights = model.weights
+    if weights.kind == "folder":
+        raise ModelError(
+            f"{model.name}: this operator takes no transformers model", hint="use torchvision/NAME or timm/NAME"
+        )
     if weights.uri is None or weights.sha256 is None:
         raise ModelError(f"{model.name}: {weights.kind} weights have no file", hint="resolve the spec again")
     uri = weights.uri

@@ -24,6 +24,7 @@ MEMORY_BANK = "memory_bank"
 TOP_PATCHES = 3  # of an image, whose mean distance is the image's: one alone is noise
 _TIMM_STAGES = (1, 2)
 _TORCHVISION_NODES = ("layer2", "layer3")
+_TRANSFORMERS_STATES = (-2,)  # the last one is bent towards what the network was trained to say
 
 
 def build_backbone(
@@ -40,6 +41,8 @@ def build_backbone(
     from winnow_workers.models.nets import PooledLevels
 
     library, name = split(architecture)
+    if library == "transformers":
+        return _hidden_maps(arguments, layers, seed)
     check_architecture(architecture)
     if library == "builtin":
         return build_network(architecture, arguments, n_labels=None, seed=seed)
@@ -60,6 +63,18 @@ def build_backbone(
                 f"{architecture} has no layers {list(layers or ())} to take features from: {error}",
                 hint="name others in the card's extra.layers",
             ) from error
+
+
+def _hidden_maps(arguments: Mapping[str, Any], layers: Sequence[str | int] | None, seed: int) -> "nn.Module":
+    import torch
+
+    from winnow_workers.models.nets import PooledLevels
+    from winnow_workers.models.token_maps import HiddenMaps, empty_network
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = empty_network(arguments.get("config", {}))
+    return PooledLevels(HiddenMaps(network, [int(layer) for layer in layers or _TRANSFORMERS_STATES]))
 
 
 def patch_vectors(features_nchw: "torch.Tensor") -> "torch.Tensor":

@@ -9,6 +9,7 @@ class Weights(BaseModel):
     """Where a model's weights come from.
 
     `file`: a safetensors (or, with `sha256` given, a `weights_only` state dict) file at `uri`.
+    `folder`: a transformers folder or object-store prefix at `uri`; `sha256` is over all its files.
     `pretrained`: the architecture's own public weights, downloaded from its hub.
     `random`: initialised from `seed`; for benchmarks and parity tests only.
     `builtin`: there are none, or they are part of a pinned package (builtin/fingerprint, rapidocr's wheel).
@@ -16,7 +17,7 @@ class Weights(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["file", "pretrained", "random", "builtin"]
+    kind: Literal["file", "folder", "pretrained", "random", "builtin"]
     uri: str | None = None
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     seed: int | None = None

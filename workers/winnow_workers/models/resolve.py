@@ -12,9 +12,11 @@ from winnow_storage.ids import digest_bytes
 from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
 from winnow_workers.models.architectures import check_architecture, split
+from winnow_workers.models.folder import resolve_folder
 from winnow_workers.models.hub import download, pretrained_url
 from winnow_workers.models.load import PICKLE_SUFFIXES, keep
 from winnow_workers.models.reference import ResolvedModel, Weights
+from winnow_workers.models.tesseract_data import is_tesseract
 
 LIBRARIES = ("torchvision", "timm", "builtin")
 FINGERPRINT = "builtin/fingerprint"
@@ -60,10 +62,12 @@ def resolve_model(
     request = _read_request(weights)
     library, name = split(reference)
     if library == "transformers":
-        raise ModelError(
-            f"{reference!r}: transformers models are not built yet", hint="use torchvision/NAME or timm/NAME"
-        )
-    if reference in (FINGERPRINT, RAPIDOCR):
+        if request is not None or not name:
+            raise ModelError(
+                f"{reference!r}: a transformers folder brings its weights", hint="write model: transformers/FOLDER"
+            )
+        return resolve_folder(reference, base=base)
+    if reference in (FINGERPRINT, RAPIDOCR) or is_tesseract(reference):
         if request is not None:
             raise ModelError(f"{reference} brings what it needs and takes no weights", hint="remove weights:")
         return _builtin(reference)
@@ -95,9 +99,14 @@ def _builtin(reference: str) -> ResolvedModel:
         return ResolvedModel(
             name=reference, architecture=reference, weights=Weights(kind="builtin"), digest=f"builtin:{name}"
         )
-    from winnow_workers.models.ocr_wheel import wheel_digest
+    if is_tesseract(reference):
+        from winnow_workers.models.tesseract_data import tesseract_digest, tesseract_version
 
-    sha256 = wheel_digest()
+        sha256, name = tesseract_digest(reference), f"{name}:{tesseract_version()}"
+    else:
+        from winnow_workers.models.ocr_wheel import wheel_digest
+
+        sha256 = wheel_digest()
     return ResolvedModel(
         name=reference,
         architecture=reference,

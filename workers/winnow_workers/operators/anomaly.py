@@ -1,4 +1,4 @@
-"""What in an image is unlike everything normal? Patch distances to a memory bank, after PatchCore."""
+"""What in an image is unlike everything normal? Patch distances, after PatchCore or PaDiM, and how rare they are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,15 @@ import pyarrow as pa
 from winnow_storage.errors import ModelError
 from winnow_storage.schemas import BOX_XYXY_PX
 from winnow_workers.models import patchcore
+from winnow_workers.models.anomaly_head import Head, MemoryBank, read_head, read_held_out
 from winnow_workers.models.architectures import default_preprocessing
 from winnow_workers.models.build import architecture_of, fill, open_weights
-from winnow_workers.models.fixed_batch import FixedBatch
+from winnow_workers.models.conformal import Scores, p_value
 from winnow_workers.models.load import LoadedWeights
 from winnow_workers.models.model_file import ModelCard, Preprocessing
+from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
 from winnow_workers.models.preprocess import needed_side_px, placement, preproc_id, to_tensor
-from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+from winnow_workers.operator import Operator, Prediction, View
 
 _MAX_REGIONS = 50
 _RANDOM_BANK = 64
@@ -25,22 +27,27 @@ _RANDOM_BANK = 64
 Floats = npt.NDArray[np.float32]
 
 
-class AnomalyParams(OperatorParams):
+class AnomalyParams(TorchParams):
     """`input`: what the backbone expects, where the weights do not say it; `crop` would overlook the margins."""
 
     input: Preprocessing | None = None
 
 
 class AnomalyOperator(Operator[AnomalyParams]):
-    """The score is the image's distance over the threshold of the model's card: above 1 the image is anomalous."""
+    """The score is the image's distance over the threshold of the model's card, never clamped: above 1 is anomalous.
+
+    `p_value` says how often a normal image is at least as far, by the held-out ones that the model's file keeps.
+    """
 
     params_type = AnomalyParams
+    revision = 2
 
     def open(self) -> None:
-        """Load the backbone, the memory bank and the threshold."""
+        """Load the backbone, the head, the threshold and the held-out scores."""
         loaded = open_weights(self.model)
         card = loaded.card
-        architecture = architecture_of(self.model, card)
+        fitted_here = card is not None and card.architecture.startswith("transformers/")
+        architecture = card.architecture if card and fitted_here else architecture_of(self.model, card)
         seed = self.model.weights.seed or 0
         backbone = patchcore.build_backbone(
             architecture,
@@ -53,9 +60,10 @@ class AnomalyOperator(Operator[AnomalyParams]):
             own = {name.removeprefix(prefix): one for name, one in loaded.tensors.items() if name.startswith(prefix)}
             fill(backbone, own, where=f"{self.model.name} ({architecture})")
         self._input = self._settle_input(card, architecture)
-        self._batch = FixedBatch(backbone.eval().to(self.device), self.device)
+        wanted = Wanted(self.params.precision, self._input, "direction", self.model)
+        self._batch = open_batch(backbone.eval().to(self.device), self.device, wanted)
         features = self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0]
-        self._settle_bank(loaded, features=features.shape[0], seed=seed)
+        self._settle_head(loaded, shape=tuple(features.shape), seed=seed)
 
     def _settle_input(self, card: ModelCard | None, architecture: str) -> Preprocessing:
         chosen = self.params.input or (card.preprocessing if card else None)
@@ -68,30 +76,28 @@ class AnomalyOperator(Operator[AnomalyParams]):
             )
         return chosen
 
-    def _settle_bank(self, loaded: LoadedWeights, *, features: int, seed: int) -> None:
+    def _settle_head(self, loaded: LoadedWeights, *, shape: tuple[int, ...], seed: int) -> None:
         import torch
 
+        self._held_out: Scores | None = None
         if self.model.weights.kind == "random":
-            self._bank = torch.randn(_RANDOM_BANK, features, generator=torch.Generator().manual_seed(seed))
+            bank = torch.randn(_RANDOM_BANK, shape[0], generator=torch.Generator().manual_seed(seed))
+            self._head: Head = MemoryBank(bank)
             self._threshold = 1.0
             return
-        self._bank = patchcore.check_bank(loaded.tensors, where=self.model.name)
+        self._head = read_head(loaded.tensors, loaded.card, shape=shape, where=self.model.name)
         threshold = loaded.card.extra.get("threshold") if loaded.card else None
         if not isinstance(threshold, int | float) or not threshold > 0:
             raise ModelError(
                 f"{self.model.name}: its card names no extra.threshold above zero", hint="fit the detector again"
             )
         self._threshold = float(threshold)
-        if self._bank.shape[1] != features:
-            raise ModelError(
-                f"{self.model.name}: its bank has {self._bank.shape[1]} features, its backbone gives {features}",
-                hint="fit the detector again",
-            )
+        self._held_out = read_held_out(loaded.tensors, where=self.model.name)
 
     @property
     def preproc(self) -> str:
         """The id of the input's preprocessing."""
-        return preproc_id(self._input)
+        return precision_id(preproc_id(self._input), self._batch)
 
     @property
     def needed_side_px(self) -> int | None:
@@ -101,7 +107,7 @@ class AnomalyOperator(Operator[AnomalyParams]):
     @property
     def batch_size(self) -> int:
         """The fixed batch."""
-        return self._batch.size
+        return self._batch.at_once
 
     def fields(self) -> list[pa.Field]:
         """Whether, where, and the whole map: `values` are uint8 row by row, value * scale = distance / threshold."""
@@ -118,6 +124,7 @@ class AnomalyOperator(Operator[AnomalyParams]):
         )
         return [
             pa.field("is_anomalous", pa.bool_()),
+            pa.field("p_value", pa.float64()),  # null where the model's file keeps no held-out scores
             pa.field("heat_map", heat_map),
             pa.field("regions", pa.list_(region)),
         ]
@@ -127,29 +134,22 @@ class AnomalyOperator(Operator[AnomalyParams]):
         outputs = self._batch([to_tensor(view.pixels, self._input) for view in views])
         predictions = []
         for output, view in zip(outputs, views, strict=True):
-            ratios: Floats = (patchcore.distance_map(output, self._bank) / self._threshold).numpy()
-            predictions.append(self._predict(self._inside(ratios, view), view))
+            distances: Floats = self._head.distance_map(output).numpy()
+            predictions.append(self._predict(inside(distances, view, self._input), view))
         return predictions
 
-    def _inside(self, ratios: Floats, view: View) -> Floats:
-        """The part of the map that shows the image, without the padding around it."""
-        place = placement(view.pixels.shape[1], view.pixels.shape[0], self._input).target
-        rows, columns = ratios.shape
-        top = min(rows - 1, place.top * rows // self._input.height_px)
-        left = min(columns - 1, place.left * columns // self._input.width_px)
-        bottom = max(top + 1, round((place.top + place.height) * rows / self._input.height_px))
-        right = max(left + 1, round((place.left + place.width) * columns / self._input.width_px))
-        return ratios[top:bottom, left:right]
-
-    def _predict(self, ratios: Floats, view: View) -> Prediction:
-        if not np.isfinite(ratios).all():
+    def _predict(self, distances: Floats, view: View) -> Prediction:
+        if not np.isfinite(distances).all():
             raise ArithmeticError("the backbone's features are not finite")
-        score = patchcore.image_distance(ratios)
+        distance = patchcore.image_distance(distances)
+        score = distance / self._threshold
+        ratios = distances / np.float32(self._threshold)
         scale = max(float(ratios.max()), 1e-6) / 255.0
         values = np.rint(ratios / scale).astype(np.uint8)
         return Prediction(
             fields={
                 "is_anomalous": score > 1.0,
+                "p_value": None if self._held_out is None else p_value(distance, self._held_out),
                 "heat_map": {
                     "height": ratios.shape[0],
                     "width": ratios.shape[1],
@@ -161,6 +161,17 @@ class AnomalyOperator(Operator[AnomalyParams]):
             score=score,
             score_kind="distance_over_threshold",
         )
+
+
+def inside(values: Floats, view: View, given: Preprocessing) -> Floats:
+    """The part of a (rows, columns) map over a model's input that shows the image, without the padding around it."""
+    place = placement(view.pixels.shape[1], view.pixels.shape[0], given).target
+    rows, columns = values.shape
+    top = min(rows - 1, place.top * rows // given.height_px)
+    left = min(columns - 1, place.left * columns // given.width_px)
+    bottom = max(top + 1, round((place.top + place.height) * rows / given.height_px))
+    right = max(left + 1, round((place.left + place.width) * columns / given.width_px))
+    return values[top:bottom, left:right]
 
 
 def find_regions(ratios: Floats, *, width_px: int, height_px: int) -> list[dict[str, Any]]:

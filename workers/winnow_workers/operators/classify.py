@@ -11,16 +11,16 @@ from winnow_storage.errors import ModelError
 from winnow_storage.ids import digest_value
 from winnow_workers.models.architectures import default_preprocessing
 from winnow_workers.models.build import Network, open_network
-from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.hub import public_labels
 from winnow_workers.models.model_file import Calibrator, Preprocessing
+from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
 from winnow_workers.models.preprocess import needed_side_px, preproc_id, to_tensor
-from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+from winnow_workers.operator import Operator, Prediction, View
 
 Logits = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class ClassifyParams(OperatorParams):
+class ClassifyParams(TorchParams):
     """`labels`: the label set, where the weights do not carry it; `input`: what the model expects, likewise."""
 
     labels: tuple[str, ...] = ()
@@ -43,7 +43,8 @@ class ClassifyOperator(Operator[ClassifyParams]):
         self._input = (
             self.params.input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
         )
-        self._batch = FixedBatch(network.module, self.device)
+        wanted = Wanted(self.params.precision, self._input, "choice", self.model)
+        self._batch = open_batch(network.module, self.device, wanted)
         zeros = to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)
         shape = tuple(self._batch([zeros])[0].shape)
         if len(shape) != 1:
@@ -75,7 +76,7 @@ class ClassifyOperator(Operator[ClassifyParams]):
     @property
     def preproc(self) -> str:
         """The id of the input's preprocessing."""
-        return preproc_id(self._input)
+        return precision_id(preproc_id(self._input), self._batch)
 
     @property
     def needed_side_px(self) -> int | None:
@@ -85,7 +86,7 @@ class ClassifyOperator(Operator[ClassifyParams]):
     @property
     def batch_size(self) -> int:
         """The fixed batch."""
-        return self._batch.size
+        return self._batch.at_once
 
     def fields(self) -> list[pa.Field]:
         """The label, how far ahead of the next it is, and the runners-up."""

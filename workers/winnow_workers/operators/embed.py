@@ -14,12 +14,13 @@ from winnow_workers.models.build import open_network
 from winnow_workers.models.features import pooled_features
 from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
+from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
 from winnow_workers.models.preprocess import needed_side_px, preproc_id, to_tensor
 from winnow_workers.models.resolve import FINGERPRINT
-from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+from winnow_workers.operator import Operator, Prediction, View
 
 
-class EmbedParams(OperatorParams):
+class EmbedParams(TorchParams):
     """`input`: what the model expects, where its weights do not say it. A normalised vector has length one."""
 
     dtype: Literal["float16", "float32"] = "float16"
@@ -40,6 +41,8 @@ class EmbedOperator(Operator[EmbedParams]):
         self._input: Preprocessing | None = None
         self._batch: FixedBatch | None = None
         if self.model.architecture == FINGERPRINT:
+            if self.params.precision == "bf16":
+                raise ModelError(f"{FINGERPRINT} has no network to run in bfloat16", hint="leave precision out")
             self._length = fingerprint.LENGTH
             return
         network = open_network(self.model, device=self.device, n_labels=None)
@@ -47,7 +50,8 @@ class EmbedOperator(Operator[EmbedParams]):
         self._input = (
             self.params.input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
         )
-        self._batch = FixedBatch(pooled_features(network.module, network.architecture), self.device)
+        wanted = Wanted(self.params.precision, self._input, "direction", self.model)
+        self._batch = open_batch(pooled_features(network.module, network.architecture), self.device, wanted)
         shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0].shape)
         if len(shape) != 1:
             raise ModelError(
@@ -59,7 +63,9 @@ class EmbedOperator(Operator[EmbedParams]):
     @property
     def preproc(self) -> str:
         """The id of the input's preprocessing."""
-        return "fingerprint-1" if self._input is None else preproc_id(self._input)
+        if self._input is None or self._batch is None:
+            return "fingerprint-1"
+        return precision_id(preproc_id(self._input), self._batch)
 
     @property
     def needed_side_px(self) -> int | None:
@@ -69,7 +75,7 @@ class EmbedOperator(Operator[EmbedParams]):
     @property
     def batch_size(self) -> int:
         """The fixed batch; any number for the fingerprint."""
-        return 32 if self._batch is None else self._batch.size
+        return 32 if self._batch is None else self._batch.at_once
 
     def fields(self) -> list[pa.Field]:
         """The vector."""

@@ -1,4 +1,4 @@
-"""Which text stands in an image? Lines with their quadrangles, by rapidocr with the models that its wheel brings."""
+"""Which text stands in an image? Lines with their quadrangles in reading order, by rapidocr or by Tesseract."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,30 +11,35 @@ from pydantic import Field
 
 from winnow_storage.errors import ModelError
 from winnow_storage.ids import digest_value
-from winnow_workers.models.ocr_wheel import DETECTOR, RECOGNISER, TURNER, wheel_digest, wheel_models
+from winnow_workers.models.ocr_wheel import wheel_digest
 from winnow_workers.models.resolve import RAPIDOCR
+from winnow_workers.models.tesseract_data import TESSERACT, is_tesseract, languages_of, tesseract_digest, traineddata
 from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+from winnow_workers.text.lines import FoundLine, TextEngine
+from winnow_workers.text.rapid import RapidEngine
+from winnow_workers.text.reading_order import reading_order
+from winnow_workers.text.tesseract import TesseractEngine
 
 if TYPE_CHECKING:
     from winnow_workers.operator import PixelsHWC
 
-_BOX_SCORE = 0.3  # of a detected box; the library's 0.5 drops faint lines before anyone sees them
 _MAX_ASPECT = 8  # the detector shrinks the longer side: a longer strip would lose its height
 _MIN_SIDE_PX = 32
 
 
 class OcrParams(OperatorParams):
-    """`max_side_px` bounds the image that is read, `detect_side_px` the copy in which lines are looked for.
+    """`max_side_px` bounds the image that is read, `detect_side_px` the copy in which rapidocr looks for lines.
 
-    `min_line_score` leaves weaker lines out; `upside_down` also reads lines that stand on their head, at the cost of
-    a third model per line; `threads` are the engine's own.
+    `min_line_score` leaves weaker lines out, `min_box_score` what rapidocr's detector is less sure to be text; both are
+    low, so that people see what is missed otherwise. `turned` also reads pages that lie on their side or stand on their
+    head, at the cost of a third model per line (rapidocr alone).
     """
 
     min_line_score: float = Field(default=0.0, ge=0.0, le=1.0)
+    min_box_score: float = Field(default=0.3, ge=0.0, le=1.0)  # the library: 0.5; below 0.3 photographs get boxes
     max_side_px: int = Field(default=2000, ge=64, le=8192)
     detect_side_px: int = Field(default=960, ge=64, le=4096)
-    upside_down: bool = False
-    threads: int = Field(default=1, ge=1, le=64)
+    turned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,44 +54,52 @@ class Canvas:
 
 
 class OcrOperator(Operator[OcrParams]):
-    """Detection and recognition one image at a time, on the CPU; a line's score is the mean of its characters'.
+    """Detection and recognition one image at a time, on the CPU.
 
-    The image's score is that of its weakest line, null where there is no text.
+    The image's score is its weakest line's, since one wrong line makes a page wrong; null where nothing was read. What
+    a line's score is differs between the engines: `score_kind` says it.
     """
 
     params_type = OcrParams
+    revision = 2
     default_model = RAPIDOCR
 
     def open(self) -> None:
-        """Check the wheel's models against the pinned digest and start the engine; nothing is downloaded."""
-        if self.model.architecture != RAPIDOCR:
-            raise ModelError(f"{self.model.name} is no OCR engine", hint=f"write model: {RAPIDOCR}, or no model at all")
-        if self.model.weights.sha256 != wheel_digest():
+        """Check what is installed against the pinned digest and start the engine; nothing is downloaded."""
+        name = self.model.architecture or ""
+        if name == RAPIDOCR:
+            installed, what = wheel_digest(), "the installed rapidocr brings other models than those that"
+        elif is_tesseract(name):
+            installed, what = (
+                tesseract_digest(name),
+                "the installed Tesseract is another version or has other data than",
+            )
+        else:
             raise ModelError(
-                "the installed rapidocr brings other models than those that this run is pinned to",
+                f"{self.model.name} is no OCR engine",
+                hint=f"write model: {RAPIDOCR} or {TESSERACT}, or no model at all",
+            )
+        if self.model.weights.sha256 != installed:
+            raise ModelError(
+                f"{what} this run is pinned to",
                 hint="install the version that the run began with, or begin another: winnow run --new",
             )
-        from rapidocr import RapidOCR
+        self._engine = self._start(name)
 
-        paths = wheel_models()
-        engine = "EngineConfig.onnxruntime"
-        self._engine = RapidOCR(
-            params={
-                "Global.log_level": "error",
-                "Global.text_score": 0.0,  # every line is kept here; min_line_score decides
-                "Global.use_cls": self.params.upside_down,
-                "Global.use_preprocess_img": False,  # `lay_out` scales and pads
-                "Global.use_vertical_padding": False,
-                "Det.model_path": str(paths[DETECTOR]),
-                "Det.limit_type": "max",
-                "Det.limit_side_len": self.params.detect_side_px,
-                "Det.box_thresh": _BOX_SCORE,
-                "Cls.model_path": str(paths[TURNER]),
-                "Rec.model_path": str(paths[RECOGNISER]),
-                f"{engine}.intra_op_num_threads": self.params.threads,
-                f"{engine}.inter_op_num_threads": 1,
-            }
-        )
+    def _start(self, name: str) -> TextEngine:
+        if name == RAPIDOCR:
+            return RapidEngine(
+                detect_side_px=self.params.detect_side_px,
+                min_box_score=self.params.min_box_score,
+                turned=self.params.turned,
+                threads=self.threads,
+            )
+        if self.params.turned:
+            raise ModelError(
+                f"{self.model.name} does not read turned pages", hint=f"remove turned:, or write model: {RAPIDOCR}"
+            )
+        files = traineddata(name)
+        return TesseractEngine(next(iter(files.values())).parent, languages_of(name), where=self.model.name)
 
     @property
     def preproc(self) -> str:
@@ -110,7 +123,8 @@ class OcrOperator(Operator[OcrParams]):
             [
                 pa.field("text", pa.string()),
                 pa.field("score", pa.float32()),
-                pa.field("polygon", pa.list_(pa.float32(), 8)),  # x, y of four corners, clockwise from the top left
+                # x, y of four corners, clockwise from where the text begins: the top left one of upright text
+                pa.field("polygon", pa.list_(pa.float32(), 8)),
                 pa.field("order", pa.int32()),
             ]
         )
@@ -122,20 +136,31 @@ class OcrOperator(Operator[OcrParams]):
 
     def _read(self, view: View) -> Prediction:
         canvas = lay_out(view, max_side_px=self.params.max_side_px)
-        found = self._engine(canvas.pixels)
-        lines: list[dict[str, Any]] = []
-        # without any text the engine answers an empty record of another shape
-        if getattr(found, "txts", None) is not None and found.boxes is not None:
-            for text, score, corners in zip(found.txts, found.scores, found.boxes, strict=True):
-                if score < self.params.min_line_score:
-                    continue
-                polygon = to_image(np.asarray(corners, np.float64), canvas, view)
-                lines.append({"text": text, "score": float(score), "polygon": polygon, "order": len(lines)})
+        found = [line for line in self._engine.read(canvas.pixels) if line.score >= self.params.min_line_score]
+        lines = [_line(found[index], order, canvas, view) for order, index in enumerate(ordered(found))]
         return Prediction(
-            fields={"lines": lines, "full_text": "\n".join(line["text"] for line in lines)},
-            score=min((line["score"] for line in lines), default=None),
-            score_kind="min_line_mean_char",
+            fields={"lines": lines, "full_text": "\n".join(line["text"] for line in lines if line["text"])},
+            score=min((line["score"] for line in lines if line["text"]), default=None),
+            score_kind=self._engine.score_kind,
         )
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        self._engine.close()
+
+
+def ordered(lines: Sequence[FoundLine]) -> list[int]:
+    """The indices of the lines in reading order, whatever the order in which the engine found them."""
+    return reading_order([line.corners for line in lines])
+
+
+def _line(line: FoundLine, order: int, canvas: Canvas, view: View) -> dict[str, Any]:
+    return {
+        "text": line.text,
+        "score": line.score,
+        "polygon": to_image(line.corners, canvas, view),
+        "order": order,
+    }
 
 
 def lay_out(view: View, *, max_side_px: int) -> Canvas:

@@ -11,10 +11,10 @@ from winnow_storage.errors import ModelError
 from winnow_storage.schemas import RLE
 from winnow_workers.models.architectures import default_preprocessing
 from winnow_workers.models.build import Network, open_network
-from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
+from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
 from winnow_workers.models.preprocess import needed_side_px, placement, preproc_id, to_tensor
-from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+from winnow_workers.operator import Operator, Prediction, View
 
 _SOFTMIN_TEMPERATURE = 0.1
 
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 ClassMap = npt.NDArray[np.unsignedinteger[Any]]
 
 
-class SegmentParams(OperatorParams):
+class SegmentParams(TorchParams):
     """`labels`: the label set with the background first, where the weights do not carry it; `input` likewise."""
 
     labels: tuple[str, ...] = ()
@@ -46,7 +46,8 @@ class SegmentOperator(Operator[SegmentParams]):
         self._input = (
             self.params.input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
         )
-        self._batch = FixedBatch(network.module, self.device)
+        wanted = Wanted(self.params.precision, self._input, "choice", self.model)
+        self._batch = open_batch(network.module, self.device, wanted)
         shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0].shape)
         if len(shape) != 3:
             raise ModelError(
@@ -70,7 +71,7 @@ class SegmentOperator(Operator[SegmentParams]):
     @property
     def preproc(self) -> str:
         """The id of the input's preprocessing."""
-        return preproc_id(self._input)
+        return precision_id(preproc_id(self._input), self._batch)
 
     @property
     def needed_side_px(self) -> int | None:
@@ -80,7 +81,7 @@ class SegmentOperator(Operator[SegmentParams]):
     @property
     def batch_size(self) -> int:
         """The fixed batch."""
-        return self._batch.size
+        return self._batch.at_once
 
     def fields(self) -> list[pa.Field]:
         """A mask per class that is present."""

@@ -23,7 +23,7 @@ ACTOR_CPUS = 0.5
 
 
 def run(task: Task, *, tuned: bool) -> None:
-    """The whole job, in a Ray of its own that is started as ours is."""
+    """The whole job, in a Ray of its own, without a dashboard."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(
         address="local",

@@ -1,0 +1,170 @@
+"""Which calibrator holds for a task's predictions? Objects by digest in the output, an append-only log, and pins.
+
+`calibrators/TASK/DIGEST.json` is a calibrator, `calibrators/TASK/log/00000001.json` says that one was learned. A run
+applies those that were newest when it was first routed, which `runs/RUN/calibrators.json` pins: rows are final, and so
+are routes.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from winnow_jobs.resolved import ResolvedTask
+from winnow_jobs.routes import iter_routes
+from winnow_jobs.runs import PlanDocument
+from winnow_storage.blobs import BlobStore
+from winnow_storage.errors import BlobMissing, StoreError
+from winnow_storage.ids import canonical_json
+from winnow_workers.confidence.calibrator import Calibrator
+from winnow_workers.confidence.drift import Counted
+from winnow_workers.confidence.features import features
+
+Calibrators = Mapping[str, Calibrator]  # by task
+
+
+def keep_calibrator(store: BlobStore, calibrator: Calibrator, *, at: datetime) -> bool:
+    """Store it as the newest of its task, model and parameters; False if it is that already."""
+    subject = calibrator.subject
+    store.put_if_absent(_key(subject.task, calibrator.digest), _encode(calibrator))
+    while True:
+        log = _log(store, subject.task)
+        if _newest_digest(store, subject.task, subject.task_digest, log) == calibrator.digest:
+            return False
+        entry = {"digest": calibrator.digest, "task_digest": subject.task_digest, "at": at.isoformat()}
+        number = 1 + max(log, default=0)
+        if store.put_if_absent(_log_key(subject.task, number), canonical_json(entry | _said(calibrator)).encode()):
+            return True
+
+
+def newest_calibrator(store: BlobStore, task: ResolvedTask) -> Calibrator | None:
+    """The last one learned of exactly this task: its operator, model and parameters.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    digest = _newest_digest(store, task.name, task.digest, _log(store, task.name))
+    return None if digest is None else _load(store, task.name, digest)
+
+
+def pinned_calibrators(store: BlobStore, plan: PlanDocument) -> Calibrators:
+    """Those that a run is routed with; the first call for a run pins the newest.
+
+    Raises:
+        StoreError: one of them is damaged or gone.
+    """
+    key = f"runs/{plan.run_id}/calibrators.json"
+    try:
+        pins = json.loads(store.get(key))
+    except BlobMissing:
+        known = set(store.folders("calibrators/"))
+        newest = {task.name: newest_calibrator(store, task) for task in plan.tasks() if task.name in known}
+        pins = {name: one.digest for name, one in newest.items() if one is not None}
+        if pins and not store.put_if_absent(key, canonical_json(pins).encode()):
+            pins = json.loads(store.get(key))  # another driver was first
+    return {name: _load(store, name, digest) for name, digest in pins.items()}
+
+
+def fields_read(calibrator: Calibrator | None) -> tuple[str, ...]:
+    """The fields of a task's struct that `with_p_ok` looks at."""
+    return () if calibrator is None else (*calibrator.fields, "p_ok", "calibrator")
+
+
+def with_p_ok(rows: pa.Table, task: str, calibrator: Calibrator) -> pa.Table:
+    """The rows with this calibrator's p_ok and id in the task's struct, null where the row has no score."""
+    struct = rows[task].combine_chunks()
+    p_ok = pa.array(calibrator.p_ok(features(calibrator.subject.operator, struct)), pa.float32(), from_pandas=True)
+    identity = pc.if_else(pc.is_valid(p_ok), pa.scalar(calibrator.id), pa.scalar(None, pa.string()))
+    fields = list(struct.type)
+    applied = {"p_ok": p_ok, "calibrator": identity}
+    arrays = [applied[field.name] if field.name in applied else pc.struct_field(struct, field.name) for field in fields]
+    with_both = pa.StructArray.from_arrays(arrays, fields=fields, mask=pc.is_null(struct))
+    return rows.set_column(rows.column_names.index(task), task, with_both)
+
+
+def drift_records(store: BlobStore, plan: PlanDocument, calibrators: Calibrators) -> list[dict[str, Any]]:
+    """How far the scores of a routed run are from those that each calibrator stands for."""
+    counted = {name: Counted(one.sketch) for name, one in calibrators.items()}
+    for batch in iter_routes(store, plan.run_id, ["task", "score"]) if counted else ():
+        for name, counts in counted.items():
+            scores = batch.column("score").filter(pc.equal(batch.column("task"), name))
+            counts.add(scores.drop_null().to_numpy())
+    drifts = {name: counts.drift() for name, counts in counted.items()}
+    return [
+        {
+            "task": name,
+            "calibrator": calibrators[name].id,
+            "items": drift.n,
+            "distance": round(drift.distance, 4),
+            "threshold": round(drift.threshold, 4),
+            "drifted": drift.has_drifted,
+        }
+        for name, drift in sorted(drifts.items())
+    ]
+
+
+def drift_warnings(review: Mapping[str, Any]) -> list[str]:
+    """What people are told, from the `review` part of a run's summary."""
+    return [
+        f"{one['task']}: the scores of {one['items']} predictions part from those that {one['calibrator']} was fitted "
+        f"on (Kolmogorov-Smirnov distance {one['distance']:.3f}, threshold {one['threshold']:.3f}): its p_ok may be "
+        f"wrong here; label a random draw of this run and learn again with winnow learn SPEC --calibrate"
+        for one in review.get("drift", ())
+        if one["drifted"]
+    ]
+
+
+def _said(calibrator: Calibrator) -> dict[str, Any]:
+    return {"model": calibrator.subject.model, "kind": calibrator.kind, "labels": calibrator.fitted_on.labels}
+
+
+def _encode(calibrator: Calibrator) -> bytes:
+    return canonical_json(calibrator.model_dump(mode="json")).encode()
+
+
+def _load(store: BlobStore, task: str, digest: str) -> Calibrator:
+    key = _key(task, digest)
+    try:
+        found = Calibrator.model_validate_json(store.get(key))
+    except (BlobMissing, ValidationError) as error:
+        raise _damaged(store, key) from error
+    if found.digest != digest:
+        raise _damaged(store, key)
+    return found
+
+
+def _newest_digest(store: BlobStore, task: str, task_digest: str, log: list[int]) -> str | None:
+    for number in sorted(log, reverse=True):
+        key = _log_key(task, number)
+        try:
+            entry = json.loads(store.get(key))
+            if entry["task_digest"] == task_digest:
+                return str(entry["digest"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(store, key) from error
+    return None
+
+
+def _log(store: BlobStore, task: str) -> list[int]:
+    prefix = f"calibrators/{task}/log/"
+    names = (info.key.removeprefix(prefix).removesuffix(".json") for info in store.walk(prefix))
+    return [int(name) for name in names if name.isdecimal()]
+
+
+def _damaged(store: BlobStore, key: str) -> StoreError:
+    return StoreError(
+        f"{store.root}/{key} is missing or not what winnow learn wrote there",
+        hint="restore it from a backup; for runs to come, winnow learn SPEC --calibrate again",
+    )
+
+
+def _key(task: str, digest: str) -> str:
+    return f"calibrators/{task}/{digest}.json"
+
+
+def _log_key(task: str, number: int) -> str:
+    return f"calibrators/{task}/log/{number:08d}.json"

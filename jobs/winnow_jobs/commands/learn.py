@@ -1,0 +1,87 @@
+"""`winnow learn`: what people's answers teach, such as how sure one may be of a prediction."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from winnow_jobs.commands.options import AsJson, SpecPath, now, split
+from winnow_jobs.learn import Learned, learn
+from winnow_jobs.render import Screen
+from winnow_jobs.resolved import resolve_spec
+from winnow_jobs.runs import Runs
+from winnow_jobs.spec_source import load_spec
+from winnow_storage.blobs import open_store
+from winnow_storage.errors import UsageError
+from winnow_storage.uri import parse
+
+
+def learn_command(
+    spec: SpecPath,
+    *,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Fit what turns scores into p_ok.")] = False,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--tasks", help="Only these tasks (NAME,NAME).", show_default=False)
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="A Parquet or CSV file with the truth of a uniform random sample, instead of people's labels.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn from labels of uniform random draws (audit, calibrate); those of purpose review are never taken.
+
+    The next run routes by what was learned; rows, and the routes of earlier runs, stay as they are.
+    """
+    if not calibrate:
+        raise UsageError("winnow learn: nothing to learn was named", hint="winnow learn SPEC --calibrate")
+    resolved = resolve_spec(load_spec(spec))
+    runs = Runs(open_store(parse(resolved.output)))
+    found = learn(resolved, runs, tasks=split(tasks), truth=truth, at=now())
+    screen = Screen(as_json=as_json)
+    errors = {name: one for name, one in found.items() if isinstance(one, UsageError)}
+    learned = {name: one for name, one in found.items() if isinstance(one, Learned)}
+    if errors and not learned:
+        raise next(iter(errors.values()))
+    refused = {name: {"error": error.message, "hint": error.hint} for name, error in errors.items()}
+    if screen.record({"job": resolved.job, "learned": {n: _record(o) for n, o in learned.items()}, "refused": refused}):
+        return
+    for name, one in learned.items():
+        _tell(screen, name, one)
+    for error in errors.values():
+        screen.note(error.message, warning=True)
+
+
+def _record(one: Learned) -> dict[str, Any]:
+    calibrator = one.calibrator
+    return {
+        "calibrator": calibrator.id,
+        "digest": calibrator.digest,
+        "new": one.is_new,
+        "form": calibrator.form,
+        "log_losses": dict(calibrator.log_losses),
+        "fitted_on": calibrator.fitted_on.model_dump(mode="json"),
+        "review_labels_left_out": one.refused,
+    }
+
+
+def _tell(screen: Screen, name: str, one: Learned) -> None:
+    calibrator, draw = one.calibrator, one.calibrator.fitted_on
+    others = sorted((loss, form) for form, loss in calibrator.log_losses.items() if form != calibrator.form)
+    screen.say(
+        f"{name}: {calibrator.id}{'' if one.is_new else ' (the same as before)'}, {calibrator.form}, from "
+        f"{draw.labels} labels, {draw.right} right ({draw.source})"
+    )
+    loss = calibrator.log_losses[calibrator.form]
+    screen.say(f"  held-out log loss {loss:.4f}; next best {others[0][1]} {others[0][0]:.4f}")
+    if one.refused:
+        screen.note(f"{name}: {one.refused} labels of purpose review were left out: they are no random draw")
+    if draw.purposes == ("audit",):
+        screen.note(
+            f"{name}: audit draws come from accepted predictions only; where all is accepted or much is reviewed, "
+            "p_ok of low scores is carried over from the nearest ones: --truth of a random sample is surer",
+            warning=True,
+        )

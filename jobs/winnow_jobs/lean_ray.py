@@ -1,0 +1,59 @@
+"""What of Ray does this machine's own cluster do without? Whatever nobody here asks: it would be waited for.
+
+`ray.init` starts a dashboard's server, an autoscaler's monitor and a reader of logs even where none is wanted, waits
+until the first is up and, at the end, until all have gone: 2.5 s of 10 on two cores. None of it can be turned off by a
+setting, hence the stand-ins for methods of Ray's own; one that a version of Ray lacks is left out.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ray._private import node, services, state
+
+from winnow_workers.allocator import ENVIRON as ALLOCATOR
+
+POLL_S = 0.02
+START_S = 30.0  # as Ray's own
+# What its processes read. A raylet whose object store is not there yet asks again after a second, and starts no worker
+# before there is a job, which the driver is then kept waiting for.
+ENVIRON = {
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": "500",
+    "RAY_enable_worker_prestart": "1",
+    **ALLOCATOR,
+}
+
+
+@contextlib.contextmanager
+def lean(*, logs: bool) -> Iterator[None]:
+    """What `ray.init` starts in here is no more than work needs; `logs` are read all the same if they are wanted."""
+    stand_ins = [(node.Node, "start_api_server", _nothing), (node.Node, "start_monitor", _nothing)]
+    if not logs:
+        stand_ins.append((node.Node, "start_log_monitor", _nothing))
+    with contextlib.ExitStack() as undo:
+        for owner, name, stand_in in [*stand_ins, (services, "get_node", _get_node)]:
+            if hasattr(owner, name):
+                undo.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, stand_in)
+        for name, value in ENVIRON.items():
+            if name not in os.environ:
+                undo.callback(os.environ.pop, name, None)
+                os.environ[name] = value
+        yield
+
+
+def _nothing(*_: object, **__: object) -> None:
+    return
+
+
+def _get_node(gcs_address: str, node_id: str) -> Any:
+    """As Ray's, which looks once a second whether a node has registered."""
+    looked = state.GlobalState()
+    looked._initialize_global_state(services._get_gcs_client_options(gcs_address))  # noqa: SLF001
+    deadline_s = time.monotonic() + START_S
+    while not any(one["NodeID"] == node_id for one in looked.node_table()) and time.monotonic() < deadline_s:
+        time.sleep(POLL_S)
+    return looked.get_node(node_id)

@@ -1,0 +1,53 @@
+"""An operator that takes as long as an image's first pixel says, and notes every time that it is opened."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+
+TICK_S = 0.1
+
+
+class SleepyParams(OperatorParams):
+    """Where the openings are noted."""
+
+    log: str
+
+
+class SleepyOperator(Operator[SleepyParams]):
+    """How long it slept."""
+
+    params_type = SleepyParams
+    default_model = "builtin/fingerprint"
+
+    def open(self) -> None:
+        with Path(self.params.log).open("a", encoding="utf-8") as log:
+            log.write(f"{os.getpid()}\n")
+
+    @property
+    def preproc(self) -> str:
+        return "none"
+
+    def fields(self) -> list[pa.Field]:
+        return [pa.field("seconds", pa.float64())]
+
+    def run(self, views: Sequence[View]) -> list[Prediction]:
+        return [self._sleep(float(view.pixels[0, 0, 0]) * TICK_S) for view in views]
+
+    def _sleep(self, seconds: float) -> Prediction:
+        time.sleep(seconds)
+        return Prediction({"seconds": seconds})
+
+
+def save_sleepy(path: Path, ticks: int) -> Path:
+    """A small image that takes so many tenths of a second."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((8, 8, 3), ticks, np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path

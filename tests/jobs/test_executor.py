@@ -1,0 +1,141 @@
+"""Real actors that come and go: released when nothing is left, not waited for without room, warm for the next run."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+
+from tests.jobs.sleepy import save_sleepy
+from tests.workers.pipelines import make_work, pipeline_over
+from winnow_jobs import executor as module
+from winnow_jobs.cluster import Placement
+from winnow_jobs.engine import Engine
+from winnow_jobs.executor import ShardExecutor
+from winnow_workers.models.resolve import resolve_model
+from winnow_workers.operator import TaskConfig
+from winnow_workers.pipeline import WorkerConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+class NoJournal:
+    def started(self, shard: int) -> None:
+        del shard
+
+    def ended(self, shard: int) -> None:
+        del shard
+
+
+class Other:
+    """Somebody else's, who takes the cores of the cluster."""
+
+    def here(self) -> None:
+        return
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """One cluster for all; its actors find the tests' operators."""
+    with pytest.MonkeyPatch.context() as patch, Engine() as engine:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        engine.cluster()
+        yield engine
+
+
+def config_over(folder: Path, ticks: Sequence[int], *, log: str = "opened") -> WorkerConfig:
+    """One image a shard, which takes so many ticks."""
+    paths = [save_sleepy(folder / f"corpus/{at:03d}.png", count) for at, count in enumerate(ticks)]
+    work = make_work(folder, paths, tasks=[["sleepy"]] * len(paths), shard_items=1)
+    params = {"log": str(folder.parent / log)}
+    task = TaskConfig("sleepy", "tests.jobs.sleepy:SleepyOperator", resolve_model("builtin/fingerprint"), params)
+    return replace(pipeline_over(work).config, tasks=(task,))
+
+
+def execute(config: WorkerConfig, placement: Placement, *, engine: Engine | None = None) -> ShardExecutor:
+    return ShardExecutor(
+        config, placement, shard_deadline_s=300.0, journal=NoJournal(), say=lambda _: None, engine=engine
+    )
+
+
+def held_cpus() -> float:
+    return float(ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0.0))
+
+
+def opened(folder: Path, log: str = "opened") -> list[str]:
+    return (folder / log).read_text().splitlines()
+
+
+@pytest.mark.usefixtures("engine")
+def test_run__an_actor_with_nothing_left_gives_its_place_back(tmp_path: Path) -> None:
+    if ray.cluster_resources()["CPU"] < 2:
+        pytest.skip("two actors need two cores")
+    config = config_over(tmp_path / "a", [80, 0])
+    results = tmp_path / "a/out/runs/0001/results"
+    seen: list[float] = []  # while the last shard is worked on
+
+    def look() -> None:
+        while not (results / "00000000.parquet").exists():
+            if len(list(results.glob("*.parquet"))) == 1:
+                seen.append(held_cpus())
+            time.sleep(0.1)
+
+    watch = threading.Thread(target=look, daemon=True)
+    watch.start()
+    with execute(config, Placement(2, "cpu", 1)) as driven:
+        assert sorted(receipt.shard for receipt in driven.run(range(2), {})) == [0, 1]
+    watch.join(10)
+    assert min(seen) == 1.0
+
+
+@pytest.mark.usefixtures("engine")
+def test_run__another_actor_comes_when_it_pays_and_no_more_than_may_be(tmp_path: Path) -> None:
+    if ray.cluster_resources()["CPU"] < 2:
+        pytest.skip("two actors need two cores")
+    config = config_over(tmp_path / "a", [5] * 400)
+    others = ray.remote(Other).options(num_cpus=ray.cluster_resources()["CPU"] - 1).remote()
+    ray.get(others.here.remote())
+    with execute(config, Placement(1, "cpu", 1, least=1, most=2)) as driven:
+        counts = []
+        for _ in driven.run(range(400), {}):
+            counts.append(len(driven._workers))
+            if len(counts) == 3:
+                ray.kill(others)  # the cluster has more room from now on
+            if len(set(opened(tmp_path))) == 2:
+                break
+    assert (set(counts[:3]), counts[-1], max(counts)) == ({1}, 2, 2)
+
+
+def test_run__what_the_cluster_has_no_room_for_is_not_waited_for(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del engine
+    monkeypatch.setattr(module, "PLACE_S", 1.0)
+    cores = int(ray.cluster_resources()["CPU"])
+    config = config_over(tmp_path / "a", [3] * 8 * cores)
+    with execute(config, Placement(cores + 2, "cpu", 1, least=1, most=cores + 2)) as driven:
+        assert len(list(driven.run(range(8 * cores), {}))) == 8 * cores
+    assert 1 <= len(opened(tmp_path)) <= cores
+
+
+def test_run__actors_stay_warm_for_a_run_with_the_same_tasks(engine: Engine, tmp_path: Path) -> None:
+    placement = Placement(1, "cpu", 1)
+    for name in ("a", "b"):
+        with execute(config_over(tmp_path / name, [0, 0]), placement, engine=engine) as driven:
+            assert len(list(driven.run(range(2), {}))) == 2
+    assert len(opened(tmp_path)) == 1  # one actor, one loading of its models, two outputs
+    other = config_over(tmp_path / "c", [0], log="others")
+    with execute(other, placement, engine=engine) as driven:
+        assert len(list(driven.run(range(1), {}))) == 1
+    assert opened(tmp_path, "others") != opened(tmp_path)
+    (last,) = set(opened(tmp_path))
+    end = time.monotonic() + 10
+    while Path(f"/proc/{last}/stat").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{last}/stat").exists()  # it was of no use to the last run
+    for actor in engine.strangers(config_over(tmp_path / "d", [0])):
+        ray.kill(actor)

@@ -1,0 +1,60 @@
+"""What runs when a run has a Ray of its own: no more than is asked, from the thread that ends it, and nothing after."""
+
+import os
+import threading
+import time
+
+import pytest
+import ray
+from ray._private import node, services
+
+from tests.faults.processes import command_of, descendants, is_alive
+from winnow_jobs.engine import Engine
+from winnow_jobs.lean_ray import ENVIRON, lean
+from winnow_jobs.spec import ExecutionSpec
+
+GONE_S = 20.0
+UNWANTED = (b"dashboard/dashboard.py", b"monitor.py", b"log_monitor.py")
+
+
+def test_engine__starts_and_ends_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = set(descendants(os.getpid()))
+    with Engine(is_shared=False) as engine:
+        engine.begin()
+        engine.begin()
+        assert engine.cluster().placement(ExecutionSpec(), 8).actors >= 1
+        started = set(descendants(os.getpid())) - before
+        commands = {command_of(pid) for pid in started}
+        assert any(b"raylet" in command for command in commands)
+        assert not [command for command in commands if any(name in command for name in UNWANTED)]
+        engine.end()
+    assert not ray.is_initialized()
+    deadline_s = time.monotonic() + GONE_S
+    while any(map(is_alive, started)) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    assert not [command_of(pid) for pid in started if is_alive(pid)]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("winnow-ray")]
+
+
+def test_engine__that_nobody_asked_starts_nothing() -> None:
+    before = set(descendants(os.getpid()))
+    with Engine(is_shared=False) as engine:
+        engine.end()
+    assert set(descendants(os.getpid())) - before == set()
+
+
+def test_lean__leaves_ray_as_it_was() -> None:
+    before = (node.Node.start_api_server, node.Node.start_log_monitor, services.get_node, dict(os.environ))
+    with lean(logs=True):
+        assert node.Node.start_api_server is not before[0]
+        assert node.Node.start_log_monitor is before[1]
+        assert ENVIRON.items() <= dict(os.environ).items()
+    assert (node.Node.start_api_server, node.Node.start_log_monitor, services.get_node, dict(os.environ)) == before
+
+
+def test_lean__does_without_what_another_version_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(node.Node, "start_monitor")
+    with lean(logs=False):
+        assert not hasattr(node.Node, "start_monitor")
+    assert not hasattr(node.Node, "start_monitor")

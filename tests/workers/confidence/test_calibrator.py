@@ -1,0 +1,108 @@
+"""Calibrators on outcomes whose true probability is known."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from winnow_storage.errors import UsageError
+from winnow_workers.confidence.calibrator import Calibrator, FittedOn, Subject, fit_calibrator
+from winnow_workers.confidence.curves import Form, fit, forms
+from winnow_workers.confidence.drift import ALPHA, Counted, sketch
+from winnow_workers.confidence.features import Features, Floats, features
+
+SUBJECT = Subject(task="kind", operator="segment", model="m", task_digest="t")
+DRAW = FittedOn(labels=0, right=0, runs=("0001",), source="truth")
+
+
+def scored(scores: Floats, operator: str = "segment") -> Features:
+    return features(operator, pa.array([{"score": float(one)} for one in scores]))
+
+
+def drawn(n: int, seed: int) -> tuple[Floats, Floats, np.ndarray]:
+    """Overconfident scores, P(right) = score squared, and outcomes."""
+    rng = np.random.default_rng(seed)
+    scores = rng.uniform(0.3, 1.0, n)
+    return scores, scores**2, rng.uniform(size=n) < scores**2
+
+
+def fitted(n: int = 2000, seed: int = 1) -> Calibrator:
+    scores, _, ok = drawn(n, seed)
+    return fit_calibrator(SUBJECT, scored(scores), ok, population=scores, fitted_on=DRAW)
+
+
+def test_p_ok__is_near_the_true_probability_on_new_items_and_monotone() -> None:
+    scores, true, _ = drawn(4000, 2)
+    calibrator = fitted()
+    p_ok = calibrator.p_ok(scored(scores))
+    assert np.abs(p_ok - true).mean() < 0.03 < np.abs(scores - true).mean()
+    assert (np.diff(p_ok[np.argsort(scores)]) >= -1e-12).all()
+    assert p_ok.min() > 0
+    assert p_ok.max() < 1
+    assert calibrator.log_losses[calibrator.form] == min(calibrator.log_losses.values())
+
+
+def test_calibrator__same_labels_same_digest_and_json_keeps_it() -> None:
+    calibrator = fitted()
+    assert calibrator.digest == fitted().digest != fitted(seed=3).digest
+    again = Calibrator.model_validate_json(calibrator.model_dump_json())
+    assert again.digest == calibrator.digest
+    assert again.id == f"{calibrator.kind}:{calibrator.digest[:12]}"
+
+
+@pytest.mark.parametrize("form", forms(scored(np.array([0.5]))), ids=lambda form: form.name)
+def test_fit__every_form_is_monotone(form: Form) -> None:
+    scores, _, ok = drawn(500, 4)
+    found = fit(form, scored(scores), ok)(scored(np.linspace(0, 1, 200)))
+    assert (np.diff(found) >= -1e-12).all()
+
+
+def test_p_ok__nothing_where_the_score_is_missing() -> None:
+    found = fitted().p_ok(features("segment", pa.array([{"score": None}, {"score": 0.5}])))
+    assert np.isnan(found[0])
+    assert 0 < found[1] < 1
+
+
+@pytest.mark.parametrize(("labels", "wrong"), [(99, 30), (400, 9), (400, 0)])
+def test_fit_calibrator__too_few_says_how_many_are_needed(labels: int, wrong: int) -> None:
+    scores = np.linspace(0.1, 0.9, labels)
+    ok = np.arange(labels) >= wrong
+    with pytest.raises(UsageError, match=r"needs at least 100, with 10 right and 10 wrong"):
+        fit_calibrator(SUBJECT, scored(scores), ok, population=scores, fitted_on=DRAW)
+
+
+def test_features__of_classify_temperature_one_is_the_score() -> None:
+    rows = pa.array([{"score": 0.7, "margin": 0.5, "entropy": 0.8, "top": [{"score": 0.7}, {"score": 0.2}]}])
+    found = features("classify", rows)
+    assert found.tops is not None
+    assert found.tops[0] == pytest.approx([0.7, 0.2, 0.1])
+    names = [form.name for form in forms(found)]
+    assert "temperature" in names
+    assert "logistic on all" in names
+
+
+def test_features__of_anomaly_the_threshold_is_least_sure() -> None:
+    found = scored(np.array([0.5, 1.0, 2.0]), "anomaly").columns["far"]
+    assert found[1] == 0
+    assert found[0] == pytest.approx(found[2])
+
+
+def test_drift__alarms_on_a_shift_and_hardly_ever_without() -> None:
+    rng = np.random.default_rng(5)
+    kept, alarms = sketch(rng.beta(5, 2, 2000)), 0
+    for _ in range(300):
+        counted = Counted(kept)
+        for part in np.array_split(rng.beta(5, 2, 1500), 4):
+            counted.add(part)
+        alarms += counted.drift().has_drifted
+    assert alarms <= 3  # expected: at most 300 * ALPHA
+    assert ALPHA == 0.001
+    shifted = Counted(kept)
+    shifted.add(rng.beta(4, 3, 1500))
+    assert shifted.drift().has_drifted
+
+
+def test_drift__a_score_that_most_share_is_no_drift() -> None:
+    counted = Counted(sketch(np.array([1.0] * 900 + [0.5] * 100)))
+    counted.add(np.array([1.0] * 450 + [0.5] * 50 + [np.nan]))
+    assert counted.drift().distance == pytest.approx(0)
+    assert counted.drift().n == 500

@@ -1,0 +1,150 @@
+"""How does a pinned transformers folder become a network? From local files only, strictly, without anybody's code.
+
+An operator writes, in `open`:
+
+    opened = open_transformers(task.model, "detect", device=device)
+    opened.module          # in evaluation mode, on the device; call it with pixel_values=images_nchw
+    opened.preprocessing   # None where preprocessor_config.json says what Preprocessing cannot; ask the task then
+    opened.labels          # of config.json's id2label, in the order of the outputs
+    opened.folder          # for a tokenizer: AutoTokenizer.from_pretrained(folder, local_files_only=True)
+"""
+
+import contextlib
+import importlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from winnow_storage.errors import ModelError
+from winnow_workers.models.folder import local_folder, read_config
+from winnow_workers.models.model_file import Preprocessing
+from winnow_workers.models.reference import ResolvedModel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Kind = Literal["classify", "detect", "segment", "embed"]
+_CLASSES: Mapping[Kind, str] = {
+    "classify": "AutoModelForImageClassification",
+    "detect": "AutoModelForObjectDetection",
+    "segment": "AutoModelForSemanticSegmentation",
+    "embed": "AutoModel",  # CLIP and SigLIP pairs too
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TransformersModel:
+    """A transformers network with what its folder says of its input and outputs."""
+
+    module: "nn.Module"
+    preprocessing: Preprocessing | None
+    labels: tuple[str, ...]
+    folder: Path
+
+
+def open_transformers(model: ResolvedModel, kind: Kind, *, device: str) -> TransformersModel:
+    """Load a pinned folder as the kind of model that an operator needs; every name and shape must fit.
+
+    Raises:
+        ModelError: another digest, a configuration that is not of this kind, weights that do not fit.
+        StoreError: the store cannot be reached or refuses.
+    """
+    folder = local_folder(model)
+    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    from safetensors import SafetensorError
+
+    try:
+        with quiet_import():
+            loader = getattr(importlib.import_module("transformers"), _CLASSES[kind])
+            module, report = loader.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are refused below, all at once
+                output_loading_info=True,
+            )
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ModelError(
+            f"{model.name} cannot be opened to {kind}: {error}", hint="check config.json and model.safetensors"
+        ) from error
+    _check_fit(report, model.name)
+    config = _config(folder / "config.json")
+    labels = () if kind == "embed" else labels_of_config(config)
+    return TransformersModel(module.eval().to(device), read_preprocessing(folder), labels, folder)
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Transformers imports torchao, whose source has escapes that Python deprecates; nobody here can act on it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def labels_of_config(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels of `id2label` by number; empty where there are none, or where a number is missing."""
+    named = config.get("id2label")
+    if not isinstance(named, dict) or set(named) != {str(number) for number in range(len(named))}:
+        return ()
+    return tuple(str(named[str(number)]) for number in range(len(named)))
+
+
+def read_preprocessing(folder: Path) -> Preprocessing | None:
+    """What preprocessor_config.json says, None where there is none or Preprocessing cannot say the same.
+
+    The filter (`resample`) is Winnow's own.
+    """
+    place = folder / "preprocessor_config.json"
+    if not place.exists():
+        return None
+    said = _config(place)
+    size, fit = said.get("size"), "stretch"
+    if isinstance(size, dict) and "shortest_edge" in size and said.get("do_center_crop", "crop_size" in said):
+        crop, fit = said.get("crop_size"), "crop"
+        if not isinstance(crop, dict) or {size["shortest_edge"]} != set(crop.values()):
+            return None
+        size = crop
+    scaled = abs(float(said.get("rescale_factor", 1 / 255)) - 1 / 255) < 1e-6 and said.get("do_rescale", True)
+    if not isinstance(size, dict) or set(size) != {"height", "width"} or not said.get("do_resize", True) or not scaled:
+        return None
+    if (said.get("do_center_crop") and fit == "stretch") or said.get("do_pad"):
+        return None
+    plain = not said.get("do_normalize", True)
+    try:
+        return Preprocessing.model_validate(
+            {
+                "height_px": size["height"],
+                "width_px": size["width"],
+                "fit": fit,
+                "mean": (0.0, 0.0, 0.0) if plain else said.get("image_mean"),
+                "std": (1.0, 1.0, 1.0) if plain else said.get("image_std"),
+            }
+        )
+    except ValidationError:
+        return None
+
+
+def _config(place: Path) -> dict[str, Any]:
+    return read_config(place.read_bytes(), where=str(place))
+
+
+def _check_fit(report: Mapping[str, Any], name: str) -> None:
+    problems = [
+        f"{title} {', '.join(str(one) for one in sorted(report[key], key=str)[:5])}"
+        for title, key in (
+            ("missing:", "missing_keys"),
+            ("unexpected:", "unexpected_keys"),
+            ("wrong shapes:", "mismatched_keys"),
+        )
+        if report.get(key)
+    ]
+    if problems:
+        raise ModelError(
+            f"the weights do not fit {name}; " + "; ".join(problems), hint="config.json and the weights must match"
+        )
