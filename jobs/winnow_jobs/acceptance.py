@@ -1,21 +1,20 @@
 """Did a prediction pass its task's acceptance test? From its struct and what is true, in the form of a label's value.
 
-| operator | right if |
-|---|---|
-| classify | the label is the true one |
-| segment | the IoU, averaged over the classes of truth and prediction, is at least 0.5, or both are empty |
-| ocr | the whole text is the true one, runs of white space taken as one space |
-| anomaly | the verdict is the true one |
+The tests themselves are those of `winnow_workers.evaluation.acceptance`, which `winnow evaluate` applies as well: the
+share that it finds ok is what a calibrated `p_ok` promises.
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
+from winnow_jobs.evaluation.measure_objects import said_masks
+from winnow_workers.evaluation import acceptance, masks, texts
+from winnow_workers.evaluation.acceptance import Acceptance
 
 Value = Mapping[str, Any]
-MASK_IOU = 0.5
+_DEFAULT = Acceptance()
+MASK_IOU = _DEFAULT.mask_iou
 
 
 def is_accepted(operator: str, prediction: Value, true: Value) -> bool | None:
@@ -28,38 +27,27 @@ def is_accepted(operator: str, prediction: Value, true: Value) -> bool | None:
 
 
 def _label(prediction: Value, true: Value) -> bool | None:
-    return None if true.get("label") is None else bool(prediction["label"] == true["label"])
+    return None if true.get("label") is None else acceptance.label_ok(true["label"], prediction["label"])
 
 
 def _text(prediction: Value, true: Value) -> bool | None:
     wanted = true.get("full_text")
-    return None if wanted is None else _squeeze(prediction["full_text"]) == _squeeze(wanted)
+    if wanted is None:
+        return None
+    return acceptance.text_ok(texts.text_errors(wanted, prediction["full_text"] or "", _DEFAULT.normalisation))
 
 
 def _verdict(prediction: Value, true: Value) -> bool | None:
     wanted = true.get("is_anomalous")
-    return None if wanted is None else bool(prediction["is_anomalous"]) == bool(wanted)
+    if wanted is None:
+        return None
+    return acceptance.verdict_ok(true=bool(wanted), predicted=bool(prediction["is_anomalous"]))
 
 
 def _masks(prediction: Value, true: Value) -> bool | None:
-    from pycocotools import mask as coco
-
     if true.get("masks") is None:
         return None
-    seen, wanted = ({one["label"]: _rle(one["rle"]) for one in side["masks"] or ()} for side in (prediction, true))
-    ious = [
-        float(coco.iou([seen[label]], [wanted[label]], [0])[0][0]) if label in seen and label in wanted else 0.0
-        for label in sorted({*seen, *wanted})
-    ]
-    return not ious or float(np.mean(ious)) >= MASK_IOU
-
-
-def _squeeze(text: str | None) -> str:
-    return " ".join((text or "").split())
-
-
-def _rle(rle: Value) -> dict[str, Any]:
-    return {"size": [int(side) for side in rle["size"]], "counts": str(rle["counts"]).encode("ascii")}
+    return acceptance.masks_ok(masks.overlaps(said_masks(true), said_masks(prediction)), _DEFAULT)
 
 
 _TESTS: Mapping[str, Callable[[Value, Value], bool | None]] = MappingProxyType(
