@@ -1,7 +1,10 @@
 """Where do tests get the demo's corpus and models? Made once, kept in `.cache/` under a digest of what makes them."""
 
+import fcntl
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,10 +24,11 @@ def demo_corpus_dir() -> Path:
     """A folder with `corpus/` and `truth.parquet`. Read it, never change it."""
     files = [_DEMO / f"{name}.py" for name in (*_CORPUS_FILES, *_GROUP_FILES)]
     place = _place("demo-corpus", files, packages=("numpy", "pillow", "scikit-image", "scikit-learn"))
-    if not (place / "truth.parquet").exists():
-        unfinished = _emptied(place.with_suffix(".unfinished"))
-        make_corpus(unfinished / "corpus")
-        unfinished.rename(place)
+    with _alone(place):
+        if not (place / "truth.parquet").exists():
+            unfinished = _emptied(place.with_suffix(".unfinished"))
+            make_corpus(unfinished / "corpus")
+            unfinished.rename(place)
     return place
 
 
@@ -33,11 +37,21 @@ def demo_models_dir() -> Path:
     own = [_DEMO / f"{name}.py" for name in (*_CORPUS_FILES, *_GROUP_FILES, *_TRAIN_FILES)]
     files = [*own, *(_MODELS / f"{name}.py" for name in _MODEL_FILES)]
     place = _place("demo-models", files, packages=("numpy", "pillow", "scikit-image", "scikit-learn", "torch"))
-    if not all((place / f"{name}.safetensors").exists() for name in TRAINERS):
-        unfinished = _emptied(place.with_suffix(".unfinished"))
-        train_models(unfinished)
-        unfinished.rename(place)
+    with _alone(place):
+        if not all((place / f"{name}.safetensors").exists() for name in TRAINERS):
+            unfinished = _emptied(place.with_suffix(".unfinished"))
+            train_models(unfinished)
+            unfinished.rename(place)
     return place
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """One process at a time: the other half of the tests may want the same."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _place(kind: str, files: list[Path], *, packages: tuple[str, ...]) -> Path:

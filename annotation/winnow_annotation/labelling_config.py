@@ -23,7 +23,7 @@ _COLOURS = (
     "#bcbd22",
     "#7f7f7f",
 )
-_NEED_LABELS = ("classify", "segment")
+_NEED_LABELS = ("classify", "detect", "segment")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,16 @@
 """Did a prediction pass its task's acceptance test? From its struct and what is true, in the form of a label's value.
 
-The tests themselves are those of `winnow_workers.evaluation.acceptance`, which `winnow evaluate` applies as well: the
-share that it finds ok is what a calibrated `p_ok` promises.
+What right means is said once, in `winnow_workers.evaluation.acceptance`.
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from winnow_jobs.evaluation.measure_objects import said_masks
 from winnow_workers.evaluation import acceptance, masks, texts
-from winnow_workers.evaluation.acceptance import Acceptance
 
 Value = Mapping[str, Any]
-_DEFAULT = Acceptance()
-MASK_IOU = _DEFAULT.mask_iou
+WANTED = acceptance.Acceptance()
 
 
 def is_accepted(operator: str, prediction: Value, true: Value) -> bool | None:
@@ -27,27 +23,27 @@ def is_accepted(operator: str, prediction: Value, true: Value) -> bool | None:
 
 
 def _label(prediction: Value, true: Value) -> bool | None:
-    return None if true.get("label") is None else acceptance.label_ok(true["label"], prediction["label"])
+    wanted = true.get("label")
+    return None if wanted is None else acceptance.label_ok(wanted, prediction["label"])
 
 
 def _text(prediction: Value, true: Value) -> bool | None:
     wanted = true.get("full_text")
     if wanted is None:
         return None
-    return acceptance.text_ok(texts.text_errors(wanted, prediction["full_text"] or "", _DEFAULT.normalisation))
+    return acceptance.text_ok(texts.text_errors(wanted, prediction["full_text"] or "", WANTED.normalisation))
 
 
 def _verdict(prediction: Value, true: Value) -> bool | None:
     wanted = true.get("is_anomalous")
-    if wanted is None:
-        return None
-    return acceptance.verdict_ok(true=bool(wanted), predicted=bool(prediction["is_anomalous"]))
+    return None if wanted is None else acceptance.verdict_ok(true=bool(wanted), predicted=prediction["is_anomalous"])
 
 
 def _masks(prediction: Value, true: Value) -> bool | None:
     if true.get("masks") is None:
         return None
-    return acceptance.masks_ok(masks.overlaps(said_masks(true), said_masks(prediction)), _DEFAULT)
+    wanted, seen = ({one["label"]: one["rle"] for one in side["masks"] or ()} for side in (true, prediction))
+    return acceptance.masks_ok(masks.overlaps(wanted, seen), WANTED)
 
 
 _TESTS: Mapping[str, Callable[[Value, Value], bool | None]] = MappingProxyType(

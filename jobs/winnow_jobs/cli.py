@@ -14,6 +14,7 @@ from winnow_jobs.commands.export import export
 from winnow_jobs.commands.fit_anomaly import fit_anomaly
 from winnow_jobs.commands.learn import learn_command
 from winnow_jobs.commands.models import models
+from winnow_jobs.commands.operators import operators
 from winnow_jobs.commands.verify import verify
 from winnow_jobs.render import Screen
 from winnow_jobs.resolved import CODE_VERSION
@@ -38,6 +39,7 @@ app.command()(spec.doctor)
 app.command()(verify)
 app.command()(compact)
 app.command()(evaluate)
+app.command()(operators)
 app.command()(demo)
 
 

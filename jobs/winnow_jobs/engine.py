@@ -1,14 +1,18 @@
 """What do the runs of one process share? A Ray cluster, and actors that stay warm from one run to the next."""
 
 import contextlib
+import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from winnow_workers.pipeline import WorkerConfig
 
 if TYPE_CHECKING:
     from winnow_jobs.cluster import Cluster
+
+Done = TypeVar("Done")
 
 
 def key_of(config: WorkerConfig) -> str:
@@ -17,6 +21,10 @@ def key_of(config: WorkerConfig) -> str:
     What a run wants beside that (its shards, its output, its limits on requests) an actor turns to without loading.
     """
     return repr((config.tasks, config.device, config.threads, config.item_memory_bytes, config.code_version))
+
+
+def _is_joined() -> bool:
+    return "RAY_ADDRESS" in os.environ
 
 
 class Engine:
@@ -47,8 +55,9 @@ class Engine:
         self._thread.shutdown()
 
     def begin(self) -> None:
-        """Start or join a cluster meanwhile: it will be asked for. What goes wrong is said by `cluster`."""
-        self._begun()
+        """Start a cluster of this machine's own meanwhile: it will be asked for; `cluster` says what goes wrong."""
+        if not _is_joined():
+            self._begun()
 
     def cluster(self) -> "Cluster":
         """Started, or joined, when a run asks first.
@@ -63,12 +72,20 @@ class Engine:
         self._actors.clear()
         if self._cluster is not None:
             self._cluster = None
-            self._thread.submit(self._undo.close)
+            self._in_turn(self._undo.close)
 
     def _begun(self) -> "Future[Cluster]":
         if self._cluster is None:
-            self._cluster = self._thread.submit(self._start)
+            self._cluster = self._in_turn(self._start)
         return self._cluster
+
+    def _in_turn(self, call: Callable[[], Done]) -> "Future[Done]":
+        if not _is_joined():
+            return self._thread.submit(call)
+        # at once: one that does not answer is waited for minutes, and nobody could be interrupted while a thread waits
+        done: Future[Done] = Future()
+        done.set_result(call())
+        return done
 
     def _start(self) -> "Cluster":
         from winnow_jobs.cluster import Cluster  # Ray costs a second to import

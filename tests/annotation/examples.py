@@ -15,8 +15,8 @@ from winnow_workers.rendition import to_browser_image
 
 WIDTH, HEIGHT = 400, 300
 MODEL = "0123456789abcdef" * 4
-LABELS = {"kind": ["cat", "dog & cow"], "parts": ["coin", "rim"]}
-OPERATORS = {"kind": "classify", "parts": "segment", "text": "ocr", "defect": "anomaly"}
+LABELS = {"kind": ["cat", "dog & cow"], "parts": ["coin", "rim"], "things": ["coin", "rim"]}
+OPERATORS = {"kind": "classify", "parts": "segment", "text": "ocr", "defect": "anomaly", "things": "detect"}
 
 
 def disc(cx: int, cy: int, radius: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -44,6 +44,14 @@ PREDICTIONS: dict[str, dict[str, Any]] = {
             {"text": "first", "score": 0.9, "polygon": [20, 30, 120, 30, 120, 50.25, 20, 50.25], "order": 0},
         ],
         "full_text": "first\nsecond",
+    },
+    "things": {
+        "boxes": [
+            {"label": "coin", "box": [80.0, 60.25, 160.0, 140.0], "score": 0.9, "is_output": True},
+            {"label": "rim", "box": [275.0, 175.0, 325.5, 225.0], "score": 0.6, "is_output": True},
+            {"label": "coin", "box": [200.0, 100.0, 300.0, 120.0], "score": 0.2, "is_output": False},
+        ],
+        "cut": 0,
     },
     "defect": {
         "is_anomalous": True,

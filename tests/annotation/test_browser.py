@@ -72,7 +72,7 @@ def look(page: Page, url: str, ids: tuple[int, int], *, regions: int, shot: Path
     return page.evaluate("() => [...document.images].map(image => [image.naturalWidth, image.naturalHeight])")
 
 
-@pytest.mark.parametrize(("task", "regions"), [("kind", 1), ("parts", 2), ("text", 2), ("defect", 3)])
+@pytest.mark.parametrize(("task", "regions"), [("kind", 1), ("parts", 2), ("text", 2), ("defect", 3), ("things", 3)])
 def test_browser__shows_each_kind_upright_and_its_submitted_answer_is_the_prediction(
     page: Page, client: LabelStudioClient, job: str, tmp_path: Path, task: str, regions: int
 ) -> None:
@@ -102,6 +102,11 @@ def check_same(task: str, value: dict[str, Any]) -> None:
         lines = sorted(wanted["lines"], key=lambda line: line["order"])
         for line, expected in zip(value["lines"], lines, strict=True):
             assert line["polygon"] == pytest.approx(expected["polygon"], abs=0.01)
+    elif task == "things":
+        wanted_boxes = [box for box in wanted["boxes"] if box["is_output"]]
+        for box, expected in zip(value["boxes"], wanted_boxes, strict=True):
+            assert box["label"] == expected["label"]
+            assert box["box"] == pytest.approx(expected["box"], abs=0.01)
     else:
         assert value["is_anomalous"] is True
         assert value["regions"][0]["box"] == pytest.approx(wanted["regions"][0]["box"], abs=0.01)

@@ -54,6 +54,44 @@ def test_segment__answers_of_one_label_are_united_and_an_empty_mask_is_not_shown
     assert np.array_equal(masks.from_coco(mask["rle"])[0], disc(100, 100, 20) | disc(110, 100, 20))
 
 
+def test_segment__things_of_one_label_come_back_one_by_one_and_weak_ones_are_not_shown() -> None:
+    shown = [_mask(disc(100, 100, 20)), _mask(disc(110, 100, 20))]
+    weak = {**_mask(disc(300, 200, 20)), "is_output": False}
+    value = value_of("segment", kind_of("segment").results({"masks": [*shown, weak]}, None))
+    assert [one["rle"] for one in value["instances"]] == [one["rle"] for one in shown]
+
+
+def test_detect__there_and_back_without_what_was_only_nearly_found() -> None:
+    value = there_and_back("things")
+    assert [box["label"] for box in value["boxes"]] == ["coin", "rim"]
+    for box, wanted in zip(value["boxes"], PREDICTIONS["things"]["boxes"], strict=False):
+        assert box["box"] == pytest.approx(wanted["box"], abs=0.01)
+
+
+def test_detect__every_region_has_its_score() -> None:
+    results = kind_of("detect").results(PREDICTIONS["things"], FRAME)
+    assert [(result["from_name"], result["score"]) for result in results] == [
+        ("box", 0.9),
+        ("box", 0.6),
+        ("candidate", 0.2),
+    ]
+
+
+def test_detect__a_candidate_counts_once_it_is_marked_as_real() -> None:
+    results = list(kind_of("detect").results(PREDICTIONS["things"], FRAME))
+    marked = {**results[2], "from_name": "real", "type": "choices", "value": {"choices": ["real"]}}
+    value = value_of("detect", [*results, marked])
+    assert [box["label"] for box in value["boxes"]] == ["coin", "rim", "coin"]
+    assert value["boxes"][2]["box"] == pytest.approx([200, 100, 300, 120], abs=0.01)
+
+
+def test_detect__only_the_strongest_candidates_are_shown() -> None:
+    weak = [{"label": "coin", "box": [0, 0, 9, 9], "score": 0.1 + n / 1000, "is_output": False} for n in range(90)]
+    results = kind_of("detect").results({"boxes": weak}, FRAME)
+    assert len(results) == 30
+    assert results[0]["score"] == pytest.approx(0.189)
+
+
 def test_ocr__there_and_back_in_reading_order() -> None:
     value = there_and_back("text")
     assert value["full_text"] == "first\nsecond"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from tests.servers.require import require_tesseract
 from winnow_storage.errors import SpecError
@@ -20,8 +21,14 @@ CASES: dict[str, tuple[str, str | None, dict[str, object] | None]] = {
     "classify-builtin": ("classify", "builtin/digit_cnn", {"random": 1}),
     "classify-torchvision": ("classify", "torchvision/squeezenet1_1", {"random": 1}),
     "classify-timm": ("classify", "timm/test_resnet.r160_in1k", {"random": 1}),
+    "detect-ssdlite": ("detect", "torchvision/ssdlite320_mobilenet_v3_large", {"random": 1}),
+    "detect-rcnn": ("detect", "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn", {"random": 1}),
+    "detect-tiles": ("detect", "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn", {"random": 1}),
     "segment-builtin": ("segment", "builtin/small_unet", {"random": 1}),
     "segment-torchvision": ("segment", "torchvision/lraspp_mobilenet_v3_large", {"random": 1}),
+    "segment-tiles": ("segment", "builtin/small_unet", {"random": 1}),
+    "segment-instances": ("segment", "torchvision/maskrcnn_resnet50_fpn", {"random": 1}),
+    "segment-instance-tiles": ("segment", "torchvision/maskrcnn_resnet50_fpn", {"random": 1}),
     "anomaly-builtin": ("anomaly", "builtin/patch_features", {"random": 1}),
     "anomaly-timm": ("anomaly", "timm/test_resnet", {"random": 1}),
     "embed-fingerprint": ("embed", "builtin/fingerprint", None),
@@ -29,6 +36,20 @@ CASES: dict[str, tuple[str, str | None, dict[str, object] | None]] = {
     "embed-timm": ("embed", "timm/test_resnet", {"random": 1}),
 }
 SMALL = {"height_px": 64, "width_px": 64}  # keeps the big architectures fast
+FEW = {"labels": ["one", "two"]}  # random scores are then above the floor
+TILES = {"tiles": {"side_px": 600, "overlap": 0.25, "whole": False}}
+SMALL_SIDES = {"min_side_px": 64, "max_side_px": 96}
+PARAMS: dict[str, dict[str, object]] = {
+    "classify-torchvision": {"input": SMALL},
+    "detect-ssdlite": FEW | {"floor": 0.3, "max_boxes": 20},
+    "detect-rcnn": FEW | SMALL_SIDES | {"max_boxes": 20},
+    "detect-tiles": FEW | SMALL_SIDES | TILES | {"max_boxes": 20},
+    "segment-torchvision": {"input": SMALL},
+    "segment-tiles": TILES | {"input": SMALL},
+    "segment-instances": FEW | SMALL_SIDES | {"max_masks": 5},
+    "segment-instance-tiles": FEW | SMALL_SIDES | TILES | {"max_masks": 5},
+    "embed-torchvision": {"input": SMALL},
+}
 
 
 def test_every_operator_has_a_case() -> None:
@@ -38,10 +59,11 @@ def test_every_operator_has_a_case() -> None:
 @pytest.fixture(scope="module", params=list(CASES))
 def operator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator[Any]]:
     name, model, weights = CASES[request.param]
+    torch.set_num_threads(1)  # the networks are small: threads would only wait for each other
     kind = operator_named(name)
     if model == "builtin/tesseract":
         require_tesseract()
-    params = {"input": SMALL} if model and "torchvision" in model else {}
+    params = PARAMS.get(request.param, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         built = kind(
@@ -133,4 +155,4 @@ def test_operator__says_what_it_needs(operator: Operator[Any]) -> None:
 def test_operator_named__unknown() -> None:
     with pytest.raises(SpecError, match="there is no operator 'clasify'") as raised:
         operator_named("clasify")
-    assert raised.value.hint == "did you mean 'classify'? operators: anomaly, classify, embed, ocr, segment"
+    assert raised.value.hint == "did you mean 'classify'? operators: anomaly, classify, detect, embed, ocr, segment"

@@ -16,13 +16,13 @@ ledger: sqlite:///{folder}/ledger.db
 tasks:
   - {{name: vector, operator: embed, model: builtin/fingerprint}}
   - {{name: poison, operator: "tests.faults.poison:PoisonOperator"}}
-run: {{actors: 1, shard_items: 16, item_deadline_s: 2, item_memory_bytes: 536870912}}
+run: {{actors: 1, shard_items: 16, item_deadline_s: 5, item_memory_bytes: 536870912}}
 """
 ROOT = Path(__file__).parents[2]
 REASONS = {
     Harm.RAISE: "ValueError: this image is cursed",
     Harm.SEGFAULT: "crashed: SIGSEGV",
-    Harm.HANG_WITH_THE_LOCK: "hung: no answer within 2 s",
+    Harm.HANG_WITH_THE_LOCK: "hung: no answer within 5 s",
     Harm.MEMORY: "MemoryError",
     Harm.EXIT: "crashed: exit 0",
 }

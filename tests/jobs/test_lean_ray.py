@@ -1,5 +1,6 @@
 """What runs when a run has a Ray of its own: no more than is asked, from the thread that ends it, and nothing after."""
 
+import contextlib
 import os
 import threading
 import time
@@ -9,6 +10,7 @@ import ray
 from ray._private import node, services
 
 from tests.faults.processes import command_of, descendants, is_alive
+from winnow_jobs import cluster
 from winnow_jobs.engine import Engine
 from winnow_jobs.lean_ray import ENVIRON, lean
 from winnow_jobs.spec import ExecutionSpec
@@ -42,6 +44,26 @@ def test_engine__that_nobody_asked_starts_nothing() -> None:
     with Engine(is_shared=False) as engine:
         engine.end()
     assert set(descendants(os.getpid())) - before == set()
+
+
+def test_engine__joins_a_cluster_in_the_thread_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_by: list[threading.Thread] = []
+
+    class Joined(contextlib.AbstractContextManager[None]):
+        def __init__(self, *, debug: bool) -> None:
+            del debug
+            asked_by.append(threading.current_thread())
+
+        def __exit__(self, *_: object) -> None:
+            asked_by.append(threading.current_thread())
+
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(cluster, "Cluster", Joined)
+    with Engine(is_shared=False) as engine:
+        engine.begin()
+        assert asked_by == []  # not before it is needed
+        engine.cluster()
+    assert asked_by == [threading.current_thread()] * 2
 
 
 def test_lean__leaves_ray_as_it_was() -> None:

@@ -13,6 +13,7 @@ from winnow_storage.errors import SpecError
 from winnow_workers.operator import Operator
 from winnow_workers.operators.anomaly import AnomalyOperator
 from winnow_workers.operators.classify import ClassifyOperator
+from winnow_workers.operators.detect import DetectOperator
 from winnow_workers.operators.embed import EmbedOperator
 from winnow_workers.operators.ocr import OcrOperator
 from winnow_workers.operators.segment import SegmentOperator
@@ -21,6 +22,7 @@ OPERATORS: Mapping[str, type[Operator[Any]]] = MappingProxyType(
     {
         "anomaly": AnomalyOperator,
         "classify": ClassifyOperator,
+        "detect": DetectOperator,
         "embed": EmbedOperator,
         "ocr": OcrOperator,
         "segment": SegmentOperator,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from winnow_annotation.kinds import anomaly, classify, ocr, segment
+from winnow_annotation.kinds import anomaly, classify, detect, ocr, segment
 from winnow_annotation.kinds.geometry import Frame, Result
 from winnow_storage.errors import SpecError
 
@@ -22,6 +22,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "anomaly": Kind(anomaly.results, anomaly.value),
         "classify": Kind(classify.results, classify.value),
+        "detect": Kind(detect.results, detect.value),
         "ocr": Kind(ocr.results, ocr.value),
         "segment": Kind(segment.results, segment.value),
     }

@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from winnow_annotation.brush_rle import MaskHW
 from winnow_annotation.kinds import masks
 from winnow_annotation.kinds.geometry import Frame, Result
 
 
 def results(prediction: Mapping[str, Any], _frame: Frame | None) -> list[Result]:
-    """One brush region per mask that has any pixel, with its score."""
+    """One brush region per mask that is put out and has any pixel, with its score."""
     regions: list[Result] = []
     for number, found in enumerate(prediction["masks"] or []):
+        if found.get("is_output") is False:
+            continue
         mask, frame = masks.from_coco(found["rle"])
         if mask.any():
             brush = masks.brush_value(mask, found["label"])
@@ -19,13 +22,20 @@ def results(prediction: Mapping[str, Any], _frame: Frame | None) -> list[Result]
 
 
 def value(answer: Sequence[Result]) -> Mapping[str, Any]:
-    """{masks: [{label, area_px, rle}]}, one per label: the union of what was painted with it."""
-    painted = masks.union_per_label(answer)
+    """{masks: [{label, area_px, rle}], instances: likewise}.
+
+    `masks` has one per label, the union of what was painted with it; `instances` one per region, as it was painted.
+    """
+    united = masks.union_per_label(answer)
+    single = [(label, mask) for result in answer for label, mask in masks.union_per_label([result]).items()]
     return {
-        "masks": [
-            {"label": label, "area_px": int(mask.sum()), "rle": masks.to_coco(mask)} for label, mask in painted.items()
-        ]
+        "masks": [_written(label, mask) for label, mask in united.items()],
+        "instances": [_written(label, mask) for label, mask in single],
     }
+
+
+def _written(label: str, mask: MaskHW) -> Mapping[str, Any]:
+    return {"label": label, "area_px": int(mask.sum()), "rle": masks.to_coco(mask)}
 
 
 def _region(name: str, frame: Frame, brush: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from pycocotools import mask as coco
 
 from tests.workers.operators.making import flat, opened, view
 from winnow_storage.errors import ModelError
+from winnow_workers.boxes import softmin
+from winnow_workers.masks import encode_rle
 from winnow_workers.operator import Operator
-from winnow_workers.operators.segment import SegmentParams, encode_rle, softmin
+from winnow_workers.operators.segment import SegmentParams
 
 # pycocotools, the oracle here, has not followed numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")

@@ -77,3 +77,12 @@ def is_segmenter(architecture: str) -> bool:
         models = libraries.torchvision().models
         return name in models.list_models(module=models.segmentation)
     return architecture == "builtin/small_unet"
+
+
+def is_detector(architecture: str) -> bool:
+    """Whether an architecture is one of torchvision's detectors, those that draw masks among them."""
+    library, name = split(architecture)
+    if library != "torchvision":
+        return False
+    models = libraries.torchvision().models
+    return name in models.list_models(module=models.detection)

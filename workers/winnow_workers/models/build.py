@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models import libraries
-from winnow_workers.models.architectures import check_architecture, is_segmenter, split
+from winnow_workers.models.architectures import check_architecture, is_detector, is_segmenter, split
 from winnow_workers.models.load import LoadedWeights, load_weights
 from winnow_workers.models.model_file import ModelCard
 from winnow_workers.models.reference import ResolvedModel
@@ -116,7 +116,7 @@ def _build(architecture: str, arguments: dict[str, Any], n_labels: int | None) -
     if library == "timm":
         module = libraries.timm().create_model(name, pretrained=False, **arguments)
         return module
-    if is_segmenter(architecture):
+    if is_segmenter(architecture) or is_detector(architecture):
         arguments["weights_backbone"] = None  # its default downloads
     elif name in {"googlenet", "inception_v3"}:
         arguments.setdefault("init_weights", False)  # the default warns, and takes minutes

@@ -1,5 +1,6 @@
 """Which answers can a task give? Its label set, from its parameters or from its model's card."""
 
+from winnow_workers.detectors.torchvision_detector import BACKGROUND
 from winnow_workers.models.folder import local_folder, read_config
 from winnow_workers.models.load import cached, fetch
 from winnow_workers.models.model_file import read_card
@@ -13,6 +14,13 @@ def labels_of(task: TaskConfig) -> tuple[str, ...]:
     Raises:
         ModelError, StoreError: the weights file that holds the card cannot be read.
     """
+    labels = _all_labels(task)
+    if task.operator == "detect" and labels and labels[0] in BACKGROUND:
+        labels = labels[1:]  # nobody draws a box around nothing
+    return labels
+
+
+def _all_labels(task: TaskConfig) -> tuple[str, ...]:
     given = task.params.get("labels")
     if isinstance(given, list | tuple) and given:
         return tuple(str(label) for label in given)

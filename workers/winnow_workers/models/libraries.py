@@ -11,6 +11,7 @@ from typing import Any
 
 from winnow_workers.models.cache import names_folder
 
+_REVISION = 2  # raised when `names` asks the libraries for other models than before
 _COMPILER = ("torch._dynamo", "torch._dynamo.utils")
 
 
@@ -40,11 +41,11 @@ def timm() -> ModuleType:
 
 
 def names(library: str) -> list[str]:
-    """The models of "torchvision" (classifiers and semantic segmenters) or "timm", sorted.
+    """The models of "torchvision" (classifiers, segmenters, detectors) or "timm", sorted.
 
     They are remembered for the installed version on this machine, so that a spec is checked without the library.
     """
-    place = names_folder() / f"{library}-{version(library)}.json"
+    place = names_folder() / f"{library}-{version(library)}-{_REVISION}.json"
     try:
         known = json.loads(place.read_bytes())
     except (OSError, ValueError):
@@ -57,7 +58,8 @@ def _ask(library: str) -> list[str]:
     if library == "timm":
         return sorted(timm().list_models())
     models = torchvision().models
-    return sorted([*models.list_models(module=models), *models.list_models(module=models.segmentation)])
+    modules = (models, models.segmentation, models.detection)
+    return sorted(name for module in modules for name in models.list_models(module=module))
 
 
 def _remember(place: Path, known: list[str]) -> None:

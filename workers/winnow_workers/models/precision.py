@@ -80,7 +80,10 @@ def _settle_precision(batch: FixedBatch, wanted: Wanted) -> None:
             ) from error
         reached = 0.0
     if reached < THRESHOLD and wanted.precision == "bf16":
-        raise ModelError(_disagree(wanted, device, reached), hint="write precision: fp32 in this task")
+        raise ModelError(
+            _disagree(wanted, device, reached),
+            hint="write precision: fp32 in this task, or auto, which uses bfloat16 only where it agrees",
+        )
     batch.precision = "bf16" if reached >= THRESHOLD else "fp32"
 
 

@@ -1,164 +1,204 @@
-"""Which pixels belong to what? Semantic masks, one per class that is present, by torchvision or builtin segmenters."""
+"""Which pixels belong to what? Masks of classes (semantic) or of single things (instance), by the kind of the model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field, model_validator
 
 from winnow_storage.errors import ModelError
-from winnow_storage.schemas import RLE
-from winnow_workers.models.architectures import default_preprocessing
-from winnow_workers.models.build import Network, open_network
+from winnow_storage.schemas import BOX_XYXY_PX, RLE
+from winnow_workers.boxes import image_score
+from winnow_workers.detectors.detector import Detector, Search
+from winnow_workers.detectors.found import Found
+from winnow_workers.detectors.looking import look_everywhere
+from winnow_workers.detectors.opening import draws_masks, open_detector
+from winnow_workers.masks import box_around, encode_patches, encode_rle, united
+from winnow_workers.models.build import architecture_of, open_weights
 from winnow_workers.models.model_file import Preprocessing
-from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
-from winnow_workers.models.preprocess import needed_side_px, placement, preproc_id, to_tensor
+from winnow_workers.models.precision import TorchParams
 from winnow_workers.operator import Operator, Prediction, View
+from winnow_workers.semantic import Painted, SemanticSegmenter
+from winnow_workers.tiles import Tiling
 
-_SOFTMIN_TEMPERATURE = 0.1
-
-Floats = npt.NDArray[np.float32]
-ClassMap = npt.NDArray[np.unsignedinteger[Any]]
+PIXEL_SCORE_KIND, MASK_SCORE_KIND = "softmin_pixel_softmax", "softmin_masks"
 
 
 class SegmentParams(TorchParams):
-    """`labels`: the label set with the background first, where the weights do not carry it; `input` likewise."""
+    """`labels`: the label set, the background first for semantic models, where the weights do not carry it.
+
+    `input` likewise. `tiles`: look at large images in parts. Of instance models: masks from `floor` on are kept, those
+    from `threshold` on are put out, at most `max_masks` per image; `max_iou`, `min_side_px` and `max_side_px` as for
+    detect.
+    """
 
     labels: tuple[str, ...] = ()
     input: Preprocessing | None = None
+    tiles: Tiling | None = None
+    floor: float = Field(default=0.05, ge=0.001, le=1.0)
+    threshold: float = Field(default=0.5, ge=0.0, le=1.0)
+    max_masks: int = Field(default=100, ge=1, le=1000)
+    max_iou: float | None = Field(default=None, gt=0.0, le=1.0)
+    min_side_px: int | None = Field(default=None, ge=32, le=4096)
+    max_side_px: int | None = Field(default=None, ge=32, le=8192)
+
+    @model_validator(mode="after")
+    def _floor_below_threshold(self) -> "SegmentParams":
+        if self.floor > self.threshold:
+            raise ValueError(f"floor {self.floor} is above threshold {self.threshold}: lower it, or raise threshold")
+        return self
 
 
 class SegmentOperator(Operator[SegmentParams]):
-    """The most probable class of every pixel. The first label is the background and has no mask.
+    """One mask per class that is present (semantic), or per thing that is found (instance).
 
-    The score is a soft minimum over the pixels' top probabilities, as in cleanlab's segmentation scores (Lad and
-    Mueller, 2023): one region that the model is unsure of makes the image unsure. What a `crop` input does not show
-    is background.
+    Semantic: the first label is the background and has no mask; what a `crop` input does not show is background. The
+    score is a soft minimum over the pixels' top probabilities, as in cleanlab's segmentation scores (Lad and Mueller,
+    2023): one region that the model is unsure of makes the image unsure. Instance: floor, threshold and score are those
+    of detect.
     """
 
     params_type = SegmentParams
 
     def open(self) -> None:
         """Load the segmenter and settle its label set."""
-        network = open_network(self.model, device=self.device, n_labels=len(self.params.labels) or None)
-        card = network.card
-        self._input = (
-            self.params.input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
+        params = self.params
+        self._semantic: SemanticSegmenter | None = None
+        self._detector: Detector | None = None
+        architecture = self.model.architecture or architecture_of(self.model, open_weights(self.model).card)
+        if draws_masks(architecture):
+            if params.precision == "bf16":
+                raise ModelError(
+                    f"{self.model.name}: instance models run in float32 only", hint="remove precision: from the task"
+                )
+            search = Search(
+                floor=params.floor,
+                most=params.max_masks,
+                masks=True,
+                max_iou=params.max_iou,
+                labels=params.labels,
+                input=params.input,
+                min_side_px=params.min_side_px,
+                max_side_px=params.max_side_px,
+            )
+            self._detector = open_detector(self.model, search, device=self.device)
+            self._labels = self._detector.labels
+            return
+        if params.min_side_px is not None or params.max_side_px is not None:
+            raise ModelError(
+                f"{self.model.name}: min_side_px and max_side_px are for instance models; {architecture} is none",
+                hint="write input: {height_px: ..., width_px: ...} instead",
+            )
+        self._semantic = SemanticSegmenter(
+            self.model, self.device, labels=params.labels, given_input=params.input, precision=params.precision
         )
-        wanted = Wanted(self.params.precision, self._input, "choice", self.model)
-        self._batch = open_batch(network.module, self.device, wanted)
-        shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0].shape)
-        if len(shape) != 3:
+        self._labels = self._semantic.labels
+        if params.tiles is not None and self._semantic.input.fit == "crop":
             raise ModelError(
-                f"{self.model.name}: {network.architecture} gives outputs of shape {shape}, "
-                "a segmenter gives logits per pixel",
-                hint="name a segmenter, such as torchvision/deeplabv3_mobilenet_v3_large or builtin/small_unet",
+                f"{self.model.name}: tiles must be seen whole, the model's input says fit: crop",
+                hint="write input: with fit: stretch or fit: pad",
             )
-        self._labels = self._label_set(network, count=shape[0])
 
-    def _label_set(self, network: Network, *, count: int) -> tuple[str, ...]:
-        labels = self.params.labels or (network.card.labels if network.card else ())
-        if not labels and self.model.weights.kind == "random":
-            labels = tuple(str(index) for index in range(count))
-        if len(labels) != count:
-            raise ModelError(
-                f"{self.model.name}: {len(labels)} labels for a model with {count} classes",
-                hint="add labels: [background, ...] to the task, one per class of the model, in its order",
-            )
-        return labels
+    @property
+    def _inner(self) -> SemanticSegmenter | Detector:
+        inner = self._semantic or self._detector
+        if inner is None:
+            raise ValueError("the operator is not open")
+        return inner
 
     @property
     def preproc(self) -> str:
-        """The id of the input's preprocessing."""
-        return precision_id(preproc_id(self._input), self._batch)
+        """The id of the input's preprocessing, and of the tiles."""
+        return self._inner.preproc + ("" if self.params.tiles is None else self.params.tiles.suffix)
 
     @property
     def needed_side_px(self) -> int | None:
-        """The input's longer side."""
-        return needed_side_px(self._input)
+        """The model's; every pixel for tiles."""
+        return self._inner.needed_side_px if self.params.tiles is None else None
 
     @property
     def batch_size(self) -> int:
-        """The fixed batch."""
-        return self._batch.at_once
+        """The model's."""
+        return self._inner.batch_size
 
     def fields(self) -> list[pa.Field]:
-        """A mask per class that is present."""
+        """The masks: of semantic models in the order of the labels, of instance models the surest first."""
         mask = pa.struct(
             [
                 pa.field("label", pa.string()),
                 pa.field("area_px", pa.int64()),
-                pa.field("score", pa.float32()),  # mean top probability of its pixels
+                pa.field("score", pa.float32()),  # semantic: mean top probability of its pixels
                 pa.field("rle", RLE),  # in the size of the upright image
+                pa.field("box", BOX_XYXY_PX),  # around its pixels
+                pa.field("is_output", pa.bool_()),  # semantic: always; instance: score >= threshold
             ]
         )
-        return [pa.field("masks", pa.list_(mask))]
+        area = pa.struct([pa.field("label", pa.string()), pa.field("area_px", pa.int64())])
+        return [
+            pa.field("masks", pa.list_(mask)),
+            pa.field("areas", pa.list_(area)),  # per class, of masks that are put out; pixels under several count once
+            pa.field("boundary_entropy", pa.float32()),  # semantic only, in [0, 1]; null without any boundary
+            pa.field("cut", pa.int32()),  # instance: how many more were above the floor
+        ]
 
     def run(self, views: Sequence[View]) -> list[Prediction]:
         """The masks of every view."""
-        outputs = self._batch([to_tensor(view.pixels, self._input) for view in views])
-        return [self._predict(output.softmax(dim=0).numpy(), view) for output, view in zip(outputs, views, strict=True)]
-
-    def _predict(self, probabilities_chw: Floats, view: View) -> Prediction:
-        place = placement(view.pixels.shape[1], view.pixels.shape[0], self._input).target
-        scale_y = probabilities_chw.shape[1] / self._input.height_px  # some segmenters answer at a lower resolution
-        scale_x = probabilities_chw.shape[2] / self._input.width_px
-        top, bottom = int(place.top * scale_y), max(1, round((place.top + place.height) * scale_y))
-        left, right = int(place.left * scale_x), max(1, round((place.left + place.width) * scale_x))
-        shown = probabilities_chw[:, min(top, bottom - 1) : bottom, min(left, right - 1) : right]
-        if not np.isfinite(shown).all():
-            raise ArithmeticError("the model's probabilities are not finite")
-        classes = shown.argmax(axis=0).astype(np.min_scalar_type(len(self._labels)))
-        confidence = shown.max(axis=0)
-        return Prediction(
-            fields={"masks": self._masks(classes, confidence, view)},
-            score=softmin(confidence),
-            score_kind="softmin_pixel_softmax",
+        if self._semantic is not None:
+            return [self._semantic_prediction(one) for one in self._semantic.paint(views, self.params.tiles)]
+        if self._detector is None:
+            raise ValueError("the operator is not open")
+        found = look_everywhere(
+            self._detector, views, self.params.tiles, most=self.params.max_masks, floor=self.params.floor
         )
+        return [self._instance_prediction(one, view) for one, view in zip(found, views, strict=True)]
 
-    def _masks(self, classes: ClassMap, confidence: Floats, view: View) -> list[dict[str, object]]:
-        full = full_size(classes, view, self._input)
+    def _semantic_prediction(self, painted: Painted) -> Prediction:
         masks: list[dict[str, object]] = []
-        for index in range(1, len(self._labels)):
-            mask = full == index
-            area = int(mask.sum())
-            if area == 0:
-                continue
-            chosen = confidence[classes == index]
+        present = np.bincount(painted.classes.ravel(), minlength=len(self._labels))
+        for index in np.flatnonzero(present[1:]) + 1:
+            mask = painted.classes == index
             masks.append(
                 {
                     "label": self._labels[index],
-                    "area_px": area,
-                    "score": float(chosen.mean(dtype=np.float64)),
+                    "area_px": int(present[index]),
+                    "score": float(painted.class_scores[index]),
                     "rle": encode_rle(mask),
+                    "box": box_around(mask),
+                    "is_output": True,
                 }
             )
-        return masks
+        areas = [{"label": one["label"], "area_px": one["area_px"]} for one in masks]
+        return Prediction(
+            fields={"masks": masks, "areas": areas, "boundary_entropy": painted.boundary_entropy, "cut": 0},
+            score=painted.score,
+            score_kind=PIXEL_SCORE_KIND,
+        )
 
-
-def full_size(classes: ClassMap, view: View, preprocessing: Preprocessing) -> ClassMap:
-    """A label map of what the model saw, (rows, columns), at the full size of the upright image; nearest label."""
-    seen = placement(view.width_px, view.height_px, preprocessing).source
-    rows = np.minimum((np.arange(seen.height) + 0.5) * classes.shape[0] / seen.height, classes.shape[0] - 1)
-    columns = np.minimum((np.arange(seen.width) + 0.5) * classes.shape[1] / seen.width, classes.shape[1] - 1)
-    full = np.zeros((view.height_px, view.width_px), classes.dtype)
-    full[seen.top : seen.top + seen.height, seen.left : seen.left + seen.width] = classes[
-        np.ix_(rows.astype(np.int64), columns.astype(np.int64))
-    ]
-    return full
-
-
-def softmin(confidence: npt.NDArray[np.floating[Any]]) -> float:
-    """The mean of the values in [0, 1], each weighted by exp((1 - value) / 0.1): near the minimum, and smooth."""
-    values = confidence.astype(np.float64).ravel()
-    weights = np.exp((values.min() - values) / _SOFTMIN_TEMPERATURE)  # shifted: the lowest value has weight 1
-    return float((values * weights).sum() / weights.sum())
-
-
-def encode_rle(mask: npt.NDArray[np.bool_]) -> dict[str, object]:
-    """COCO's compressed run-length code of a (height, width) mask, column by column."""
-    from pycocotools import mask as coco
-
-    encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+    def _instance_prediction(self, found: Found, view: View) -> Prediction:
+        size = {"width_px": view.width_px, "height_px": view.height_px}
+        scores = found.scores.astype(np.float32)
+        threshold = np.float32(self.params.threshold)
+        masks: list[Mapping[str, object]] = []
+        pieces: dict[str, list[Any]] = {}
+        for index, box, score, patch in zip(
+            found.classes.tolist(), found.boxes, scores, found.masks or (), strict=True
+        ):
+            rle, area, drawn = encode_patches([patch], **size)
+            around = box_around(drawn.bits, left=drawn.left, top=drawn.top) if area else box.tolist()
+            is_output = bool(score >= threshold)
+            label = self._labels[index]
+            masks.append(
+                {"label": label, "area_px": area, "score": float(score), "rle": rle, "box": around,
+                 "is_output": is_output}
+            )  # fmt: skip
+            if is_output and area:
+                pieces.setdefault(label, []).append(drawn)
+        areas = [
+            {"label": label, "area_px": int(united(own, **size).bits.sum())} for label, own in sorted(pieces.items())
+        ]
+        return Prediction(
+            fields={"masks": masks, "areas": areas, "boundary_entropy": None, "cut": found.cut},
+            score=image_score(scores, threshold=float(threshold), floor=self.params.floor),
+            score_kind=MASK_SCORE_KIND,
+        )

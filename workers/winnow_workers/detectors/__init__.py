@@ -1,0 +1,1 @@
+"""One file per family of detectors, and what they have in common."""
