@@ -2,23 +2,22 @@
 
 A truth table has a row per item, joined with the results on `key`: `operator` names the kind of task that the row says
 something about, and `label`, `text`, `anomalous` or `masks` (JSON: class -> COCO RLE) what is true. Rows whose `clean`
-is false, spoiled on purpose, are left out of the character error.
+is false, spoiled on purpose, are left out of the character error. Each number is the one of `winnow evaluate`.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from winnow_jobs.evaluation.compare import Pair, compare
+from winnow_jobs.evaluation.true_items import TrueItem
 from winnow_storage.errors import UsageError
+from winnow_workers.evaluation.acceptance import Acceptance
 
-Pair = tuple[Mapping[str, Any], Mapping[str, Any]]  # a row of the truth, and the prediction's struct
 Measured = tuple[str, float, int]  # name, value, items
-
-_NO_ANSWER: Mapping[str, Any] = {"label": None, "full_text": "", "masks": [], "score": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,11 @@ def measure(
     known = {row["key"]: row for row in truth.to_pylist()}
     found: list[tuple[str, Measured]] = [("items", _outcomes(known, results))] if _says_outcomes(truth) else []
     for name, operator in tasks.items():
-        measured = _MEASURES.get(operator)
-        pairs = _pairs(known, results, name, operator)
-        if measured is not None and pairs:
-            found.append((name, measured(pairs)))
+        pairs = _pairs(known, results, name, operator) if operator in _MEASURES else []
+        if pairs:
+            shown, measured = _MEASURES[operator]
+            record = compare(pairs, operator, Acceptance())
+            found.append((name, (shown, record["measures"][measured], record["n"])))
     wanted = targets or {}
     return [QualityMeasure(task, what, value, count, wanted.get(what)) for task, (what, value, count) in found]
 
@@ -93,64 +93,27 @@ def _pairs(known: Mapping[str, Mapping[str, Any]], results: pa.Table, task: str,
         row = known.get(key)
         if row is None or row.get("operator") != operator or (struct is None and outcome == "done"):
             continue  # the truth says nothing about it, or the run did not ask this task
-        # what a task failed on counts against it: an answer that is never right stands in for the missing one
-        pairs.append((row, _NO_ANSWER if struct is None or struct["error"] is not None else struct))
+        if operator == "ocr" and row.get("clean") is False:
+            continue
+        failed = struct is None or struct["error"] is not None
+        pairs.append(Pair(key, _true(row, operator), None if failed else struct))
     return pairs
 
 
-def _accuracy(pairs: Sequence[Pair]) -> Measured:
-    """The share of items whose first label is the true one."""
-    right = sum(1 for row, struct in pairs if struct["label"] == row["label"])
-    return "accuracy", right / len(pairs), len(pairs)
+def _true(row: Mapping[str, Any], operator: str) -> TrueItem:
+    if operator == "classify":
+        return TrueItem(label=row["label"])
+    if operator == "ocr":
+        return TrueItem(text=row["text"] or "")
+    if operator == "segment":
+        return TrueItem(masks=json.loads(row["masks"] or "{}"))
+    return TrueItem(anomalous=bool(row["anomalous"]))
 
 
-def _character_error(pairs: Sequence[Pair]) -> Measured:
-    """Levenshtein distance over the length of the truth, summed over the clean items; runs of white space are one."""
-    from rapidfuzz.distance import Levenshtein
-
-    clean = [(row, struct) for row, struct in pairs if row.get("clean") is not False]
-    texts = [(_squeeze(row["text"]), _squeeze(struct["full_text"])) for row, struct in clean]
-    length = sum(len(true) for true, _ in texts)
-    errors = sum(Levenshtein.distance(true, read) for true, read in texts)
-    return "character error", errors / max(1, length), len(clean)
-
-
-def _mean_iou(pairs: Sequence[Pair]) -> Measured:
-    """Intersection over union of each (item, class) that is in the truth or in the prediction, averaged."""
-    from pycocotools import mask as coco
-
-    ious: list[float] = []
-    for row, struct in pairs:
-        true = json.loads(row["masks"] or "{}")
-        seen = {one["label"]: one["rle"] for one in struct["masks"] or []}
-        for label in sorted({*true, *seen}):
-            if label in true and label in seen:
-                ious.append(float(coco.iou([_rle(seen[label])], [_rle(true[label])], [0])[0][0]))
-            else:
-                ious.append(0.0)
-    return "mean IoU", float(np.mean(ious)) if ious else float("nan"), len(pairs)
-
-
-def _auroc(pairs: Sequence[Pair]) -> Measured:
-    """Area under the ROC curve of the anomaly score; NaN unless both kinds are there."""
-    from sklearn.metrics import roc_auc_score
-
-    true = [bool(row["anomalous"]) for row, _ in pairs]
-    value = float(roc_auc_score(true, [struct["score"] for _, struct in pairs])) if len(set(true)) > 1 else float("nan")
-    return "AUROC", value, len(pairs)
-
-
-def _squeeze(text: str | None) -> str:
-    return " ".join((text or "").split())
-
-
-def _rle(rle: Mapping[str, Any]) -> dict[str, Any]:
-    return {"size": list(rle["size"]), "counts": rle["counts"].encode("ascii")}
-
-
-_MEASURES: Mapping[str, Callable[[Sequence[Pair]], Measured]] = {
-    "classify": _accuracy,
-    "ocr": _character_error,
-    "segment": _mean_iou,
-    "anomaly": _auroc,
+# operator -> what it is measured by, as people read it and in the record of `evaluation.compare`
+_MEASURES: Mapping[str, tuple[str, str]] = {
+    "classify": ("accuracy", "accuracy"),
+    "ocr": ("character error", "character_error_rate"),
+    "segment": ("mean IoU", "mean_item_iou"),
+    "anomaly": ("AUROC", "auroc"),
 }

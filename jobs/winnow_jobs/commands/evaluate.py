@@ -1,128 +1,218 @@
-"""`winnow evaluate`: a task's committed predictions against what is true."""
+"""`winnow evaluate`: a task's predictions against what is true."""
 
 import math
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from winnow_jobs.commands.options import AsJson, SpecPath, split
-from winnow_jobs.evaluation.task import evaluate_task
+from winnow_jobs.commands.options import AsJson, split
+from winnow_jobs.evaluation.compare import OPERATORS, Resampling
+from winnow_jobs.evaluation.limits import broken, read_limits
+from winnow_jobs.evaluation.page import write_page
+from winnow_jobs.evaluation.rows import Rows, of_compaction, of_current, of_file, of_run
+from winnow_jobs.evaluation.task import evaluate_rows, truth_of
+from winnow_jobs.evaluation.true_items import Coco
 from winnow_jobs.render import Screen
-from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.runs import Runs
-from winnow_jobs.spec_source import load_spec
+from winnow_jobs.spec_source import SpecSource, load_spec
+from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
-from winnow_storage.errors import UsageError
+from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.uri import parse
 from winnow_workers.evaluation.acceptance import Acceptance
+from winnow_workers.evaluation.texts import Normalisation
 
-BELOW = 1  # exit code where a --fail-under is not reached
+BELOW = 1  # exit code where a limit is not kept
+CLASSES_SHOWN = 50
+_NORMALISE = ("nfkc", "case", "punctuation", "no-space")
 
 
 def evaluate(
-    spec: SpecPath,
+    spec: Annotated[
+        Path | None,
+        typer.Argument(metavar="SPEC", help="The job spec; not needed for --predictions.", show_default=False),
+    ] = None,
     *,
-    task: Annotated[str, typer.Option(help="Which task of the spec.")],
     truth: Annotated[
         str,
         typer.Option(help="A file or folder of what is true (docs/evaluate.md), or the word labels: people's answers."),
     ],
+    task: Annotated[
+        str | None, typer.Option(help="Which task; not needed if there is only one.", show_default=False)
+    ] = None,
     run: Annotated[
         str | None,
         typer.Option(help="One run's rows; by default the current row of every item.", show_default=False),
     ] = None,
+    compaction: Annotated[bool, typer.Option("--compaction", help="The newest compaction's rows.")] = False,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Rows in a Parquet, JSON or JSON Lines file.", show_default=False)
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="Of --predictions, where no spec names the task.", show_default=False)
+    ] = None,
     classes: Annotated[
         list[str] | None, typer.Option(help="Names of the values 1, 2, ... of index masks.", show_default=False)
     ] = None,
-    box_threshold: Annotated[float, typer.Option(help="Boxes below make no claim.")] = 0.5,
-    mask_iou: Annotated[float, typer.Option(help="From which mean IoU on an item's masks are ok.")] = 0.5,
-    per_item: Annotated[
-        Path | None, typer.Option(help="Write key and ok of every item as Parquet.", show_default=False)
+    purpose: Annotated[
+        list[str] | None,
+        typer.Option(help="Of people's answers only those: audit,calibrate are the random ones.", show_default=False),
     ] = None,
+    box_threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Boxes below make no claim.")] = 0.5,
+    box_iou: Annotated[float, typer.Option(min=0.0, max=1.0, help="How well a box must cover.")] = 0.5,
+    mask_iou: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="From which mean IoU on an item's masks are ok.")
+    ] = 0.5,
+    normalise: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Of texts, before they are compared: {', '.join(_NORMALISE)}.", show_default=False),
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Draw items again N times for intervals of mAP, IoU, error rates.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of --bootstrap.")] = 0,
+    per_item: Annotated[
+        Path | None, typer.Option(help="Write every item's verdict as Parquet.", show_default=False)
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with tables and curves.", show_default=False)] = None,
     fail_under: Annotated[
         list[str] | None,
         typer.Option(help="MEASURE=VALUE: exit code 1 if the measure is below.", show_default=False),
     ] = None,
+    fail_over: Annotated[
+        list[str] | None,
+        typer.Option(help="MEASURE=VALUE: exit code 1 if the measure is above.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a task's predictions with the truth."""
-    wanted = _limits(fail_under)
-    resolved = resolve_spec(load_spec(spec))
-    record = evaluate_task(
-        resolved,
-        Runs(open_store(parse(resolved.output))),
-        task,
-        truth,
-        run_id=run,
-        classes=split(classes),
-        wanted=Acceptance(box_threshold=box_threshold, mask_iou=mask_iou),
-    )
-    unknown = sorted(set(wanted) - set(record["measures"]))
-    if unknown:
-        raise UsageError(
-            f"--fail-under {unknown[0]}: there is no such measure of {task}",
-            hint=f"measures: {', '.join(record['measures'])}",
-        )
+    limits = read_limits(split(fail_under), split(fail_over))
+    wanted = Acceptance(box_threshold, box_iou, mask_iou, _normalisation(split(normalise)))
+    source = None if spec is None else load_spec(spec)
+    name, kind = _task(source, task, operator)
+    runs = None if source is None else Runs(open_store(parse(source.spec.output.uri, base=source.base)))
+    known = truth_of(truth, runs, name, kind, classes=split(classes), purposes=frozenset(split(purpose)))
+    rows = _rows(runs, name, kind, known.coco, (run, compaction, predictions))
+    record: dict[str, Any] = {"job": None if source is None else source.spec.name}
+    record |= evaluate_rows(rows, known, wanted, resampling=Resampling(bootstrap, seed))
+    record["broken"] = [one.record(record["measures"]) for one in broken(limits, record["measures"])]
     items = record.pop("per_item")
     if per_item is not None:
-        columns = {"key": [key for key, _ in items], "ok": [ok for _, ok in items]}
-        pq.write_table(pa.table(columns), per_item)
-    record["below"] = sorted(
-        name for name, least in wanted.items() if not record["measures"][name] >= least  # NaN is below everything
-    )  # fmt: skip
+        _write(per_item, lambda: pq.write_table(items, per_item))
+    if html is not None:
+        _write(html, lambda: write_page(html, record))
     screen = Screen(as_json=as_json)
-    if not screen.record(_without_nan(record)):
+    if not screen.record(without_nan(record)):
         _show(screen, record)
-    if record["below"]:
+    if record["broken"]:
         raise typer.Exit(BELOW)
 
 
-def _limits(options: list[str] | None) -> dict[str, float]:
-    found = {}
-    for option in split(options):
-        name, separator, value = option.partition("=")
-        try:
-            found[name] = float(value)
-        except ValueError as error:
+def _task(source: SpecSource | None, task: str | None, operator: str | None) -> tuple[str, str]:
+    if source is None:
+        if operator is None:
             raise UsageError(
-                f"--fail-under {option}: {'no number' if separator else 'no ='}", hint="write accuracy=0.95"
-            ) from error
-    return found
+                "neither a spec nor --operator says what the predictions are",
+                hint="winnow evaluate SPEC --task NAME --truth ..., or --predictions FILE --operator classify",
+            )
+        return task or "prediction", operator
+    known = {one.name: one.operator for one in source.spec.tasks}
+    if task is None:
+        measured = [name for name, kind in known.items() if kind in OPERATORS]
+        if len(measured) != 1:
+            raise UsageError("which task is to be measured?", hint=f"add --task: one of {', '.join(measured)}")
+        task = measured[0]
+    if task not in known:
+        raise UsageError(f"the spec has no task {task!r}", hint=f"tasks: {', '.join(known)}")
+    return task, known[task]
+
+
+def _rows(
+    runs: Runs | None, task: str, operator: str, coco: Coco | None, where: tuple[str | None, bool, Path | None]
+) -> Rows:
+    run, compaction, file = where
+    if sum((run is not None, compaction, file is not None)) > 1:
+        raise UsageError("--run, --compaction and --predictions exclude each other", hint="give one of them")
+    if file is not None:
+        return of_file(file, task, operator, coco)
+    if runs is None:
+        raise UsageError("there are no predictions without a spec", hint="name the spec, or --predictions FILE")
+    if compaction:
+        return of_compaction(runs, task, operator)
+    return of_current(runs, task, operator) if run is None else of_run(runs, run, task, operator)
+
+
+def _normalisation(words: list[str]) -> Normalisation:
+    for word in words:
+        if word not in _NORMALISE:
+            raise UsageError(f"--normalise {word!r}: no normalisation", hint=f"allowed: {', '.join(_NORMALISE)}")
+    return Normalisation(
+        unicode="NFKC" if "nfkc" in words else "NFC",
+        space="remove" if "no-space" in words else "squeeze",
+        fold_case="case" in words,
+        drop_punctuation="punctuation" in words,
+    )
+
+
+def _write(path: Path, write: Any) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}", hint="choose another place") from error
 
 
 def _show(screen: Screen, record: dict[str, Any]) -> None:
-    low, high = record["ok_interval_95"]
     screen.say(
-        f"{record['task']} ({record['operator']}) over {record['n']:,} items of {record['rows']:,} rows; "
-        f"truth: {record['truth']}"
+        f"{record['task']} ({record['operator']}), {record['predictions']}: {counted(record['n'], 'item')} of "
+        f"{counted(record['rows'], 'row')}; truth: {record['truth']}"
     )
     if record["failed"]:
         screen.say(f"{record['failed']:,} of them failed in this task and count as wrong")
-    for what, keys in (("rows without truth", "without_truth"), ("truth without a row", "without_row")):
-        count, some = record[keys]["count"], record[keys]["some"]
+    for what, name in _UNPAIRED:
+        count, some = record[name]["count"], record[name]["some"]
         if count:
             screen.say(f"{count:,} {what}: {', '.join(some)}{', ...' if count > len(some) else ''}")
-    screen.say(f"ok {record['measures']['ok_share']:.4f} (95 %: {low:.4f} to {high:.4f})")
-    rows = [[name, f"{value:.4f}"] for name, value in record["measures"].items() if name != "ok_share"]
-    screen.table("", ["measure", "value"], rows)
-    if record["confidence"] != "p_ok":
-        screen.say(f"ranked by {record['confidence']}: p_ok is null, so there is no calibration error")
+    for note in record["notes"]:
+        screen.note(note, warning=True)
+    screen.table("", ["measure", "value", "95 % interval"], [_line(record, name) for name in record["measures"]])
+    how = f"confidence is {record['confidence']}"
+    if record["without_confidence"]:
+        how += f"; {record['without_confidence']:,} items have none and rank last"
+    if "ece" not in record["measures"]:
+        how += "; it is no probability, so there is no calibration error"
+    screen.say(how)
     if "classes" in record["tables"]:
         shown = [
-            [str(row[0]), *(f"{value:.3f}" for value in row[1:4]), str(row[4])] for row in record["tables"]["classes"]
+            [str(one[0]), *(f"{value:.3f}" for value in one[1:4]), str(one[4])] for one in record["tables"]["classes"]
         ]
-        screen.table("classes", ["label", "precision", "recall", "F1", "items"], shown[:50])
-    for name in record["below"]:
-        screen.say(f"{name} is below what --fail-under asks for")
+        screen.table("", ["class", "precision", "recall", "F1", "items"], shown[:CLASSES_SHOWN])
+        if len(shown) > CLASSES_SHOWN:
+            screen.say(f"... and {len(shown) - CLASSES_SHOWN:,} more: --json has them all")
+    for one in record["broken"]:
+        screen.say(f"{one['measure']} is {one['value']:.4f}, and must be {one['limit']}")
 
 
-def _without_nan(value: Any) -> Any:
+_UNPAIRED = (
+    ("rows without truth", "without_truth"),
+    ("truths without a row", "without_row"),
+    ("rows of another version than people saw", "other_version"),
+    ("rows that the task has not predicted", "not_asked"),
+)
+
+
+def _line(record: dict[str, Any], name: str) -> list[str]:
+    found = record["intervals"].get(name)
+    value = record["measures"][name]
+    interval = "" if found is None else f"{found['low']:.4f} to {found['high']:.4f} ({found['method']})"
+    return [name, "undefined" if math.isnan(value) else f"{value:.4f}", interval]
+
+
+def without_nan(value: Any) -> Any:
     """The same with null for what no number can be given for, which JSON has no word for."""
     if isinstance(value, dict):
-        return {name: _without_nan(one) for name, one in value.items()}
+        return {name: without_nan(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
+        return [without_nan(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,1 +1,1 @@
-"""Predictions against what is true: reading the truth, pairing it, and one record of numbers per task."""
+"""`winnow evaluate`: predictions beside what is true. Readers, one measure per kind of task, the record, the page."""

@@ -2,63 +2,32 @@
 
 | operator | truth |
 |---|---|
-| classify | CSV with `key,label`, or `key,labels` with several ones separated by `|` |
+| classify | CSV with `key,label`; with `key,labels`, several ones separated by `|`; or a column of 0 and 1 per label |
 | detect | COCO JSON: boxes, crowds |
-| segment | COCO JSON: polygons, RLE; or a folder of PNG index masks, named like the images |
+| segment | COCO JSON: polygons, RLE, crowds; or a folder of PNG index masks, named like the images |
 | ocr | CSV with `key,text`, or a folder of .txt files, named like the images |
-| anomaly | CSV with `key,anomalous` (true or false; also good or defect, 1 or 0) |
-| any of them | `labels`: what people answered in Label Studio, the newest answer of each item |
+| anomaly | CSV with `key,anomalous` (true or false; also good or defect, 1 or 0); or a folder `good` beside others |
+| any of them | `labels`: what people answered in Label Studio, or a JSON export of it; JSON Lines for what may be CSV |
 
 A key of the truth is the item's key, or the end of exactly one item's key from a `/` on, without suffix for folders.
 """
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from winnow_jobs.evaluation.true_items import TrueItem, TruthSet
+from winnow_jobs.evaluation.truth_coco import parse_json, read_coco
+from winnow_jobs.evaluation.truth_folders import read_index_masks, read_texts, read_verdict_folders
+from winnow_jobs.evaluation.truth_people import read_export
 from winnow_storage.errors import UsageError
 
-Rle = dict[str, Any]
 _YES = {"true", "1", "yes", "defect", "anomalous", "bad"}
 _NO = {"false", "0", "no", "good", "normal", "ok"}
-
-
-@dataclass(frozen=True, slots=True)
-class TrueObject:
-    """One object of an image: its box in xyxy px, and its mask where the file has one."""
-
-    label: str
-    box: tuple[float, float, float, float]
-    rle: Rle | None = None
-    area: float = 0.0
-    crowd: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TrueItem:
-    """What is true of one item; only what its operator asks for is set."""
-
-    label: str | None = None
-    labels: tuple[str, ...] | None = None
-    objects: tuple[TrueObject, ...] | None = None
-    masks: Mapping[str, Rle] | None = None
-    text: str | None = None
-    anomalous: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TruthSet:
-    """By key as the truth writes it. `is_stem`: keys are without suffix."""
-
-    items: Mapping[str, TrueItem]
-    where: str
-    is_stem: bool = False
-    classes: tuple[str, ...] = field(default=())
+_ROWS = frozenset({".csv", ".jsonl", ".ndjson"})
+_Row = tuple[int, Mapping[str, str]]
 
 
 def read_truth(place: Path, operator: str, *, classes: Sequence[str] = ()) -> TruthSet:
@@ -69,95 +38,127 @@ def read_truth(place: Path, operator: str, *, classes: Sequence[str] = ()) -> Tr
     """
     if not place.exists():
         raise UsageError(f"there is no truth at {place}", hint="give --truth a file or a folder")
-    reader = _READERS.get((operator, "folder" if place.is_dir() else place.suffix.lower()))
-    if reader is None:
-        known = sorted({kind for name, kind in _READERS if name == operator})
+    kind = "folder" if place.is_dir() else place.suffix.lower()
+    if kind == ".json":
+        return _json(place, operator)
+    if (operator, kind) in _FOLDERS:
+        return _FOLDERS[operator, kind](place, classes)
+    if kind in _ROWS and operator in _TABLES:
+        return _TABLES[operator](place)
+    known = [*(".csv or .jsonl" for name in _TABLES if name == operator), ".json",
+             *("a folder" for name, _ in _FOLDERS if name == operator)]  # fmt: skip
+    raise UsageError(
+        f"{place}: no truth of this kind is known for {operator}", hint=f"for {operator} give {' or '.join(known)}"
+    )
+
+
+def _json(place: Path, operator: str) -> TruthSet:
+    text, document = parse_json(place)
+    if isinstance(document, list) and document:
+        return read_export(place, text, document, operator)
+    if operator not in {"detect", "segment"}:
         raise UsageError(
             f"{place}: no truth of this kind is known for {operator}",
-            hint=f"for {operator} give one of: {', '.join(known)}" if known else f"{operator} cannot be evaluated",
+            hint="a JSON file is COCO (detect, segment) or an export of Label Studio",
         )
-    return reader(place, classes)
+    return read_coco(place, text, document, wants_masks=operator == "segment")
 
 
-def from_answers(answers: Iterable[Mapping[str, Any]], operator: str) -> TruthSet:
-    """People's answers ({key, value: JSON}) as truth; those that say nothing are left out."""
-    items = {}
-    for row in answers:
-        value = json.loads(row["value"]) if row["value"] else {}
-        item = _answer(value, operator)
-        if item is not None:
-            items[row["key"]] = item
-    return TruthSet(items, "labels")
+def _rows(place: Path, *needed: str) -> Iterator[_Row]:
+    """(line, row) of every row, each with a key of its own.
 
-
-def pair_keys(truth: TruthSet, keys: Iterable[str]) -> dict[str, str]:
-    """Item key -> truth key; an ambiguous end of a key matches nothing."""
-    by_end: dict[str, list[str]] = {}
-    for key in keys:
-        whole = key.rpartition(".")[0] or key if truth.is_stem else key
-        parts = whole.split("/")
-        for start in range(len(parts)):
-            by_end.setdefault("/".join(parts[start:]), []).append(key)
-    found = {}
-    for name in truth.items:
-        matches = by_end.get(name, [])
-        exact = [key for key in matches if key == name]
-        if len(matches) == 1 or exact:
-            found[(exact or matches)[0]] = name
-    return found
-
-
-def _rows(place: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
-    with place.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        if "key" not in columns or not any(name in columns for name in needed):
+    Raises:
+        UsageError: a row or the header is not as it must be.
+    """
+    seen: dict[str, int] = {}
+    for line, row in _csv(place) if place.suffix.lower() == ".csv" else _json_lines(place):
+        if not seen and ("key" not in row or (needed and not any(name in row for name in needed))):
             raise UsageError(
-                f"{place}:1: the columns are {', '.join(columns) or 'none'}",
+                f"{place}:1: the columns are {', '.join(row) or 'none'}",
                 hint=f"the first line must name key and {' or '.join(needed)}",
             )
-        seen: dict[str, int] = {}
-        for row in reader:
-            line = reader.line_num
-            if not row["key"]:
-                raise UsageError(f"{place}:{line}: the key is empty", hint="write the image's key")
-            if row["key"] in seen:
-                raise UsageError(
-                    f"{place}:{line}: {row['key']} stands on line {seen[row['key']]} already", hint="keep one of them"
-                )
-            seen[row["key"]] = line
-            yield line, row
+        key = row.get("key")
+        if not key:
+            raise UsageError(f"{place}:{line}: the key is empty", hint="write the image's key")
+        if key in seen:
+            raise UsageError(f"{place}:{line}: {key} stands on line {seen[key]} already", hint="keep one of them")
+        seen[key] = line
+        yield line, row
+    if not seen:
+        raise UsageError(f"{place}: it has no rows", hint="write a header, then a row for each image")
 
 
-def _classes_csv(place: Path, _classes: Sequence[str]) -> TruthSet:
+def _csv(place: Path) -> Iterator[_Row]:
+    with place.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise UsageError(
+                        f"{place}:{reader.line_num}: not the {len(reader.fieldnames or ())} values of the header",
+                        hint='put values that hold a comma between quotes: "a, b"',
+                    )
+                yield reader.line_num, row
+        except csv.Error as error:
+            raise UsageError(f"{place}:{reader.line_num}: {error}", hint="close every quote") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{place} is not UTF-8 ({error.reason})", hint="save it as UTF-8") from error
+
+
+def _json_lines(place: Path) -> Iterator[_Row]:
+    with place.open("rb") as file:
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except ValueError as error:
+                raise UsageError(f"{place}:{line}: no JSON: {error}", hint="each line is one object") from error
+            if not isinstance(row, dict):
+                raise UsageError(f"{place}:{line}: no object", hint="each line is one object")
+            yield line, {name: _text(value) for name, value in row.items()}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return "|".join(_text(one) for one in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def _classes(place: Path) -> TruthSet:
     items = {}
-    for line, row in _rows(place, "label", "labels"):
-        several = row.get("labels")
-        if several is not None:
-            items[row["key"]] = TrueItem(labels=tuple(sorted({one.strip() for one in several.split("|") if one})))
-        elif row.get("label"):
+    for line, row in _rows(place):
+        if "labels" in row:
+            items[row["key"]] = TrueItem(labels=tuple(sorted({one.strip() for one in row["labels"].split("|") if one})))
+        elif "label" in row:
+            if not row["label"]:
+                raise UsageError(f"{place}:{line}: the label is empty", hint="write a label, or remove the line")
             items[row["key"]] = TrueItem(label=row["label"])
         else:
-            raise UsageError(f"{place}:{line}: the label is empty", hint="write a label, or remove the line")
+            items[row["key"]] = TrueItem(labels=_one_hot(place, line, row))
     return TruthSet(items, str(place))
 
 
-def _texts_csv(place: Path, _classes: Sequence[str]) -> TruthSet:
-    return TruthSet({row["key"]: TrueItem(text=row["text"] or "") for _, row in _rows(place, "text")}, str(place))
+def _one_hot(place: Path, line: int, row: Mapping[str, str]) -> tuple[str, ...]:
+    columns = {name: value.strip() for name, value in row.items() if name != "key"}
+    if not columns:
+        raise UsageError(f"{place}:1: the columns are key", hint="the first line must name key and label or labels")
+    wrong = next((name for name, value in columns.items() if value not in {"0", "1"}), None)
+    if wrong is not None:
+        raise UsageError(
+            f"{place}:{line}: the column {wrong} is {columns[wrong]!r}; the columns are {', '.join(row)}",
+            hint="name a column label or labels, or write 0 or 1 below every label",
+        )
+    return tuple(sorted(name for name, value in columns.items() if value == "1"))
 
 
-def _texts_folder(place: Path, _classes: Sequence[str]) -> TruthSet:
-    items = {}
-    for file in sorted(place.rglob("*.txt")):
-        try:
-            text = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{file} is not UTF-8 ({error.reason})", hint="save it as UTF-8") from error
-        items[_stem(file, place)] = TrueItem(text=text)
-    return TruthSet(items, str(place), is_stem=True)
+def _texts(place: Path) -> TruthSet:
+    return TruthSet({row["key"]: TrueItem(text=row["text"]) for _, row in _rows(place, "text")}, str(place))
 
 
-def _verdicts_csv(place: Path, _classes: Sequence[str]) -> TruthSet:
+def _verdicts(place: Path) -> TruthSet:
     items = {}
     for line, row in _rows(place, "anomalous", "label"):
         word = (row.get("anomalous") or row.get("label") or "").strip().lower()
@@ -167,119 +168,9 @@ def _verdicts_csv(place: Path, _classes: Sequence[str]) -> TruthSet:
     return TruthSet(items, str(place))
 
 
-def _coco(place: Path, _classes: Sequence[str]) -> TruthSet:
-    try:
-        document = json.loads(place.read_text(encoding="utf-8"))
-        names = {one["id"]: str(one["name"]) for one in document["categories"]}
-        images = {one["id"]: one for one in document["images"]}
-        objects: dict[Any, list[TrueObject]] = {number: [] for number in images}
-        for number, one in enumerate(document["annotations"]):
-            if one["image_id"] not in images or one["category_id"] not in names:
-                raise UsageError(
-                    f"{place}: annotations[{number}] names an image or category that the file does not have",
-                    hint="export the file again",
-                )
-            objects[one["image_id"]].append(_coco_object(one, images[one["image_id"]], names))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{place} is not COCO JSON: {type(error).__name__} {error}",
-            hint="it needs images, annotations and categories",
-        ) from error
-    items = {
-        str(image["file_name"]): TrueItem(objects=tuple(objects[number]), masks=_by_class(objects[number]))
-        for number, image in images.items()
-    }
-    return TruthSet(items, str(place), classes=tuple(names.values()))
-
-
-def _coco_object(one: Mapping[str, Any], image: Mapping[str, Any], names: Mapping[Any, str]) -> TrueObject:
-    left, top, width, height = (float(value) for value in one["bbox"])
-    rle = _coco_rle(one.get("segmentation"), int(image.get("height") or 0), int(image.get("width") or 0))
-    return TrueObject(
-        names[one["category_id"]],
-        (left, top, left + width, top + height),
-        rle,
-        float(one.get("area") or width * height),
-        bool(one.get("iscrowd")),
-    )
-
-
-def _coco_rle(segmentation: Any, height: int, width: int) -> Rle | None:
-    from pycocotools import mask as coco
-
-    if not segmentation:
-        return None
-    if isinstance(segmentation, list):
-        encoded = coco.merge(coco.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        encoded = coco.frPyObjects(segmentation, height, width)
-    else:
-        return {"size": list(segmentation["size"]), "counts": segmentation["counts"]}
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
-
-
-def _by_class(objects: Sequence[TrueObject]) -> dict[str, Rle] | None:
-    from winnow_workers.evaluation.masks import union
-
-    labels = sorted({one.label for one in objects if one.rle is not None and not one.crowd})
-    return {
-        label: union([one.rle for one in objects if one.label == label and one.rle and not one.crowd])
-        for label in labels
-    }
-
-
-def _mask_folder(place: Path, classes: Sequence[str]) -> TruthSet:
-    from PIL import Image
-    from pycocotools import mask as coco
-
-    if not classes:
-        raise UsageError(
-            f"{place}: index masks say numbers, not classes",
-            hint="add --classes NAME,NAME,... for the values 1, 2, ...",
-        )
-    items = {}
-    for file in sorted(place.rglob("*.png")):
-        with Image.open(file) as image:
-            values = np.asarray(image)
-        if values.ndim != 2 or int(values.max(initial=0)) > len(classes):
-            raise UsageError(
-                f"{file}: shape {values.shape}, highest value {int(values.max(initial=0))}",
-                hint=f"an index mask has one channel with values up to {len(classes)} ({', '.join(classes)})",
-            )
-        found = {}
-        for value, label in enumerate(classes, 1):
-            if (values == value).any():
-                encoded = coco.encode(np.asfortranarray((values == value).astype(np.uint8)))
-                found[label] = {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
-        items[_stem(file, place)] = TrueItem(masks=found)
-    return TruthSet(items, str(place), is_stem=True, classes=tuple(classes))
-
-
-def _answer(value: Mapping[str, Any], operator: str) -> TrueItem | None:
-    if operator == "classify" and value.get("label") is not None:
-        return TrueItem(label=value["label"])
-    if operator == "ocr" and "full_text" in value:
-        return TrueItem(text=value["full_text"])
-    if operator == "anomaly" and value.get("is_anomalous") is not None:
-        return TrueItem(anomalous=bool(value["is_anomalous"]))
-    if operator == "segment" and "masks" in value:
-        return TrueItem(masks={one["label"]: one["rle"] for one in value["masks"]})
-    if operator == "detect" and "boxes" in value:
-        boxes = [TrueObject(one["label"], tuple(one["box"])) for one in value["boxes"]]
-        return TrueItem(objects=tuple(boxes))
-    return None
-
-
-def _stem(file: Path, root: Path) -> str:
-    return file.relative_to(root).with_suffix("").as_posix()
-
-
-_READERS: Mapping[tuple[str, str], Callable[[Path, Sequence[str]], TruthSet]] = {
-    ("classify", ".csv"): _classes_csv,
-    ("ocr", ".csv"): _texts_csv,
-    ("ocr", "folder"): _texts_folder,
-    ("anomaly", ".csv"): _verdicts_csv,
-    ("detect", ".json"): _coco,
-    ("segment", ".json"): _coco,
-    ("segment", "folder"): _mask_folder,
+_TABLES: Mapping[str, Callable[[Path], TruthSet]] = {"classify": _classes, "ocr": _texts, "anomaly": _verdicts}
+_FOLDERS: Mapping[tuple[str, str], Callable[[Path, Sequence[str]], TruthSet]] = {
+    ("ocr", "folder"): read_texts,
+    ("segment", "folder"): read_index_masks,
+    ("anomaly", "folder"): read_verdict_folders,
 }

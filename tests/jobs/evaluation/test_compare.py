@@ -1,12 +1,19 @@
+import base64
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from pycocotools import mask as coco
 from sklearn import metrics
 
-from winnow_jobs.evaluation.compare import Pair, Struct, compare
-from winnow_jobs.evaluation.truth import TrueItem, TrueObject
+from winnow_jobs.acceptance import is_accepted
+from winnow_jobs.evaluation.compare import Pair, Resampling, Struct, compare
+from winnow_jobs.evaluation.true_items import TrueItem, TrueObject
+from winnow_workers.evaluation import masks
 from winnow_workers.evaluation.acceptance import Acceptance
+from winnow_workers.evaluation.pixels import PixelTally
 
 LABELS = ("cat", "cow", "dog")
 
@@ -35,7 +42,7 @@ def test_compare__failed_items_are_wrong() -> None:
     record = compare(pairs, "classify", Acceptance())
     assert record["failed"] == 1
     assert record["measures"]["accuracy"] == 0.5
-    assert record["per_item"] == [("a", True), ("b", False)]
+    assert (record["per_item"]["key"], record["per_item"]["ok"]) == (["a", "b"], [True, False])
     assert record["measures"]["ece"] == pytest.approx(0.1)  # of the item that has a p_ok
 
 
@@ -47,7 +54,7 @@ def test_compare__texts() -> None:
     record = compare(pairs, "ocr", Acceptance())
     assert record["measures"]["character_error_rate"] == pytest.approx(1 / 12)
     assert record["measures"]["word_error_rate"] == pytest.approx(1 / 3)
-    assert [ok for _, ok in record["per_item"]] == [True, False]
+    assert record["per_item"]["ok"] == [True, False]
     assert record["confidence"] == "score"
 
 
@@ -61,7 +68,7 @@ def test_compare__boxes() -> None:
         Pair("c", truth, {"boxes": [], "score": 0.9, "p_ok": None}),
     ]
     record = compare(pairs, "detect", Acceptance())
-    assert [ok for _, ok in record["per_item"]] == [True, False, False]
+    assert record["per_item"]["ok"] == [True, False, False]
     assert record["measures"]["precision"] == pytest.approx(2 / 3)
     assert record["measures"]["recall"] == pytest.approx(2 / 3)
     assert 0.5 < record["measures"]["ap50"] < 1.0
@@ -69,13 +76,13 @@ def test_compare__boxes() -> None:
 
 def test_compare__masks_and_verdicts() -> None:
     rle = {"size": [2, 2], "counts": "04"}  # all four pixels
-    masks = {"label": "coin", "rle": rle}
+    seen = {"label": "coin", "rle": rle}
     pairs = [
-        Pair("a", TrueItem(masks={"coin": rle}), {"masks": [masks], "score": 0.9, "p_ok": None}),
-        Pair("b", TrueItem(masks={}), {"masks": [masks], "score": 0.2, "p_ok": None}),
+        Pair("a", TrueItem(masks={"coin": rle}), {"masks": [seen], "score": 0.9, "p_ok": None}),
+        Pair("b", TrueItem(masks={}), {"masks": [seen], "score": 0.2, "p_ok": None}),
     ]
     record = compare(pairs, "segment", Acceptance())
-    assert [ok for _, ok in record["per_item"]] == [True, False]
+    assert record["per_item"]["ok"] == [True, False]
     assert record["measures"]["mean_iou"] == 0.5
     scores = [0.2, 0.4, 1.3, 0.9]
     verdicts = [
@@ -98,4 +105,88 @@ def test_compare__several_labels() -> None:
     ]
     record = compare(pairs, "classify", Acceptance())
     assert record["measures"]["subset_accuracy"] == 0.5
-    assert [ok for _, ok in record["per_item"]] == [True, False]
+    assert record["per_item"]["ok"] == [True, False]
+
+
+def test_compare__a_failed_item_gets_the_worst_score_for_it() -> None:
+    pairs = [
+        Pair("a", TrueItem(anomalous=True), {"score": 1.5, "is_anomalous": True, "p_ok": None}),
+        Pair("b", TrueItem(anomalous=False), {"score": 0.1, "is_anomalous": False, "p_ok": None}),
+        Pair("c", TrueItem(anomalous=False), None),
+    ]
+    record = compare(pairs, "anomaly", Acceptance())
+    assert record["measures"]["auroc"] == 0.5
+    assert record["confidence"] == "distance of the score from its threshold 1"
+    assert record["per_item"]["confidence"][:2] == pytest.approx([0.5, 0.9])
+    assert record["without_confidence"] == 1
+    assert "ece" in record["measures"]  # both distances are in [0, 1]
+
+
+def test_compare__heat_maps_against_masks(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    tally = PixelTally()
+    pairs = []
+    for number in range(4):
+        mask = np.zeros((16, 20), bool)
+        mask[2:7, 3 : 3 + number] = True  # the first one is normal
+        values = (random.integers(0, 120, (16, 20)) + 100 * mask).astype(np.uint8)
+        tally.add(values.astype(np.float32) * np.float32(0.01), mask)
+        file = tmp_path / f"{number}.png"
+        Image.fromarray(mask.astype(np.uint8) * 255).save(file)
+        heat = {"height": 16, "width": 20, "scale": 0.01, "values": values.tobytes()}
+        if number == 3:
+            heat["values"] = base64.b64encode(values.tobytes()).decode()  # as JSON has it
+        struct = {"score": number, "is_anomalous": number > 1, "p_ok": None, "heat_map": heat}
+        truth = TrueItem(anomalous=number > 0, anomalous_where=file if number else None)
+        pairs.append(Pair(str(number), truth, struct, size=(16, 20)))
+    measures = compare(pairs, "anomaly", Acceptance(), has_where=True)["measures"]
+    assert measures["aupro"] == pytest.approx(tally.aupro(), abs=1e-12)
+    assert measures["pixel_auroc"] == pytest.approx(tally.auroc(), abs=1e-12)
+    assert "aupro" not in compare(pairs, "anomaly", Acceptance())["measures"]
+
+
+def test_compare__crowds_of_masks_and_instances() -> None:
+    def rle(top: int, bottom: int) -> dict[str, Any]:
+        mask = np.zeros((8, 8), np.uint8, "F")
+        mask[top:bottom] = 1
+        return {"size": [8, 8], "counts": coco.encode(mask)["counts"].decode()}
+
+    objects = tuple(TrueObject("cat", (0.0, 0.0, 0.0, 0.0), rle(*rows), area=16.0) for rows in ((0, 2), (4, 6)))
+    truth = TrueItem(
+        objects=objects, masks={"cat": masks.union([one.rle for one in objects if one.rle])}, ignored=rle(6, 8)
+    )
+    said = [{"label": "cat", "score": 0.9, "rle": rle(0, 2)}, {"label": "cat", "score": 0.8, "rle": rle(4, 8)}]
+    record = compare([Pair("a", truth, {"masks": said, "score": 0.9, "p_ok": None})], "segment", Acceptance())
+    assert record["measures"]["mean_iou"] == 1.0  # what lies in the crowd does not count
+    assert record["measures"]["mask_ap50"] == pytest.approx(1.0)
+    assert record["measures"]["mask_ap75"] == pytest.approx(0.505, abs=0.01)  # the second one covers half
+
+
+def test_compare__drawing_again_gives_intervals() -> None:
+    pairs = [
+        Pair(str(at), TrueItem(text="abcd"), {"full_text": "abcd"[: at % 4 + 1], "score": 0.5, "p_ok": None})
+        for at in range(40)
+    ]
+    record = compare(pairs, "ocr", Acceptance(), resampling=Resampling(100, seed=3))
+    found = record["intervals"]["character_error_rate"]
+    rate = record["measures"]["character_error_rate"]
+    assert rate == pytest.approx(0.375)
+    assert found["low"] < rate < found["high"]
+    assert found == compare(pairs, "ocr", Acceptance(), resampling=Resampling(100, seed=3))["intervals"][
+        "character_error_rate"
+    ]  # fmt: skip
+    items = record["per_item"]
+    assert np.average(items["value"], weights=items["weight"]) == pytest.approx(rate)
+
+
+def test_compare__is_what_learning_asks_too() -> None:
+    rle = {"size": [2, 2], "counts": "04"}
+    cases: list[tuple[str, dict[str, Any], dict[str, Any], TrueItem]] = [
+        ("classify", {"label": "cat", "top": []}, {"label": "cat"}, TrueItem(label="cat")),
+        ("ocr", {"full_text": "a  b"}, {"full_text": "a b"}, TrueItem(text="a b")),
+        ("anomaly", {"is_anomalous": True, "score": 2.0}, {"is_anomalous": False}, TrueItem(anomalous=False)),
+        ("segment", {"masks": [{"label": "cat", "rle": rle}]}, {"masks": []}, TrueItem(masks={})),
+    ]
+    for operator, struct, value, truth in cases:
+        ok = compare([Pair("a", truth, struct)], operator, Acceptance())["per_item"]["ok"][0]
+        assert is_accepted(operator, struct, value) is ok, operator
