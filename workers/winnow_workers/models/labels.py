@@ -18,7 +18,7 @@ def labels_of(task: TaskConfig) -> tuple[str, ...]:
     labels = _all_labels(task)
     if task.operator == "detect" and labels and labels[0] in BACKGROUND:
         labels = labels[1:]  # nobody draws a box around nothing
-    return labels
+    return tuple(dict.fromkeys(labels))  # some sets name unused numbers alike
 
 
 def _all_labels(task: TaskConfig) -> tuple[str, ...]:
