@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from winnow_jobs.evaluation.measure_objects import said_masks
 from winnow_workers.evaluation import acceptance, masks, texts
 
 Value = Mapping[str, Any]
@@ -42,8 +43,7 @@ def _verdict(prediction: Value, true: Value) -> bool | None:
 def _masks(prediction: Value, true: Value) -> bool | None:
     if true.get("masks") is None:
         return None
-    wanted, seen = ({one["label"]: one["rle"] for one in side["masks"] or ()} for side in (true, prediction))
-    return acceptance.masks_ok(masks.overlaps(wanted, seen), WANTED)
+    return acceptance.masks_ok(masks.overlaps(said_masks(true), said_masks(prediction)), WANTED)
 
 
 _TESTS: Mapping[str, Callable[[Value, Value], bool | None]] = MappingProxyType(

@@ -139,10 +139,11 @@ def said_boxes(struct: Struct) -> Objects:
 
 
 def said_masks(struct: Struct) -> dict[str, Any]:
-    """The masks of a prediction, one per label: objects of a label joined."""
+    """The masks of a prediction that are put out, one per label: objects of a label joined."""
     by_label: dict[str, list[Any]] = {}
     for one in (struct or {}).get("masks") or []:
-        by_label.setdefault(one["label"], []).append(one["rle"])
+        if one.get("is_output") is not False:
+            by_label.setdefault(one["label"], []).append(one["rle"])
     return {label: rles[0] if len(rles) == 1 else masks.union(rles) for label, rles in by_label.items()}
 
 

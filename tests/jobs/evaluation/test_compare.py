@@ -187,6 +187,17 @@ def test_compare__is_what_learning_asks_too() -> None:
         ("anomaly", {"is_anomalous": True, "score": 2.0}, {"is_anomalous": False}, TrueItem(anomalous=False)),
         ("segment", {"masks": [{"label": "cat", "rle": rle}]}, {"masks": []}, TrueItem(masks={})),
     ]
+    left, right, both = ({"size": [2, 2], "counts": text} for text in ("022", "22", "04"))
+    things = [{"label": "cat", "rle": one, "is_output": True} for one in (left, right)]
+    weak = {"label": "dog", "rle": both, "is_output": False}
+    cases.append(
+        (
+            "segment",
+            {"masks": [*things, weak]},
+            {"masks": [{"label": "cat", "rle": both}]},
+            TrueItem(masks={"cat": both}),
+        )
+    )
     for operator, struct, value, truth in cases:
         ok = compare([Pair("a", truth, struct)], operator, Acceptance())["per_item"]["ok"][0]
         assert is_accepted(operator, struct, value) is ok, operator
