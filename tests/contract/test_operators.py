@@ -1,6 +1,7 @@
 """Does every operator of the catalogue keep the protocol's promises, whatever its architecture?"""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from tests.servers.require import require_tesseract
+from tests.workers.operators.detrs import write_folder
+from tests.workers.operators.onnx_files import LABELS, write
 from winnow_storage.errors import SpecError
 from winnow_storage.schemas import prediction_type
 from winnow_workers.catalogue import OPERATORS, operator_named
@@ -24,9 +27,13 @@ CASES: dict[str, tuple[str, str | None, dict[str, object] | None]] = {
     "detect-ssdlite": ("detect", "torchvision/ssdlite320_mobilenet_v3_large", {"random": 1}),
     "detect-rcnn": ("detect", "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn", {"random": 1}),
     "detect-tiles": ("detect", "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn", {"random": 1}),
+    "detect-detr": ("detect", "folder:rt_detr", None),
+    "detect-onnx": ("detect", "onnx:yolov8", None),
     "segment-builtin": ("segment", "builtin/small_unet", {"random": 1}),
     "segment-torchvision": ("segment", "torchvision/lraspp_mobilenet_v3_large", {"random": 1}),
     "segment-tiles": ("segment", "builtin/small_unet", {"random": 1}),
+    "segment-smp": ("segment", "smp/unet/resnet18", {"random": 1}),
+    "segment-detr": ("segment", "folder:rf_detr_seg", None),
     "segment-instances": ("segment", "torchvision/maskrcnn_resnet50_fpn", {"random": 1}),
     "segment-instance-tiles": ("segment", "torchvision/maskrcnn_resnet50_fpn", {"random": 1}),
     "anomaly-builtin": ("anomaly", "builtin/patch_features", {"random": 1}),
@@ -46,6 +53,10 @@ PARAMS: dict[str, dict[str, object]] = {
     "detect-tiles": FEW | SMALL_SIDES | TILES | {"max_boxes": 20},
     "segment-torchvision": {"input": SMALL},
     "segment-tiles": TILES | {"input": SMALL},
+    "segment-smp": ("segment", "smp/unet/resnet18", {"random": 1}),
+    "segment-detr": ("segment", "folder:rf_detr_seg", None),
+    "segment-smp": {"input": SMALL},
+    "detect-onnx": {"labels": LABELS, "layout": {"kind": "yolov8"}},
     "segment-instances": FEW | SMALL_SIDES | {"max_masks": 5},
     "segment-instance-tiles": FEW | SMALL_SIDES | TILES | {"max_masks": 5},
     "embed-torchvision": {"input": SMALL},
@@ -66,12 +77,22 @@ def operator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     params = PARAMS.get(request.param, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        model = written(model, tmp_path_factory.mktemp("model"))
         built = kind(
             kind.params_type.model_validate(params), resolve_model(model or kind.default_model, weights), "cpu"
         )
         built.open()
     yield built
     built.close()
+
+
+def written(model: str | None, folder: Path) -> str | None:
+    """The model's name, once what has to be a file is written."""
+    kind, _, what = (model or "").partition(":")
+    if kind == "folder":
+        write_folder(folder, what)
+        return f"transformers/{folder}"
+    return write(folder / "model.onnx", what) if kind == "onnx" else model
 
 
 def views() -> list[View]:
@@ -142,6 +163,9 @@ def test_operator__scores_have_a_kind(predictions: list[Prediction]) -> None:
 
 
 def test_operator__random_weights_are_marked(operator: Operator[Any]) -> None:
+    if operator.model.weights.kind in {"file", "folder"}:
+        assert operator.model.digest == operator.model.weights.sha256
+        return
     assert operator.model.digest == ("random:1" if operator.model.weights.kind == "random" else operator.model.digest)
     assert operator.model.digest.startswith("random:" if operator.model.weights.kind == "random" else "builtin:")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,16 @@ import numpy.typing as npt
 from winnow_storage.errors import ModelError
 from winnow_workers.boxes import SOFTMIN_TEMPERATURE, softmin
 from winnow_workers.models.architectures import default_preprocessing
-from winnow_workers.models.build import Network, open_network
+from winnow_workers.models.build import open_network
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.precision import Precision, Wanted, open_batch, precision_id
 from winnow_workers.models.preprocess import Window, needed_side_px, placement, preproc_id, to_tensor
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.operator import View
 from winnow_workers.tiles import Tiling, at_full_size, windows
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Floats = npt.NDArray[np.float32]
 ClassMap = npt.NDArray[np.unsignedinteger[Any]]
@@ -56,20 +59,25 @@ class SemanticSegmenter:
         Raises:
             ModelError: it does not answer per pixel, or has another number of classes than there are labels.
         """
-        network = open_network(model, device=device, n_labels=len(labels) or None)
-        card = network.card
-        self.input = (
-            given_input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
-        )
-        self._batch = open_batch(network.module, device, Wanted(precision, self.input, "choice", model))
-        shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self.input)])[0].shape)
+        network = _open(model, device, labels)
+        self.input = given_input or network.input
+        try:
+            self._batch = open_batch(network.module, device, Wanted(precision, self.input, "choice", model))
+            shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self.input)])[0].shape)
+        except RuntimeError as error:
+            if "memory" in str(error):
+                raise
+            sides = f"{self.input.height_px} x {self.input.width_px}"
+            raise ModelError(
+                f"{model.name}: {network.name} cannot take an input of {sides} px: {error}",
+                hint="write input: with height_px and width_px that it can take, most often multiples of 32",
+            ) from error
         if len(shape) != 3:
             raise ModelError(
-                f"{model.name}: {network.architecture} gives outputs of shape {shape}, "
-                "a segmenter gives logits per pixel",
+                f"{model.name}: {network.name} gives outputs of shape {shape}, a segmenter gives logits per pixel",
                 hint="name a segmenter, such as torchvision/deeplabv3_mobilenet_v3_large or builtin/small_unet",
             )
-        self.labels = _label_set(model, network, labels, count=shape[0])
+        self.labels = _label_set(model, labels or network.labels, count=shape[0])
 
     @property
     def preproc(self) -> str:
@@ -125,8 +133,40 @@ class SemanticSegmenter:
         return canvas.finish()
 
 
-def _label_set(model: ResolvedModel, network: Network, given: tuple[str, ...], *, count: int) -> tuple[str, ...]:
-    labels = given or (network.card.labels if network.card else ())
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A network, with what its card or its folder says."""
+
+    module: "nn.Module"
+    name: str
+    input: Preprocessing
+    labels: tuple[str, ...]
+
+
+def _open(model: ResolvedModel, device: str, labels: tuple[str, ...]) -> _Opened:
+    if model.weights.kind == "folder":
+        return _open_folder(model, device)
+    network = open_network(model, device=device, n_labels=len(labels) or None)
+    said = network.card.preprocessing if network.card else None
+    return _Opened(
+        network.module,
+        network.architecture,
+        said or default_preprocessing(network.architecture),
+        network.card.labels if network.card else (),
+    )
+
+
+def _open_folder(model: ResolvedModel, device: str) -> _Opened:
+    from winnow_workers.models.logits import PlainLogits
+    from winnow_workers.models.transformers_model import open_transformers
+
+    opened = open_transformers(model, "segment", device=device)
+    # what SegFormer's processor does, where the folder does not say it in a way that can be followed
+    said = opened.preprocessing or Preprocessing(height_px=512, width_px=512)
+    return _Opened(PlainLogits(opened.module), type(opened.module).__name__, said, opened.labels)
+
+
+def _label_set(model: ResolvedModel, labels: tuple[str, ...], *, count: int) -> tuple[str, ...]:
     if not labels and model.weights.kind == "random":
         labels = tuple(str(index) for index in range(count))
     if len(labels) != count:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from winnow_workers.detectors.found import Found
+from winnow_workers.detectors.layouts import Layout
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.operator import View
 
@@ -27,6 +28,7 @@ class Search(BaseModel):
     input: Preprocessing | None = None
     min_side_px: int | None = None
     max_side_px: int | None = None
+    layout: Layout | None = None  # of ONNX files
 
 
 class Detector(ABC):

@@ -36,12 +36,14 @@ def check_architecture(architecture: str) -> None:
         known: Sequence[str] = sorted(BUILTIN_NETS)
     elif library == "torchvision":
         known = libraries.names(library)
+    elif library == "smp":
+        name, known = name.partition("/")[0], libraries.names(library)  # what follows the slash is the encoder
     elif library == "timm":
         name, known = name.partition(".")[0], libraries.names(library)  # what follows the dot are weights
     else:
         raise ModelError(
             f"{architecture!r} is no architecture that is known here",
-            hint="write torchvision/NAME, timm/NAME or builtin/NAME",
+            hint="write torchvision/NAME, timm/NAME, smp/NAME/ENCODER or builtin/NAME",
         )
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)
@@ -65,6 +67,8 @@ def default_preprocessing(architecture: str) -> Preprocessing:
                 return Preprocessing(
                     height_px=height, width_px=width, fit="crop", mean=tuple(config.mean), std=tuple(config.std)
                 )
+    elif library == "smp":
+        return Preprocessing(height_px=512, width_px=512)
     elif is_segmenter(architecture):
         return Preprocessing(height_px=520, width_px=520)
     return Preprocessing(height_px=224, width_px=224, fit="crop")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # arguments that would fetch weights or read files; a card must not carry them
 _FORBIDDEN = frozenset(
     {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights",
-     "weights_backbone", "progress", "scriptable"}
+     "weights_backbone", "encoder_weights", "progress", "scriptable"}
 )  # fmt: skip
 
 # parameter names of torchvision's published densenets, older than the module names
@@ -111,6 +111,8 @@ def _build(architecture: str, arguments: dict[str, Any], n_labels: int | None) -
         from winnow_workers.models.nets import NETS
 
         return NETS[name](n_labels if n_labels is not None else 2, arguments)
+    if library == "smp":
+        return _build_smp(name, arguments, n_labels)
     if n_labels is not None:
         arguments.setdefault("num_classes", n_labels)
     if library == "timm":
@@ -121,6 +123,21 @@ def _build(architecture: str, arguments: dict[str, Any], n_labels: int | None) -
     elif name in {"googlenet", "inception_v3"}:
         arguments.setdefault("init_weights", False)  # the default warns, and takes minutes
     module = libraries.torchvision().models.get_model(name, weights=None, **arguments)
+    return module
+
+
+def _build_smp(name: str, arguments: dict[str, Any], n_labels: int | None) -> "nn.Module":
+    """An architecture of segmentation-models-pytorch: `unet/resnet18`, or `unet` with the encoder in the arguments."""
+    smp = libraries.smp()
+    name, _, encoder = name.partition("/")
+    if encoder:
+        arguments.setdefault("encoder_name", encoder)
+    if n_labels is not None:
+        arguments.setdefault("classes", n_labels)
+    try:
+        module: nn.Module = smp.create_model(name, encoder_weights=None, **arguments)  # its default downloads
+    except KeyError as error:
+        raise ValueError(f"smp has no encoder {arguments.get('encoder_name')!r}") from error
     return module
 
 

@@ -4,6 +4,7 @@ from winnow_workers.detectors.torchvision_detector import BACKGROUND
 from winnow_workers.models.folder import local_folder, read_config
 from winnow_workers.models.load import cached, fetch
 from winnow_workers.models.model_file import read_card
+from winnow_workers.models.onnx_file import is_onnx, labels_in
 from winnow_workers.models.transformers_model import labels_of_config
 from winnow_workers.operator import TaskConfig
 
@@ -30,5 +31,7 @@ def _all_labels(task: TaskConfig) -> tuple[str, ...]:
         return labels_of_config(read_config(place.read_bytes(), where=str(place)))
     if weights.kind != "file" or weights.sha256 is None or weights.uri is None:
         return ()
+    if is_onnx(task.model):
+        return labels_in(cached(weights.sha256, lambda: fetch(weights), where=weights.uri), where=weights.uri)
     card = read_card(cached(weights.sha256, lambda: fetch(weights), where=weights.uri), where=weights.uri)
     return () if card is None else card.labels

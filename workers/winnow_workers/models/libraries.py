@@ -1,4 +1,4 @@
-"""How are torchvision and timm reached without paying for more than is used? Imported lightly, names remembered."""
+"""How are torchvision, timm and smp reached without paying for what is not used? Lightly, names remembered."""
 
 import importlib
 import json
@@ -12,6 +12,7 @@ from typing import Any
 from winnow_workers.models.cache import names_folder
 
 _REVISION = 2  # raised when `names` asks the libraries for other models than before
+_PACKAGES = {"smp": "segmentation-models-pytorch"}
 _COMPILER = ("torch._dynamo", "torch._dynamo.utils")
 
 
@@ -40,12 +41,18 @@ def timm() -> ModuleType:
     return importlib.import_module("timm")
 
 
+def smp() -> ModuleType:
+    """The module `segmentation_models_pytorch`, with torchvision imported as above."""
+    torchvision()
+    return importlib.import_module("segmentation_models_pytorch")
+
+
 def names(library: str) -> list[str]:
-    """The models of "torchvision" (classifiers, segmenters, detectors) or "timm", sorted.
+    """The models of "torchvision" (classifiers, segmenters, detectors) "timm" or "smp", sorted.
 
     They are remembered for the installed version on this machine, so that a spec is checked without the library.
     """
-    place = names_folder() / f"{library}-{version(library)}-{_REVISION}.json"
+    place = names_folder() / f"{library}-{version(_PACKAGES.get(library, library))}-{_REVISION}.json"
     try:
         known = json.loads(place.read_bytes())
     except (OSError, ValueError):
@@ -57,6 +64,8 @@ def names(library: str) -> list[str]:
 def _ask(library: str) -> list[str]:
     if library == "timm":
         return sorted(timm().list_models())
+    if library == "smp":
+        return sorted(smp().MODEL_ARCHITECTURES_MAPPING)
     models = torchvision().models
     modules = (models, models.segmentation, models.detection)
     return sorted(name for module in modules for name in models.list_models(module=module))

@@ -23,6 +23,8 @@ class Preprocessing(BaseModel):
     width_px: int = Field(gt=0, le=4096)
     channels: Literal[1, 3] = 3
     fit: Literal["stretch", "crop", "pad"] = "stretch"  # crop: the centre, after the shorter side fits
+    # the grey around what `pad` shows; not said: the mean's colour. Left out of ids at its default, as of before it was
+    pad_value: int | None = Field(default=None, ge=0, le=255, exclude_if=lambda value: value is None)
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 

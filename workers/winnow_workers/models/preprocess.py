@@ -50,7 +50,7 @@ def placement(width_px: int, height_px: int, preprocessing: Preprocessing) -> Pl
 def to_tensor(pixels: "PixelsHWC", preprocessing: Preprocessing) -> "torch.Tensor":
     """(channels, height_px, width_px) float32 of uint8 RGB (height, width, 3): bilinear, antialiased.
 
-    One channel is Rec. 601 luma. Padding has the mean's colour, which is zero after normalisation.
+    One channel is Rec. 601 luma. Padding is `pad_value`, else the mean's colour: zero.
     """
     import torch
     from torch.nn import functional
@@ -71,6 +71,9 @@ def to_tensor(pixels: "PixelsHWC", preprocessing: Preprocessing) -> "torch.Tenso
     if (target.width, target.height) == (preprocessing.width_px, preprocessing.height_px):
         return values
     canvas = torch.zeros((preprocessing.channels, preprocessing.height_px, preprocessing.width_px))
+    if preprocessing.pad_value is not None:
+        around = preprocessing.pad_value / 255.0 - torch.tensor(preprocessing.mean).view(-1, 1, 1)
+        canvas += around / torch.tensor(preprocessing.std).view(-1, 1, 1)
     canvas[:, target.top : target.top + target.height, target.left : target.left + target.width] = values
     return canvas
 

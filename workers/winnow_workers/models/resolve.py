@@ -18,7 +18,7 @@ from winnow_workers.models.load import PICKLE_SUFFIXES, keep
 from winnow_workers.models.reference import ResolvedModel, Weights
 from winnow_workers.models.tesseract_data import is_tesseract
 
-LIBRARIES = ("torchvision", "timm", "builtin")
+LIBRARIES = ("torchvision", "timm", "smp", "builtin")
 FINGERPRINT = "builtin/fingerprint"
 RAPIDOCR = "builtin/rapidocr"
 

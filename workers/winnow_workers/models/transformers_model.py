@@ -28,11 +28,12 @@ from winnow_workers.models.reference import ResolvedModel
 if TYPE_CHECKING:
     from torch import nn
 
-Kind = Literal["classify", "detect", "segment", "embed"]
+Kind = Literal["classify", "detect", "segment", "instances", "embed"]
 _CLASSES: Mapping[Kind, str] = {
     "classify": "AutoModelForImageClassification",
     "detect": "AutoModelForObjectDetection",
     "segment": "AutoModelForSemanticSegmentation",
+    "instances": "AutoModelForInstanceSegmentation",
     "embed": "AutoModel",  # CLIP and SigLIP pairs too
 }
 

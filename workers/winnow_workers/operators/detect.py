@@ -11,6 +11,7 @@ from winnow_storage.schemas import BOX_XYXY_PX
 from winnow_workers.boxes import image_score
 from winnow_workers.detectors.detector import Search
 from winnow_workers.detectors.found import Found
+from winnow_workers.detectors.layouts import Layout
 from winnow_workers.detectors.looking import look_everywhere
 from winnow_workers.detectors.opening import open_detector
 from winnow_workers.models.model_file import Preprocessing
@@ -25,7 +26,8 @@ class DetectParams(OperatorParams):
 
     `max_iou`: the bound of class-wise non-maximum suppression and of merging tiles, where the model's own is not
     right. `tiles`: look at large images in parts. `labels`, `input`: what the weights do not say of themselves;
-    `min_side_px` and `max_side_px`: the size to which R-CNN, RetinaNet and FCOS scale an image.
+    `min_side_px` and `max_side_px`: the size to which R-CNN, RetinaNet and FCOS scale an image;
+    `layout`: what the outputs of an ONNX file mean, where its card does not say it.
     """
 
     labels: tuple[str, ...] = ()
@@ -37,6 +39,7 @@ class DetectParams(OperatorParams):
     input: Preprocessing | None = None
     min_side_px: int | None = Field(default=None, ge=32, le=4096)
     max_side_px: int | None = Field(default=None, ge=32, le=8192)
+    layout: Layout | None = None
 
     @model_validator(mode="after")
     def _floor_below_threshold(self) -> "DetectParams":
@@ -65,8 +68,9 @@ class DetectOperator(Operator[DetectParams]):
             input=params.input,
             min_side_px=params.min_side_px,
             max_side_px=params.max_side_px,
+            layout=params.layout,
         )
-        self._detector = open_detector(self.model, search, device=self.device)
+        self._detector = open_detector(self.model, search, device=self.device, threads=self.threads)
         if not self._detector.labels:
             raise ModelError(f"{self.model.name}: the detector has no classes", hint="add labels: [...] to the task")
 

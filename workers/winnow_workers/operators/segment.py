@@ -15,7 +15,6 @@ from winnow_workers.detectors.found import Found
 from winnow_workers.detectors.looking import look_everywhere
 from winnow_workers.detectors.opening import draws_masks, open_detector
 from winnow_workers.masks import box_around, encode_patches, encode_rle, united
-from winnow_workers.models.build import architecture_of, open_weights
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.precision import TorchParams
 from winnow_workers.operator import Operator, Prediction, View
@@ -66,8 +65,7 @@ class SegmentOperator(Operator[SegmentParams]):
         params = self.params
         self._semantic: SemanticSegmenter | None = None
         self._detector: Detector | None = None
-        architecture = self.model.architecture or architecture_of(self.model, open_weights(self.model).card)
-        if draws_masks(architecture):
+        if draws_masks(self.model):
             if params.precision == "bf16":
                 raise ModelError(
                     f"{self.model.name}: instance models run in float32 only", hint="remove precision: from the task"
@@ -87,7 +85,7 @@ class SegmentOperator(Operator[SegmentParams]):
             return
         if params.min_side_px is not None or params.max_side_px is not None:
             raise ModelError(
-                f"{self.model.name}: min_side_px and max_side_px are for instance models; {architecture} is none",
+                f"{self.model.name}: min_side_px and max_side_px are for instance models; this is none",
                 hint="write input: {height_px: ..., width_px: ...} instead",
             )
         self._semantic = SemanticSegmenter(
