@@ -53,8 +53,6 @@ PARAMS: dict[str, dict[str, object]] = {
     "detect-tiles": FEW | SMALL_SIDES | TILES | {"max_boxes": 20},
     "segment-torchvision": {"input": SMALL},
     "segment-tiles": TILES | {"input": SMALL},
-    "segment-smp": ("segment", "smp/unet/resnet18", {"random": 1}),
-    "segment-detr": ("segment", "folder:rf_detr_seg", None),
     "segment-smp": {"input": SMALL},
     "detect-onnx": {"labels": LABELS, "layout": {"kind": "yolov8"}},
     "segment-instances": FEW | SMALL_SIDES | {"max_masks": 5},
