@@ -116,9 +116,9 @@ def _named(layout: Layout, outputs: Mapping[str, npt.NDArray[Any]]) -> tuple[Flo
     def of(role: Roles) -> npt.NDArray[Any]:
         return outputs[layout.outputs.get(role, role)]
 
-    boxes = np.asarray(of("boxes"), np.float32).reshape(-1, 4)
-    scores = _scores(layout, np.asarray(of("scores"), np.float32).reshape(-1))
-    labels = np.asarray(of("labels")).reshape(-1).astype(np.int64)
+    boxes: Floats = np.asarray(of("boxes"), np.float32).reshape(-1, 4)
+    scores: Floats = _scores(layout, np.asarray(of("scores"), np.float32).reshape(-1))
+    labels: Ints = np.asarray(of("labels")).reshape(-1).astype(np.int64)
     if layout.outputs.get("count", "count") in outputs:
         count = int(np.asarray(of("count")).reshape(-1)[0])
         boxes, scores, labels = boxes[:count], scores[:count], labels[:count]

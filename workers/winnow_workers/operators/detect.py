@@ -1,4 +1,4 @@
-"""Where is what? Boxes with a class and a score, by torchvision's detectors."""
+"""Where is what? Boxes with a class and a score, by torchvision, transformers or ONNX detectors."""
 
 from collections.abc import Sequence
 
