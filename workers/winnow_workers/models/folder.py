@@ -1,5 +1,6 @@
 """Which files make up a model that is a folder? Listed, refused where unsafe, pinned by one digest, cached by it."""
 
+import fcntl
 import json
 import shutil
 import tempfile
@@ -19,7 +20,9 @@ _NEEDED = ("config.json", "model.safetensors")
 
 
 def resolve_folder(reference: str, *, base: Path | None) -> ResolvedModel:
-    """Pin `transformers/FOLDER-OR-URI`: the digest is over the names and bytes of all files that are not hidden.
+    """Pin `transformers/FOLDER-OR-URI`: the digest is over the names and bytes of all files in the folder itself.
+
+    Hidden files and what stands in folders below are left out, and no part of the model.
 
     Raises:
         ModelError: files are missing, are pickles, or the configuration asks for code of its own.
@@ -43,7 +46,7 @@ def local_folder(model: ResolvedModel) -> Path:
     if model.weights.kind != "folder" or sha256 is None or uri is None:
         raise ModelError(f"{model.name} is no transformers folder", hint="write model: transformers/FOLDER-OR-URI")
     place = cache_folder() / "folders" / sha256
-    if place.is_dir() and _digest({path.name: path.read_bytes() for path in place.iterdir()}) == sha256:
+    if _is_kept(place, sha256):
         return place
     files = _read_folder(uri)
     if _digest(files) != sha256:
@@ -52,7 +55,7 @@ def local_folder(model: ResolvedModel) -> Path:
             hint="files were replaced: put the right ones back, or start a new run",
         )
     try:
-        return _keep(files, place)
+        return _keep(files, place, sha256)
     except OSError as error:
         raise ModelError(
             f"{uri} cannot be copied to {place}: {error.strerror}", hint="set XDG_CACHE_HOME to a folder with room"
@@ -111,15 +114,27 @@ def _digest(files: dict[str, bytes]) -> str:
     return digest_bytes(canonical_json({name: digest_bytes(data) for name, data in files.items()}).encode())
 
 
-def _keep(files: dict[str, bytes], place: Path) -> Path:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=place.parent, prefix=".part-"))
+def _is_kept(place: Path, sha256: str) -> bool:
     try:
-        for name, data in files.items():
-            (part / name).write_bytes(data)
-        if place.exists():
-            shutil.rmtree(place)  # damaged: its digest was wrong
-        part.replace(place)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        return _digest({path.name: path.read_bytes() for path in place.iterdir()}) == sha256
+    except OSError:  # absent, or something else than the files that were put there
+        return False
+
+
+def _keep(files: dict[str, bytes], place: Path, sha256: str) -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # one actor of a machine at a time: the second finds what the first kept, and must not take it from under it
+    with (place.parent / f".lock-{sha256}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _is_kept(place, sha256):
+            return place
+        part = Path(tempfile.mkdtemp(dir=place.parent, prefix=".part-"))
+        try:
+            for name, data in files.items():
+                (part / name).write_bytes(data)
+            if place.exists():
+                shutil.rmtree(place)  # damaged: its digest was wrong
+            part.replace(place)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return place
