@@ -14,7 +14,8 @@ from coverage import Coverage
 from PIL import Image
 
 WINNOW = Path(sys.executable).parent / "winnow"
-SETTINGS = Path(__file__).parents[2] / "pyproject.toml"
+TREE = Path(__file__).parents[2]
+RUN_MEASURED = [sys.executable, "-m", "coverage", "run", f"--rcfile={os.devnull}", "--parallel-mode"]
 DEADLINE_S = 240.0
 
 SPEC = """\
@@ -70,7 +71,9 @@ def measured() -> list[str]:
     if tests is None:
         return []
     data = f"--data-file={Path(tests.config.data_file).resolve()}"
-    return [sys.executable, "-m", "coverage", "run", f"--rcfile={SETTINGS}", data]
+    sources = ",".join(str(TREE / folder) for folder in tests.config.source_dirs)
+    # pyproject.toml names them as seen from the tree, and the command has a folder of its own
+    return [*RUN_MEASURED, f"--source={sources}", data]
 
 
 def start(*arguments: str | Path, cwd: Path) -> "subprocess.Popen[str]":
