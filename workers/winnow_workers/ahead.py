@@ -3,8 +3,12 @@
 Requests are cheap to have in flight and slow to answer, decoded pixels are large and quick to make: so many images are
 asked for at once, a few are decoded at once, and no more are decoded while enough pixels wait. Memory is then the same
 whatever the sizes of the images; only the one whose turn it is may always go on.
+
+Where the models have one core, and other actors have the others, nobody decodes ahead: threads that take turns on a
+core lost a third of it to each other (docs/benchmarks.md), and there is nothing to overlap.
 """
 
+import heapq
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,19 +22,21 @@ UNKNOWN_BYTES = ENCODED_BYTES // 4  # counted for what the listing knows no size
 PIXEL_BYTES = 64 * 2**20  # decoded and waiting; beyond that nothing more is decoded
 EXTRA_DECODERS = 1  # beside one for each thread that the models have: they wait for images as often as for models
 
-Fetch = Callable[[Item, Callable[[], None]], Fetched]  # the second is called when the bytes are there
+Decode = Callable[[], Fetched]
+Fetch = Callable[[Item], Decode]  # brings the bytes
 
 
 class ReadAhead:
     """The images of a shard in order, the next ones being fetched and decoded from the start."""
 
     def __init__(self, fetch: Fetch, items: Sequence[Item], *, decoders: int) -> None:
-        """`fetch` is called in threads; at most `decoders` of them decode at once."""
+        """`fetch` is called in threads; at most `decoders` of them decode at once. 0: whoever takes an image does."""
         self._fetch = fetch
         self._items = items
         self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="winnow-fetch")
+        self._decoders = decoders
         self._turns = _Turns(decoders)
-        self._waiting: deque[Future[Fetched]] = deque()
+        self._waiting: deque[Future[tuple[Item, Decode]]] = deque()
         self._asked = 0
         self._asked_bytes = 0
         self._fill()
@@ -40,10 +46,12 @@ class ReadAhead:
 
     def take(self) -> Fetched:
         """The next image, when it is there."""
-        fetched = self._waiting.popleft().result()
-        self._asked_bytes -= _listed_bytes(fetched.item)
-        self._turns.taken(_pixel_bytes(fetched))
+        item, decode = self._waiting.popleft().result()
+        self._asked_bytes -= _listed_bytes(item)
         self._fill()
+        fetched = decode()
+        if self._decoders:
+            self._turns.taken(_pixel_bytes(fetched))
         return fetched
 
     def close(self) -> None:
@@ -61,29 +69,33 @@ class ReadAhead:
             self._asked += 1
             self._asked_bytes += _listed_bytes(item)
 
-    def _get(self, number: int) -> Fetched:
-        decodes, pixel_bytes = False, 0
-
-        def begin() -> None:
-            nonlocal decodes
-            self._turns.begin(number)
-            decodes = True
-
+    def _get(self, number: int) -> tuple[Item, Decode]:
+        item = self._items[number]
+        decode = self._fetch(item)
+        if not self._decoders:
+            return item, decode
+        self._turns.begin(number)
+        pixel_bytes = 0
         try:
-            fetched = self._fetch(self._items[number], begin)
+            fetched = decode()
             pixel_bytes = _pixel_bytes(fetched)
-            return fetched
         finally:
-            if decodes:
-                self._turns.end(pixel_bytes)
+            self._turns.end(pixel_bytes)
+        return item, lambda: fetched
 
 
 class _Turns:
-    """Who may decode: as many as there are decoders while few pixels wait, and always whoever is next to be taken."""
+    """Who may decode: as many as there are decoders while few pixels wait, and always whoever is next to be taken.
+
+    Who waits is woken by name, in order: thirty threads that all wake to see that it is not their turn took a tenth of
+    a core from decoding.
+    """
 
     def __init__(self, decoders: int) -> None:
         self._decoders = decoders
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._queue: list[int] = []  # a heap of the numbers that wait
+        self._turns: dict[int, threading.Event] = {}
         self._decoding = 0
         self._waiting_bytes = 0
         self._next = 0
@@ -95,31 +107,43 @@ class _Turns:
         Raises:
             CancelledError: nobody waits for it any more.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._may(number))
+        turn = threading.Event()
+        with self._lock:
             if self._closed:
                 raise CancelledError
-            self._decoding += 1
+            heapq.heappush(self._queue, number)
+            self._turns[number] = turn
+            self._call()
+        turn.wait()
+        if self._closed:
+            raise CancelledError
 
     def end(self, pixel_bytes: int) -> None:
         """One is decoded, and its pixels wait."""
-        with self._changed:
+        with self._lock:
             self._decoding -= 1
             self._waiting_bytes += pixel_bytes
-            self._changed.notify_all()
+            self._call()
 
     def taken(self, pixel_bytes: int) -> None:
         """Pixels have left; the next image is the one that may always go on."""
-        with self._changed:
+        with self._lock:
             self._next += 1
             self._waiting_bytes -= pixel_bytes
-            self._changed.notify_all()
+            self._call()
 
     def close(self) -> None:
         """Let nobody wait."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            for turn in self._turns.values():
+                turn.set()
+
+    def _call(self) -> None:
+        """Whoever may decode now is told so; the lock is held. Nobody waits whose image was taken before."""
+        while self._queue and self._may(self._queue[0]):
+            self._decoding += 1
+            self._turns.pop(heapq.heappop(self._queue)).set()
 
     def _may(self, number: int) -> bool:
         is_free = self._decoding < self._decoders and self._waiting_bytes < PIXEL_BYTES

@@ -76,29 +76,38 @@ class Fetcher:
         self._stores: dict[Location, BlobStore] = {}
         self._members = MemberReader(self._store, self._announce)
 
-    def fetch(self, item: Item, *, needed_side_px: int | None, on_bytes: Callable[[], None] = lambda: None) -> Fetched:
+    def fetch(self, item: Item, *, needed_side_px: int | None) -> Fetched:
         """Fetch and decode; what the item's bytes or the store say about the item ends it, nothing else does.
 
         What has the bytes of its leader is not decoded.
 
-        `on_bytes` is called when the bytes are there and their decoding begins.
-
         Raises:
             StoreDenied, StoreError: the store, or the item's whole folder, refuses us; that is no fault of the item.
         """
-        content: Content | None = None
+        return self.bring(item, needed_side_px=needed_side_px)()
+
+    def bring(self, item: Item, *, needed_side_px: int | None) -> Callable[[], Fetched]:
+        """Fetch the bytes now; what is returned decodes them, in whichever thread.
+
+        Raises:
+            StoreDenied, StoreError: as `fetch`.
+        """
         try:
             check_bytes(item.bytes or 0, self.limits)
             content = self.read(item)
-            if item.leader is not None and item.leader.content_sha256 == content.content_sha256:
-                return Fetched(item, None, None, content.content_sha256, content.bytes, content.version, item.leader)
-            on_bytes()
-            decoded = self.decode(content, needed_side_px=needed_side_px)
         except ItemSignal as signal:
-            if content is None:
-                return Fetched(item, None, signal, bytes=item.bytes)
-            return Fetched(item, None, signal, content.content_sha256, content.bytes, content.version)
-        return Fetched(item, decoded, None, content.content_sha256, content.bytes, content.version)
+            ended = Fetched(item, None, signal, bytes=item.bytes)
+            return lambda: ended
+        return lambda: self._developed(item, content, needed_side_px)
+
+    def _developed(self, item: Item, content: Content, needed_side_px: int | None) -> Fetched:
+        known = (content.content_sha256, content.bytes, content.version)
+        if item.leader is not None and item.leader.content_sha256 == content.content_sha256:
+            return Fetched(item, None, None, *known, item.leader)
+        try:
+            return Fetched(item, self.decode(content, needed_side_px=needed_side_px), None, *known)
+        except ItemSignal as signal:
+            return Fetched(item, None, signal, *known)
 
     def decode(self, content: Content, *, needed_side_px: int | None) -> Decoded:
         """The pixels of what was read.

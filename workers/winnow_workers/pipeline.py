@@ -131,7 +131,7 @@ class Pipeline:
         self._entering(FETCH)
         items = self.items(shard)
         with (
-            closing(ReadAhead(self._fetch, items, decoders=self.config.threads + EXTRA_DECODERS)) as ahead,
+            closing(ReadAhead(self._fetch, items, decoders=self._decoders)) as ahead,
             self._models,
         ):
             chunks = self._chunks(ahead, stages)
@@ -182,9 +182,9 @@ class Pipeline:
             fetched = Fetched(item, None, Unavailable(without[FETCH]))
         elif DECODE not in without:
             self._entering(FETCH)
-            fetched = self.fetcher.fetch(
-                item, needed_side_px=self._needed_side_px(), on_bytes=lambda: self._entering(DECODE)
-            )
+            decode = self._fetch(item)
+            self._entering(DECODE)
+            fetched = decode()
         answers = in_turn(self.runners, [fetched], Stages(), without)
         return self._rows([fetched], answers, shard)
 
@@ -233,8 +233,13 @@ class Pipeline:
             for row, leader in zip(work.to_pylist(), leaders, strict=True)
         ]
 
-    def _fetch(self, item: Item, on_bytes: Callable[[], None]) -> Fetched:
-        return self.fetcher.fetch(item, needed_side_px=self._needed_side_px(), on_bytes=on_bytes)
+    @property
+    def _decoders(self) -> int:
+        """Threads that decode ahead: none where the models have one core, which decoding would only take from them."""
+        return 0 if self.config.device == "cpu" and self.config.threads == 1 else self.config.threads + EXTRA_DECODERS
+
+    def _fetch(self, item: Item) -> Callable[[], Fetched]:
+        return self.fetcher.bring(item, needed_side_px=self._needed_side_px())
 
     def _chunks(self, ahead: ReadAhead, stages: Stages) -> Iterator[list[Fetched]]:
         """The shard's images in order, cut where enough pixels stand in memory."""
