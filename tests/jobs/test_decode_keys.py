@@ -74,6 +74,7 @@ def test_doctor__looks_at_an_image_with_the_jobs_decode(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((3, 5, 4), np.uint8)).save(tmp_path / "photos/clear.png")
     said = an_image(resolved(tmp_path, more=GREEN))
     assert said == "clear.png: png, 5 x 3 px; what is transparent is shown on #00ff00"
+    (tmp_path / "photos/a.png").unlink()
     with pytest.raises(SpecError, match="max_pixels"):
         an_image(resolved(tmp_path, more="limits: {max_pixels: 14, formats: [png]}\n"))
 

@@ -1,4 +1,4 @@
-"""`winnow operators`: which operators are there, and does one of them, or one of your own, keep its promises?"""
+"""`winnow operators`: which operators are there, and does one of them, or one of your own, keep the contract?"""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,9 +56,9 @@ def check(
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Run the contract suite against one operator: every promise that the pipeline takes from it, one by one.
+    """Hold one operator against the contract: what the pipeline needs of every operator, rule by rule.
 
-    Ends with 1 if a promise is not kept.
+    Ends with 1 if a rule is broken.
     """
     if device not in ("cpu", "cuda"):
         raise UsageError(f"--device {device}: there is no such device", hint="write cpu or cuda")

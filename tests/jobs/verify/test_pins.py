@@ -50,7 +50,7 @@ def test_check_calibrators__finds_damage(routed: tuple[Runs, PlanDocument, Path,
     damages: list[tuple[Callable[[], object], str, str]] = [
         (lambda: edited(out / key, lambda one: one.update(numbers=[1.5])), key, "its content has the digest"),
         (lambda: (out / key).write_text(whole[:40]), key, "it is no calibrator"),
-        (lambda: (out / key).unlink(), key, "it is not there, and runs/0002/calibrators.json pins it"),
+        ((out / key).unlink, key, "it is not there, and runs/0002/calibrators.json pins it"),
         (lambda: (out / pins_key("0002")).write_text("{"), pins_key("0002"), "it cannot be read"),
         (lambda: (out / pins_key("0002")).write_text("[]"), pins_key("0002"), "it names no calibrator for each task"),
         (

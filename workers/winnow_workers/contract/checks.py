@@ -1,4 +1,4 @@
-"""Which promises does the pipeline take from an operator? One function each; it yields what is not kept."""
+"""What does the pipeline need of an operator? A function for each rule; it yields how it is broken."""
 
 import io
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How is one operator checked? Opened, run over the images, then held against each promise by itself."""
+"""How is one operator checked? Opened, run over the images, then held against each rule by itself."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from winnow_workers.operator import Operator, Prediction, TaskConfig, View
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A promise, why the pipeline needs it, and what looks whether it is kept."""
+    """A rule, why the pipeline needs it, and what looks whether it is kept."""
 
     name: str
     why: str
