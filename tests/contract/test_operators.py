@@ -1,4 +1,4 @@
-"""Does every operator of the catalogue keep the protocol's promises, whatever its architecture?"""
+"""Does every operator of the catalogue keep the contract, whatever its architecture?"""
 
 from collections.abc import Iterator
 from pathlib import Path

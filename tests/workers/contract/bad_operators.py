@@ -1,4 +1,4 @@
-"""Operators that break one promise each: what the contract suite must find, and by which check."""
+"""Operators that break one rule each: what the contract suite must find, and by which check."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Does the contract suite find each broken promise, by the check that is about it, and no other one?"""
+"""Does the contract suite find each broken rule, by the check that is about it, and no other one?"""
 
 import os
 
