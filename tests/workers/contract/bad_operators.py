@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import ConfigDict, Field
 
 from winnow_storage.errors import StoreError
-from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+from winnow_workers.operator import Operator, OperatorParams, Pending, Prediction, View
 
 
 class Params(OperatorParams):
@@ -133,6 +133,16 @@ class Counting(Good):
         self.count += 1
         said = super().one(view)
         return Prediction({**said.fields, "mean": float(self.count)})
+
+
+class OneAtATime(Good):
+    def begin(self, views: Sequence[View]) -> Pending:
+        self.views = views
+        return Pending(lambda: self.run(self.views))
+
+    @property
+    def batch_size(self) -> int:
+        return 4
 
 
 class Unseeded(Good):

@@ -85,6 +85,21 @@ def check_order(bench: Bench) -> Iterator[Problem]:
     yield from _same(turned, bench, "in another order an image gets another prediction", _NO_STATE)
 
 
+def check_begun_ahead(bench: Bench) -> Iterator[Problem]:
+    """With an accelerator batches are begun with before the one before them is waited for."""
+    ahead = attempt(lambda: _ahead(bench))
+    yield from _same(
+        ahead, bench, "begun before another batch is waited for it says otherwise", "let begin() keep each batch apart"
+    )
+
+
+def _ahead(bench: Bench) -> list[Prediction]:
+    size = max(1, bench.operator.batch_size)
+    given = copies(bench.views)
+    pending = [bench.operator.begin(given[start : start + size]) for start in range(0, len(given), size)]
+    return [one for batch in pending for one in batch.collect()]
+
+
 def check_repeatable(bench: Bench) -> Iterator[Problem]:
     """The same images again, and by another instance that was opened afresh."""
     again = attempt(lambda: predictions(bench.operator, bench.views))

@@ -39,6 +39,7 @@ CHECKS = (
     Check("empty batch", "a chunk may hold no image for a task", checks.check_empty_batch),
     Check("batches", "batch size changes with memory and device, rows must not", checks.check_batches),
     Check("order", "shards are retried and bisected in any order", checks.check_order),
+    Check("begun ahead", "an accelerator is given its next work before it is waited for", checks.check_begun_ahead),
     Check("repeatable", "a shard that is tried again must give the same rows", checks.check_repeatable),
     Check("scores", "routing compares scores and p_ok", checks.check_scores),
     Check("pixels", "all tasks of a job share one decoded image", checks.check_pixels),

@@ -15,9 +15,9 @@ from winnow_workers.models.features import pooled_features
 from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
-from winnow_workers.models.preprocess import needed_side_px, preproc_id, to_tensor
+from winnow_workers.models.preprocess import needed_side_px, preproc_id
 from winnow_workers.models.resolve import FINGERPRINT
-from winnow_workers.operator import Operator, Prediction, View
+from winnow_workers.operator import Operator, Pending, Prediction, View
 
 
 class EmbedParams(TorchParams):
@@ -50,9 +50,10 @@ class EmbedOperator(Operator[EmbedParams]):
         self._input = (
             self.params.input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
         )
-        wanted = Wanted(self.params.precision, self._input, "direction", self.model)
+        wanted = Wanted(self.params.precision, self._input, "direction", self.model, self.threads)
         self._batch = open_batch(pooled_features(network.module, network.architecture), self.device, wanted)
-        shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0].shape)
+        zeros = self._batch.inputs([np.zeros((1, 1, 3), np.uint8)])
+        shape = tuple(self._batch(zeros)[0].shape)
         if len(shape) != 1:
             raise ModelError(
                 f"{self.model.name}: {network.architecture} gives features of shape {shape}, not one vector per image",
@@ -84,12 +85,19 @@ class EmbedOperator(Operator[EmbedParams]):
 
     def run(self, views: Sequence[View]) -> list[Prediction]:
         """One vector per view."""
-        if self._batch is None or self._input is None:
-            vectors = [fingerprint.fingerprint(view.pixels) for view in views]
-        else:
-            outputs = self._batch([to_tensor(view.pixels, self._input) for view in views])
-            vectors = [output.numpy() for output in outputs]
-        return [Prediction(fields={"vector": self._finish(vector)}) for vector in vectors]
+        if self._batch is None:
+            return [self._predict(fingerprint.fingerprint(view.pixels)) for view in views]
+        return self.begin(views).collect()
+
+    def begin(self, views: Sequence[View]) -> Pending:
+        """The same, later."""
+        if self._batch is None:
+            return super().begin(views)
+        answers = self._batch.begin(self._batch.inputs([view.pixels for view in views]))
+        return Pending(lambda: [self._predict(output.numpy()) for output in answers.collect()], answers.held_bytes)
+
+    def _predict(self, vector: npt.NDArray[np.float32]) -> Prediction:
+        return Prediction(fields={"vector": self._finish(vector)})
 
     def _finish(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[npt.NBitBase]]:
         wide = vector.astype(np.float64)
