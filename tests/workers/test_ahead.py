@@ -13,7 +13,6 @@ from winnow_workers import ahead
 from winnow_workers.ahead import ReadAhead
 from winnow_workers.decode import Decoded
 from winnow_workers.fetch import Fetched, Item
-from winnow_workers.signals import Rejected
 
 
 def item(number: int, size_bytes: int = 10) -> Item:
@@ -35,12 +34,14 @@ class Watch:
         self.bytes_are_there = threading.Event()
         self.is_decoded = threading.Event()
 
-    def fetch(self, one: Item, on_bytes: Callable[[], None]) -> Fetched:
+    def fetch(self, one: Item) -> Callable[[], Fetched]:
         with self.lock:
             self.asked.append(one.item_id)
             self.fetching += 1
         assert self.bytes_are_there.wait(30)
-        on_bytes()
+        return lambda: self.decode(one)
+
+    def decode(self, one: Item) -> Fetched:
         with self.lock:
             self.decoding += 1
             self.most_decoding = max(self.most_decoding, self.decoding)
@@ -57,13 +58,13 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_take__in_order_whoever_is_ready_first() -> None:
-    def fetch(one: Item, on_bytes: Callable[[], None]) -> Fetched:
+@pytest.mark.parametrize("decoders", [0, 3])
+def test_take__in_order_whoever_is_ready_first(decoders: int) -> None:
+    def fetch(one: Item) -> Callable[[], Fetched]:
         time.sleep(0.02 if int(one.item_id) % 3 == 0 else 0)
-        on_bytes()
-        return image(one)
+        return lambda: image(one)
 
-    with closing(ReadAhead(fetch, [item(n) for n in range(100)], decoders=3)) as read:
+    with closing(ReadAhead(fetch, [item(n) for n in range(100)], decoders=decoders)) as read:
         taken = []
         while read:
             taken.append(read.take().item.item_id)
@@ -115,24 +116,40 @@ def test_decoding__stops_while_enough_pixels_wait(monkeypatch: pytest.MonkeyPatc
     assert len(seen) == 20
 
 
-def test_take__an_item_that_ends_before_its_bytes_came() -> None:
-    def fetch(one: Item, on_bytes: Callable[[], None]) -> Fetched:
-        if one.item_id == "1":
-            return Fetched(one, None, Rejected("too large"))
-        on_bytes()
-        return image(one)
+def test_take__without_decoders_whoever_takes_an_image_decodes_it() -> None:
+    threads: list[threading.Thread] = []
 
-    with closing(ReadAhead(fetch, [item(n) for n in range(3)], decoders=1)) as read:
-        ends = [read.take().signal for _ in range(3)]
-    assert [end is None for end in ends] == [True, False, True]
+    def fetch(one: Item) -> Callable[[], Fetched]:
+        def decode() -> Fetched:
+            threads.append(threading.current_thread())
+            return image(one)
+
+        return decode
+
+    with closing(ReadAhead(fetch, [item(n) for n in range(50)], decoders=0)) as read:
+        while read:
+            read.take()
+            assert threads == [threading.current_thread()]
+            threads.clear()
+
+
+@pytest.mark.parametrize("decoders", [0, 1])
+def test_take__raises_what_the_decoding_raises(decoders: int) -> None:
+    def fetch(one: Item) -> Callable[[], Fetched]:
+        def decode() -> Fetched:
+            raise RuntimeError(one.item_id)
+
+        return decode
+
+    with closing(ReadAhead(fetch, [item(0)], decoders=decoders)) as read, pytest.raises(RuntimeError, match="0"):
+        read.take()
 
 
 def test_take__raises_what_the_fetch_raises() -> None:
-    def fetch(one: Item, on_bytes: Callable[[], None]) -> Fetched:
-        on_bytes()
-        raise RuntimeError(one.item_id)
+    def fetch(one: Item) -> Callable[[], Fetched]:
+        raise OSError(one.item_id)
 
-    with closing(ReadAhead(fetch, [item(0)], decoders=1)) as read, pytest.raises(RuntimeError, match="0"):
+    with closing(ReadAhead(fetch, [item(0)], decoders=1)) as read, pytest.raises(OSError, match="0"):
         read.take()
 
 

@@ -35,11 +35,13 @@ class BareModel:
         from winnow_workers.models.architectures import default_preprocessing
         from winnow_workers.models.fold import fold_batch_norms
         from winnow_workers.models.preprocess import needed_side_px
+        from winnow_workers.models.traced import Traced
 
         keep_freed_memory()  # as the engine does, or peers whose processes hold memory would be faster for that alone
         torch.set_num_threads(threads)
-        self._module = getattr(torchvision.models, name)().eval().to(memory_format=torch.channels_last)
-        fold_batch_norms(self._module)  # as the engine does: the comparison is of the engines, not of the model
+        module = getattr(torchvision.models, name)().eval().to(memory_format=torch.channels_last)
+        fold_batch_norms(module)  # as the engine does, and so is recording: engines are compared, not models
+        self._module = Traced(module)
         self._preprocessing = default_preprocessing(f"torchvision/{name}")
         self._side_px = needed_side_px(self._preprocessing)
         self._limits = DecodeLimits()

@@ -12,6 +12,7 @@ from winnow_workers.models.fold import fold_batch_norms
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.normaliser import Normaliser
 from winnow_workers.models.preprocess import to_canvas, to_tensor
+from winnow_workers.models.traced import Traced
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +62,7 @@ class FixedBatch:
         self.device = device
         self.size = CUDA_BATCH if device == "cuda" else CPU_BATCH
         self.precision: Literal["fp32", "bf16"] = "fp32"
+        self._traced = Traced(self.module) if device == "cpu" else self.module
         self._preprocessing = preprocessing
         is_ahead = device == "cuda"
         self._normalise = Normaliser(preprocessing, device) if is_ahead and preprocessing is not None else None
@@ -132,7 +134,7 @@ class FixedBatch:
             if self._normalise is not None and batch.dtype == torch.uint8:
                 batch = self._normalise(batch)
             with self._cast():
-                output = self.module(batch)
+                output = (self._traced if self.precision == "fp32" else self.module)(batch)
         result: torch.Tensor = output["out"] if isinstance(output, dict) else output  # torchvision's segmenters
         return result
 
