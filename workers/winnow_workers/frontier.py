@@ -5,10 +5,10 @@ to one view is that view's error; running out of memory halves the batch, and th
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from winnow_storage.errors import RunFailed, WinnowError
-from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+from winnow_workers.operator import Operator, OperatorParams, Pending, Prediction, View
 from winnow_workers.signals import NeedsCare
 
 
@@ -17,6 +17,14 @@ class TaskFailure:
     """Why a task could not process one view."""
 
     error: str
+
+
+@dataclass(slots=True)
+class Begun:
+    """Views in batches, those begun with and those whose turn is still to come, and the memory that they hold."""
+
+    batches: list[tuple[Sequence[View], Pending | None]] = field(default_factory=list)
+    held_bytes: int = 0
 
 
 class IsolatingRunner:
@@ -56,10 +64,44 @@ class IsolatingRunner:
             start += len(batch)
         return answers
 
-    def _attempt(self, batch: Sequence[View]) -> Sequence[Prediction | TaskFailure]:
+    def begin(self, views: Sequence[View], *, most_bytes: int) -> Begun:
+        """Have the operator begin with batch after batch, as long as what it will say takes less than `most_bytes`.
+
+        Raises:
+            WinnowError: as `run`.
+        """
+        begun = Begun()
+        for start in range(0, len(views), self._batch_size):
+            batch = views[start : start + self._batch_size]
+            pending = self._begin(batch) if begun.held_bytes < most_bytes else None
+            begun.batches.append((batch, pending))
+            begun.held_bytes += 0 if pending is None else pending.held_bytes
+        return begun
+
+    def end(self, begun: Begun) -> list[Prediction | TaskFailure]:
+        """What `run` says of the same views.
+
+        Raises:
+            NeedsCare, RunFailed, WinnowError: as `run`.
+        """
+        answers: list[Prediction | TaskFailure] = []
+        while begun.batches:
+            answers.extend(self._attempt(*begun.batches.pop(0)))
+        return answers
+
+    def _begin(self, batch: Sequence[View]) -> Pending | None:
         self._entering(self.task)
         try:
-            predictions = self.operator.run(batch)
+            return self.operator.begin(batch)
+        except WinnowError:
+            raise
+        except Exception:  # it is said by whom, and of which view, when the batch is run again in its turn
+            return None
+
+    def _attempt(self, batch: Sequence[View], pending: Pending | None = None) -> Sequence[Prediction | TaskFailure]:
+        self._entering(self.task)
+        try:
+            predictions = self.operator.run(batch) if pending is None else pending.collect()
         except WinnowError:
             raise
         except Exception as error:

@@ -1,7 +1,7 @@
 """What is an operator? The protocol between the pipeline and the code that performs one kind of vision work."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
@@ -51,6 +51,17 @@ class Prediction:
     score_kind: str | None = None
     p_ok: float | None = None
     calibrator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The predictions of a batch that was begun with; `collect` waits for them, and may raise as `run` may.
+
+    Until then they hold `held_bytes` of memory on the host.
+    """
+
+    collect: Callable[[], list[Prediction]]
+    held_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,13 @@ class Operator(ABC, Generic[ParamsT]):
     @abstractmethod
     def run(self, views: Sequence[View]) -> list[Prediction]:
         """One prediction per view, in order. An exception means that the batch or the view cannot be processed."""
+
+    def begin(self, views: Sequence[View]) -> Pending:
+        """As `run`, whose predictions are waited for later: the accelerator is given its work now.
+
+        An operator that works on the CPU has nothing to begin with, and does all of it when it is waited for.
+        """
+        return Pending(lambda: self.run(views))
 
     def close(self) -> None:
         """Let go of the model."""

@@ -16,10 +16,10 @@ from winnow_workers.models.features import pooled_features
 from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
-from winnow_workers.models.preprocess import needed_side_px, preproc_id, to_tensor
+from winnow_workers.models.preprocess import needed_side_px, preproc_id
 from winnow_workers.models.resolve import FINGERPRINT
 from winnow_workers.models.transformers_model import open_transformers
-from winnow_workers.operator import Operator, Prediction, View
+from winnow_workers.operator import Operator, Pending, Prediction, View
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,10 +77,10 @@ class EmbedOperator(Operator[EmbedParams]):
 
         wish = Wish(self.params.pooling, self.params.gem_power)
         features, self._input = self._from_folder(wish) if self.model.weights.kind == "folder" else self._built(wish)
-        wanted = Wanted(self.params.precision, self._input, "direction", self.model)
+        wanted = Wanted(self.params.precision, self._input, "direction", self.model, self.threads)
         self._batch = open_batch(features, self.device, wanted)
         try:
-            shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0].shape)
+            shape = tuple(self._batch(self._batch.inputs([np.zeros((1, 1, 3), np.uint8)]))[0].shape)
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             raise ModelError(
                 f"{self.model.name} cannot take {self._input.width_px} x {self._input.height_px} px images: {error}",
@@ -143,12 +143,19 @@ class EmbedOperator(Operator[EmbedParams]):
 
     def run(self, views: Sequence[View]) -> list[Prediction]:
         """One vector per view."""
-        if self._batch is None or self._input is None:
-            vectors = [fingerprint.fingerprint(view.pixels) for view in views]
-        else:
-            outputs = self._batch([to_tensor(view.pixels, self._input) for view in views])
-            vectors = [output.numpy() for output in outputs]
-        return [Prediction(fields={"vector": self._finish(vector)}) for vector in vectors]
+        if self._batch is None:
+            return [self._predict(fingerprint.fingerprint(view.pixels)) for view in views]
+        return self.begin(views).collect()
+
+    def begin(self, views: Sequence[View]) -> Pending:
+        """The same, later."""
+        if self._batch is None:
+            return super().begin(views)
+        answers = self._batch.begin(self._batch.inputs([view.pixels for view in views]))
+        return Pending(lambda: [self._predict(output.numpy()) for output in answers.collect()], answers.held_bytes)
+
+    def _predict(self, vector: npt.NDArray[np.float32]) -> Prediction:
+        return Prediction(fields={"vector": self._finish(vector)})
 
     def _finish(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[npt.NBitBase]]:
         wide = vector.astype(np.float64)
