@@ -1,7 +1,7 @@
 """Which shards were being worked on when an earlier driver ended? Attempts, noted in the ledger before they start."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from winnow_jobs.events import Listener, Note
@@ -9,18 +9,23 @@ from winnow_jobs.retry import DEATHS_BEFORE_CARE, Ending, ShardPast
 from winnow_storage.errors import LedgerError
 from winnow_storage.ledger import Ledger
 
+GROUP_S = 0.1  # attempts that follow each other faster are noted together: a transaction costs more than a shard
 PAUSE_S = 60.0  # after a failure the ledger is left alone so long: waiting for it at every shard would cost the run
 
 
 class Journal(Protocol):
     """Where attempts at shards are written down before they start, so that the next driver knows of them."""
 
-    def started(self, shard: int) -> None:
-        """An attempt begins."""
+    def started(self, shards: Collection[int]) -> None:
+        """Attempts begin."""
         ...
 
     def ended(self, shard: int) -> None:
         """The shard is committed."""
+        ...
+
+    def flush(self) -> None:
+        """What was not written down yet is."""
         ...
 
 
@@ -40,8 +45,10 @@ class LedgerJournal:
         self._output = output
         self._run_id = run_id
         self._listener = listener
+        self._begun: set[int] = set()
         self._ended: set[int] = set()
         self._clock = clock
+        self._noted_at_s = float("-inf")
         self._failed = False
         self._resting_until_s = float("-inf")
 
@@ -59,12 +66,21 @@ class LedgerJournal:
             pasts[shard] = past
         return pasts
 
-    def started(self, shard: int) -> None:
-        """An attempt begins; what ended since the last one is noted in the same transaction."""
-        if self._clock() < self._resting_until_s:
+    def started(self, shards: Collection[int]) -> None:
+        """Attempts begin: noted before they do, or a moment later where they follow each other fast."""
+        self._begun.update(shards)
+        if self._clock() - self._noted_at_s >= GROUP_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Note what began and, in the same transaction, what ended since."""
+        now = self._clock()
+        if not self._begun or now < self._resting_until_s:
             return
+        self._noted_at_s = now
         try:
-            self._ledger.begin_attempt(self._output, self._run_id, shard, ended=self._ended)
+            self._ledger.begin_attempts(self._output, self._run_id, self._begun, ended=self._ended)
+            self._begun.clear()
             self._ended.clear()
         except LedgerError as error:
             if not self._failed:
@@ -76,10 +92,12 @@ class LedgerJournal:
 
     def ended(self, shard: int) -> None:
         """The shard is committed, or its attempt ended by nothing that it did."""
+        self._begun.discard(shard)
         self._ended.add(shard)
 
     def close(self) -> None:
         """The driver ends in order: what ended is noted."""
+        self.flush()
         try:
             self._ledger.end_attempts(self._output, self._run_id, self._ended)
         except LedgerError as error:

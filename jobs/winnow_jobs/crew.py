@@ -91,3 +91,9 @@ def situation(
         open_s=pace.open_s,
         shard_s=pace.shard_s,
     )
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what an actor's end is explained with."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -5,7 +5,7 @@ How many actors there are is decided in `scaling`, what comes of a shard that wa
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +15,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, Worker
 
 from winnow_jobs.attempts import Journal
 from winnow_jobs.cluster import Placement, room_for
-from winnow_jobs.crew import Errand, Pace, Worker, situation
+from winnow_jobs.crew import Errand, Pace, Worker, reason_of, situation
 from winnow_jobs.engine import Engine
 from winnow_jobs.retry import Action, Ending, ShardPast, next_attempt
 from winnow_jobs.scaling import decide
@@ -124,16 +124,20 @@ class ShardExecutor:
     def _receipts(self) -> Iterator[Receipt]:
         looked_at_s = time.monotonic()
         while self._busy:
+            free: dict[Worker, None] = {}
             for reference in self._ready():
                 errand = self._busy.pop(reference, None)
                 if errand is None:
                     continue  # its worker was lost with what came before it
                 errand.worker.errands.remove(errand)
                 receipt = self._settle(reference, errand)
+                free[errand.worker] = None
                 if receipt is not None:
                     yield receipt
+            self._give_out(free)  # at once, since every note in the ledger costs a transaction
             if time.monotonic() - looked_at_s >= POLL_S:
                 self._end_stalled()
+                self._journal.flush()
                 looked_at_s = time.monotonic()
             if not self._waiting or time.monotonic() - self._staffed_at_s >= STAFF_S:
                 self._staff()
@@ -170,7 +174,8 @@ class ShardExecutor:
     def _dismiss(self, worker: Worker) -> None:
         """Its place in the cluster is free, unless the engine keeps it warm for the next run."""
         self._workers.remove(worker)
-        if self._engine is not None and worker.node_id is not None and not worker.errands:
+        node_id, worker.node_id = worker.node_id, None  # it takes no shard any more
+        if self._engine is not None and node_id is not None and not worker.errands:
             self._engine.keep(self._config, worker.actor, worker.name)
         elif worker.actor is not None:
             ray.kill(worker.actor, no_restart=True)
@@ -192,14 +197,14 @@ class ShardExecutor:
         try:
             answer = ray.get(reference)
         except LOST as error:
-            self._lost(errand, self._ending(errand), _reason(error))
+            self._lost(errand, self._ending(errand), reason_of(error))
             return None
         except RayTaskError as error:
             if isinstance(error.cause, WinnowError):
                 raise error.cause from None
             cause = error.cause if isinstance(error.cause, Exception) else error
             raise RunFailed(
-                f"an actor failed: {type(cause).__name__}: {_reason(cause)}",
+                f"an actor failed: {type(cause).__name__}: {reason_of(cause)}",
                 hint="what was committed stays; this is a defect: run again with --debug and report what it prints",
             ) from error
         if isinstance(answer, Opened):
@@ -212,8 +217,6 @@ class ShardExecutor:
         else:
             self._journal.ended(errand.shard)
             self._pace.ended(errand, time.monotonic())
-        for _ in range(SHARDS_AT_ONCE):
-            self._give_to(errand.worker)
         return answer if isinstance(answer, Receipt) else None
 
     def _opened(self, errand: Errand, answer: Opened) -> None:
@@ -226,47 +229,46 @@ class ShardExecutor:
             words = answer.last_words
             self._again(errand.suspect, *((Ending.ENDED_ITSELF, words) if words else (Ending.DIED, "it said nothing")))
 
-    def _give_out(self) -> None:
-        """Give the waiting shards to the workers that have least to do, in order, as long as they take them."""
-        for depth in range(SHARDS_AT_ONCE):
-            for worker in self._workers:
-                if len(worker.errands) == depth:
-                    self._give_to(worker)
+    def _give_out(self, workers: Iterable[Worker] | None = None) -> None:
+        """Give waiting shards to those of the workers that have least to do; the attempts are noted together, before."""
+        given = [
+            errand
+            for depth in range(SHARDS_AT_ONCE)
+            for worker in (self._workers if workers is None else workers)
+            if len(worker.errands) == depth and (errand := self._next_for(worker)) is not None
+        ]
+        if given:
+            self._journal.started([shard for errand in given if (shard := errand.shard) is not None])
+        for errand in given:
+            self._busy[self._call(errand)] = errand
 
-    def _give_to(self, worker: Worker) -> None:
-        """Give one waiting shard to a worker, if it takes one.
+    def _next_for(self, worker: Worker) -> Errand | None:
+        """The next waiting shard, if a worker takes one: a shard that was lost before goes to a free one, alone.
 
         The last shards are not heaped on one worker while another has none.
         """
         depth = len(worker.errands)
         if worker.node_id is None or depth >= SHARDS_AT_ONCE or any(errand.alone for errand in worker.errands):
-            return
-        if self._waiting and (depth == 0 or len(self._waiting) >= len(self._workers)):
-            self._start_next(worker, alone_only_if_free=depth == 0)
+            return None
+        if not self._waiting or (depth and len(self._waiting) < len(self._workers)):
+            return None
+        alone = self._past.get(self._waiting[0], ShardPast()) != ShardPast()
+        if alone and depth:
+            return None
+        errand = Errand(worker, self._waiting.popleft(), time.monotonic(), alone)
+        if not depth:
+            worker.moved_at_s = errand.since_s
+        worker.errands.append(errand)
+        return errand
 
-    def _start_next(self, worker: Worker, *, alone_only_if_free: bool) -> None:
-        shard = self._waiting[0]
-        past = self._past.get(shard, ShardPast())
-        alone = past != ShardPast()
-        if alone and not alone_only_if_free:
-            return
-        self._waiting.popleft()
-        self._journal.started(shard)
-        if next_attempt(past) is Action.CAREFULLY:
-            attempts = "attempt" if past.deaths == 1 else "attempts"
-            why = f"{past.deaths} {attempts} did not end" if past.deaths else "memory ran out"
-            self._say(f"shard {shard}: {why}; image by image now, each in a process that may end")
-            reference = worker.actor.run_carefully.remote(shard)
-        else:
-            reference = worker.actor.run_shard.remote(shard)
-        now = time.monotonic()
-        if not worker.errands:
-            worker.moved_at_s = now
-        self._begin(reference, Errand(worker, shard, now, alone))
-
-    def _begin(self, reference: Any, errand: Errand) -> None:
-        self._busy[reference] = errand
-        errand.worker.errands.append(errand)
+    def _call(self, errand: Errand) -> Any:
+        past = ShardPast() if errand.shard is None else self._past.get(errand.shard, ShardPast())
+        if next_attempt(past) is not Action.CAREFULLY:
+            return errand.worker.actor.run_shard.remote(errand.shard)
+        attempts = "attempt" if past.deaths == 1 else "attempts"
+        why = f"{past.deaths} {attempts} did not end" if past.deaths else "memory ran out"
+        self._say(f"shard {errand.shard}: {why}; image by image now, each in a process that may end")
+        return errand.worker.actor.run_carefully.remote(errand.shard)
 
     def _hire(self, worker: Worker, *, suspect: int | None = None) -> None:
         """Have an actor open in this place; `suspect` is the shard that the one before it died at."""
@@ -282,7 +284,8 @@ class ShardExecutor:
             after = (before, self._modules) if suspect is not None else ()
             reference = worker.actor.open.remote(*after)
         worker.asked, worker.asked_at_s = worker.actor.steps.remote(), now  # answered once it has its place
-        self._begin(reference, Errand(worker, None, now, suspect=suspect))
+        worker.errands.append(Errand(worker, None, now, suspect=suspect))
+        self._busy[reference] = worker.errands[-1]
 
     def _end_stalled(self) -> None:
         """End what loads its models for too long, or makes no step for as long as a shard's deadline."""
@@ -393,8 +396,3 @@ class ShardExecutor:
             )
         self._say(f"shard {shard}: {ending.replace('_', ' ')} ({reason}); it is worked on again")
         self._waiting.appendleft(shard)
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -64,15 +64,16 @@ class Ledger:
         """Every run of that id, over all outputs."""
         return _records(RunRecord, self._rows(select(RUNS).where(RUNS.c.run_id == run_id).order_by(RUNS.c.output)))
 
-    def begin_attempt(self, output: str, run_id: str, shard: int, *, ended: Collection[int] = ()) -> None:
-        """Note that an attempt at a shard begins, and that the attempts at the shards `ended` are over."""
+    def begin_attempts(self, output: str, run_id: str, shards: Collection[int], *, ended: Collection[int] = ()) -> None:
+        """Note that attempts at these shards begin, and that the attempts at the shards `ended` are over."""
+        more = {"attempts": SHARD_ATTEMPTS.c.attempts + 1}
+        keys = list(SHARD_ATTEMPTS.primary_key)
         with writing(self._engine) as connection:
             _delete_attempts(connection, output, run_id, ended)
-            row = {"output": output, "run_id": run_id, "shard": shard, "attempts": 1}
-            insert = _insert(connection)(SHARD_ATTEMPTS).values(row)
-            more = {"attempts": SHARD_ATTEMPTS.c.attempts + 1}
-            keys = list(SHARD_ATTEMPTS.primary_key)
-            connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=more))
+            insert = _insert(connection)(SHARD_ATTEMPTS).on_conflict_do_update(index_elements=keys, set_=more)
+            for numbers in _chunks(sorted(shards)):
+                rows = [{"output": output, "run_id": run_id, "shard": shard, "attempts": 1} for shard in numbers]
+                connection.execute(insert, rows)
 
     def open_attempts(self, output: str, run_id: str) -> dict[int, int]:
         """For every shard of a run with attempts that nobody saw end, how many those are."""

@@ -336,12 +336,12 @@ def test_write__gives_up_when_another_process_keeps_the_ledger(url: str, monkeyp
 
 
 def test_attempts__count_up_until_they_end_whoever_notes_them(ledger: Ledger) -> None:
-    ledger.begin_attempt(OUT, "0001", 4)
-    ledger.begin_attempt(OUT, "0001", 5)
-    ledger.begin_attempt(OUT, "0001", 4)
-    ledger.begin_attempt(OUT, "0002", 4)
+    ledger.begin_attempts(OUT, "0001", [4])
+    ledger.begin_attempts(OUT, "0001", [5])
+    ledger.begin_attempts(OUT, "0001", [4])
+    ledger.begin_attempts(OUT, "0002", [4])
     assert ledger.open_attempts(OUT, "0001") == {4: 2, 5: 1}
-    ledger.begin_attempt(OUT, "0001", 6, ended=[4, 99])
+    ledger.begin_attempts(OUT, "0001", [6], ended=[4, 99])
     assert ledger.open_attempts(OUT, "0001") == {5: 1, 6: 1}
     ledger.end_attempts(OUT, "0001", [5, 6])
     assert ledger.open_attempts(OUT, "0001") == {}
@@ -350,5 +350,5 @@ def test_attempts__count_up_until_they_end_whoever_notes_them(ledger: Ledger) ->
 
 def test_attempts__two_drivers_at_once_lose_none(ledger: Ledger) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: ledger.begin_attempt(OUT, "0001", 7), range(40)))
+        list(pool.map(lambda _: ledger.begin_attempts(OUT, "0001", [7]), range(40)))
     assert ledger.open_attempts(OUT, "0001") == {7: 40}

@@ -21,7 +21,7 @@ def test_run__is_not_stopped_by_what_earlier_drivers_died_of(tmp_path: Path) -> 
     with arena_in(tmp_path / "run", tmp_path / "corpus", shape) as arena:
         with open_ledger(arena.ledger.url) as ledger:
             for _ in range(DEATHS_BEFORE_STOP):
-                ledger.begin_attempt(parse(str(arena.out)).uri, RUN_ID, 0)
+                ledger.begin_attempts(parse(str(arena.out)).uri, RUN_ID, [0])
         driver = arena.start()
         assert driver.process.wait(120) == 3, driver.said
         outcomes = rows_in(arena.out)["outcome"].to_pylist()

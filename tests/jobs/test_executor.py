@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +24,14 @@ ROOT = Path(__file__).parents[2]
 
 
 class NoJournal:
-    def started(self, shard: int) -> None:
-        del shard
+    def started(self, shards: Collection[int]) -> None:
+        del shards
 
     def ended(self, shard: int) -> None:
         del shard
+
+    def flush(self) -> None:
+        return
 
 
 class Other:

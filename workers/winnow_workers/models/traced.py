@@ -76,16 +76,17 @@ def record(module: "nn.Module", batch: "torch.Tensor") -> Any:
     """What `module` does with inputs like `batch`, to be called like it; None if that hangs on more than the shape."""
     import torch
 
+    jit: Any = torch.jit  # without types
     # filters that stay: those of a context would be mixed up with what other threads filter meanwhile
-    warnings.filterwarnings("error", category=torch.jit.TracerWarning)  # a branch on what the numbers are
+    warnings.filterwarnings("error", category=jit.TracerWarning)  # a branch on what the numbers are
     warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
     others = torch.rand_like(batch)
     try:
-        traced: Any = torch.jit.trace(module, batch, check_trace=False)
-        recording: Any = torch.jit.freeze(traced, optimize_numerics=False)
+        traced = jit.trace(module, batch, check_trace=False)
+        recording = jit.freeze(traced, optimize_numerics=False)
         for inputs in (batch, others, batch):  # it is rewritten at its second call
             if not torch.equal(recording(inputs), module(inputs)):
                 return None
-    except (RuntimeError, SystemError, TypeError, ValueError, AttributeError, torch.jit.TracerWarning):
+    except (RuntimeError, SystemError, TypeError, ValueError, AttributeError, jit.TracerWarning):
         return None  # SystemError is how torch's own code says that a warning was raised
     return recording
