@@ -230,7 +230,7 @@ class ShardExecutor:
             self._again(errand.suspect, *((Ending.ENDED_ITSELF, words) if words else (Ending.DIED, "it said nothing")))
 
     def _give_out(self, workers: Iterable[Worker] | None = None) -> None:
-        """Give waiting shards to those of the workers that have least to do; the attempts are noted together, before."""
+        """Give waiting shards to those of the workers that have least to do; attempts are noted together, before."""
         given = [
             errand
             for depth in range(SHARDS_AT_ONCE)
