@@ -44,16 +44,22 @@ def open_network(model: ResolvedModel, *, device: str, n_labels: int | None) -> 
     """
     loaded = open_weights(model)
     architecture = architecture_of(model, loaded.card)
-    arguments = dict(loaded.card.arguments) if loaded.card is not None else {}
-    if loaded.card is not None and loaded.card.labels:
-        n_labels = len(loaded.card.labels)
-    if any(name.startswith("aux_classifier.") for name in loaded.tensors):
-        arguments.setdefault("aux_loss", True)  # torchvision's segmenters are published with their auxiliary head
+    arguments, n_labels = network_arguments(loaded, n_labels)
     seed = model.weights.seed if model.weights.seed is not None else 0
     module = build_network(architecture, arguments, n_labels=n_labels, seed=seed)
     if model.weights.kind != "random":
         fill(module, loaded.tensors, where=f"{model.name} ({architecture})")
     return Network(module.eval().to(device), architecture, loaded.card, loaded.tensors)
+
+
+def network_arguments(loaded: LoadedWeights, n_labels: int | None) -> tuple[dict[str, Any], int | None]:
+    """What the builder is given: the card's arguments, and its number of labels, else `n_labels`."""
+    arguments = dict(loaded.card.arguments) if loaded.card is not None else {}
+    if loaded.card is not None and loaded.card.labels:
+        n_labels = len(loaded.card.labels)
+    if any(name.startswith("aux_classifier.") for name in loaded.tensors):
+        arguments.setdefault("aux_loss", True)  # torchvision's segmenters are published with their auxiliary head
+    return arguments, n_labels
 
 
 def open_weights(model: ResolvedModel) -> LoadedWeights:
@@ -147,8 +153,18 @@ def fill(module: "nn.Module", tensors: "Mapping[str, torch.Tensor]", *, where: s
     Raises:
         ModelError: lists what is missing, what is too much and which shapes differ.
     """
-    given = {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in tensors.items()}
-    own = module.state_dict()
+    problems = misfits(module.state_dict(), tensors)
+    if problems:
+        raise ModelError(
+            f"the weights do not fit {where}; " + "; ".join(problems),
+            hint="check the architecture and the number of labels that the weights were trained with",
+        )
+    module.load_state_dict(_renamed(tensors), strict=False)
+
+
+def misfits(own: "Mapping[str, torch.Tensor]", tensors: "Mapping[str, torch.Tensor]") -> list[str]:
+    """What is missing, what is too much and which shapes differ between a network's weights and those of a file."""
+    given = _renamed(tensors)
     # counters of batches, which old files lack and inference does not use
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in own]
@@ -157,14 +173,12 @@ def fill(module: "nn.Module", tensors: "Mapping[str, torch.Tensor]", *, where: s
         for name in own
         if name in given and given[name].shape != own[name].shape
     ]
-    problems = [
+    return [
         f"{title} {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
         for title, names in (("missing:", missing), ("unexpected:", unexpected), ("wrong shapes:", shapes))
         if names
     ]
-    if problems:
-        raise ModelError(
-            f"the weights do not fit {where}; " + "; ".join(problems),
-            hint="check the architecture and the number of labels that the weights were trained with",
-        )
-    module.load_state_dict(given, strict=False)
+
+
+def _renamed(tensors: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    return {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in tensors.items()}

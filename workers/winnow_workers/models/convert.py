@@ -7,9 +7,7 @@ from pydantic import ValidationError
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models.load import read_state_dict
-from winnow_workers.models.model_file import ModelCard, decode_model, encode_model
-
-SAFETENSORS_MAGIC = b'{"'  # what follows the eight bytes of the header's length
+from winnow_workers.models.model_file import ModelCard, decode_model, encode_model, is_safetensors
 
 
 def as_model_file(data: bytes, *, where: str, sha256: str | None, card: Path | None) -> tuple[bytes, dict[str, Any]]:
@@ -21,7 +19,7 @@ def as_model_file(data: bytes, *, where: str, sha256: str | None, card: Path | N
         ModelError: an unsafe or unknown format, a state dict without `sha256`, or no card at all.
     """
     given = _read_card(card)
-    if data[8:10] == SAFETENSORS_MAGIC:
+    if is_safetensors(data):
         tensors, found = decode_model(data, where=where)
         if found is not None and given is None:
             return data, found.model_dump(mode="json")
