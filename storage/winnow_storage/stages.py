@@ -1,7 +1,7 @@
 """Which version does a stage of a model name, and which ones did it name before? A log in the store, only appended to.
 
-`models/NAME/stages/00000001.json` holds {stage, version, at} and, newer ones, {action, by, why}. The past of a stage is a
-stack: `promote` puts a version on it, `rollback` takes one off.
+`models/NAME/stages/00000001.json` holds {stage, version, at} and, newer ones, {action, by, why}. The past of a stage is
+a stack: `promote` puts a version on it, `rollback` takes one off.
 """
 
 import json

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models import libraries
-from winnow_workers.models.architectures import check_architecture, is_detector, is_segmenter, split
+from winnow_workers.models.architectures import ONNX, check_architecture, is_detector, is_segmenter, split
 from winnow_workers.models.load import LoadedWeights, load_weights
 from winnow_workers.models.model_file import ModelCard
+from winnow_workers.models.onnx_file import is_onnx
 from winnow_workers.models.reference import ResolvedModel
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ def open_network(model: ResolvedModel, *, device: str, n_labels: int | None) -> 
     Raises:
         ModelError: unknown architecture, weights that do not fit it, or weights that cannot be used.
     """
+    if is_onnx(model):
+        from winnow_workers.models.onnx_network import open_onnx
+
+        onnx, card = open_onnx(model, device=device)
+        return Network(onnx.eval(), ONNX, card, {})
     loaded = open_weights(model)
     architecture = architecture_of(model, loaded.card)
     arguments, n_labels = network_arguments(loaded, n_labels)
@@ -49,6 +55,8 @@ def open_network(model: ResolvedModel, *, device: str, n_labels: int | None) -> 
     module = build_network(architecture, arguments, n_labels=n_labels, seed=seed)
     if model.weights.kind != "random":
         fill(module, loaded.tensors, where=f"{model.name} ({architecture})")
+    if loaded.card is not None and loaded.card.variant == "bf16":
+        module.is_bfloat16_variant = True  # see precision.open_batch
     return Network(module.eval().to(device), architecture, loaded.card, loaded.tensors)
 
 

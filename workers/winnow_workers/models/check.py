@@ -64,7 +64,7 @@ def meta_state(architecture: str, arguments: Mapping[str, Any], n_labels: int | 
         return build_network(architecture, arguments, n_labels=n_labels).state_dict()
 
 
-def differing_labels(card: ModelCard | None, stored: Mapping[str, Any]) -> Sequence[str]:
+def differing_fields(card: ModelCard | None, stored: Mapping[str, Any]) -> Sequence[str]:
     """The fields in which a file's card is not the one that the registry keeps beside it."""
     own = {} if card is None else card.model_dump(mode="json")
     return sorted(key for key in set(own) | set(stored) if own.get(key) != stored.get(key))
