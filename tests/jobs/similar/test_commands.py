@@ -102,8 +102,10 @@ def test_search__for_people(shelf: Path, capsys: pytest.CaptureFixture[str]) -> 
         (("--image", "corpus/nothing.png"), "there is no image at", "give --image"),
         (("--image", "corpus/broken.png"), "cannot be searched by: no image format", "one image file"),
         (("--image", "corpus"), "there is no image at", "give --image"),
-        (("--image", "a", "--item", "b"), "winnow search takes --image or --item, one of them", None),
-        ((), "winnow search takes --image or --item, one of them", None),
+        (("--text", "a cat"), "builtin/fingerprint embeds images only", "a whole CLIP or SigLIP pair"),
+        (("--text", " "), "--text is empty", "say what should be seen"),
+        (("--image", "a", "--item", "b"), "winnow search takes --image, --item or --text, one of them", None),
+        ((), "winnow search takes --image, --item or --text, one of them", None),
     ],
 )  # fmt: skip
 def test_search__what_is_wrong(
