@@ -149,7 +149,7 @@ def test_search__two_models_are_never_mixed(
     assert {one["run_id"] for one in record["results"]} == {"0002"}
     assert (record["vectors"], record["left_out"]) == (4, 8)
     _, _, err = run(capsys, "search", "--output", tmp_path / "out", "--image", tmp_path / "corpus/cat.png")
-    assert err.startswith("warning: 8 items left out: the task 'vector' is another one since run 0002")
+    assert err.startswith("warning: 8 items left out: the task 'vector' as it is in run 0002 has not embedded them")
     record = ask(capsys, "search", "--output", tmp_path / "out", "--item", "woman.png")
     assert "woman.png has no vector of the task 'vector' in this space (done)" in record["error"]
 
