@@ -59,8 +59,8 @@ class Space:
             return None
         return (
             f"{counted(self.others, 'item')} left out: the task {self.task.name!r} as it is in run {self.plan.run_id} "
-            "has not embedded them, and what another model or other parameters made cannot be compared. winnow run SPEC "
-            "embeds them"
+            "has not embedded them, and what another model or other parameters made cannot be compared. winnow run "
+            "SPEC embeds them"
         )
 
 
