@@ -10,6 +10,8 @@ from winnow_storage.errors import ModelError, UsageError
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.transformers_model import open_transformers, quiet_import
 
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
+
 
 def text_vector(model: ResolvedModel, text: str) -> npt.NDArray[np.float64]:
     """(width,), in the space of the pair's image features, not normalised.
@@ -24,6 +26,9 @@ def text_vector(model: ResolvedModel, text: str) -> npt.NDArray[np.float64]:
     pair: Any = opened.module
     if not hasattr(pair, "get_text_features"):
         raise _no_pair(model.name)
+    if not any((opened.folder / name).exists() for name in _VOCABULARIES):
+        # the library would make one that knows no word, and say nothing
+        raise _no_tokenizer(model.name, f"it holds none of {', '.join(_VOCABULARIES)}")
     try:
         with quiet_import():
             from transformers import AutoTokenizer
@@ -32,10 +37,7 @@ def text_vector(model: ResolvedModel, text: str) -> npt.NDArray[np.float64]:
                 opened.folder, local_files_only=True, trust_remote_code=False
             )
     except (ValueError, KeyError, TypeError, OSError, ImportError, AttributeError) as error:
-        raise ModelError(
-            f"{model.name}: its tokenizer cannot be opened: {error}",
-            hint="the folder needs tokenizer.json and tokenizer_config.json beside its weights",
-        ) from error
+        raise _no_tokenizer(model.name, str(error)) from error
     longest = int(pair.config.text_config.max_position_embeddings)
     count = len(tokenizer(text)["input_ids"])
     if count > longest:
@@ -49,6 +51,13 @@ def text_vector(model: ResolvedModel, text: str) -> npt.NDArray[np.float64]:
         )
     vector: npt.NDArray[np.float64] = getattr(said, "pooler_output", said)[0].double().numpy()
     return vector
+
+
+def _no_tokenizer(name: str, why: str) -> ModelError:
+    return ModelError(
+        f"{name}: its tokenizer cannot be opened: {why}",
+        hint="the folder needs tokenizer.json and tokenizer_config.json beside its weights",
+    )
 
 
 def _no_pair(name: str) -> UsageError:
