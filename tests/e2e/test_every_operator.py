@@ -31,6 +31,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own, of numpy 2
 def test_run__every_operator_in_one_job(folder: Path) -> None:
     files = image_files(folder / "corpus")
     ended = winnow("run", write_job(folder, folder / "models"), "--json", cwd=folder)
