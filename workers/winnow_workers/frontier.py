@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from winnow_storage.errors import RunFailed, WinnowError
-from winnow_workers.operator import Operator, OperatorParams, Pending, Prediction, View
+from winnow_workers.operator import Awaited, Operator, OperatorParams, Prediction, View
 from winnow_workers.signals import NeedsCare
 
 
@@ -23,7 +23,7 @@ class TaskFailure:
 class Begun:
     """Views in batches, those begun with and those whose turn is still to come, and the memory that they hold."""
 
-    batches: list[tuple[Sequence[View], Pending | None]] = field(default_factory=list)
+    batches: list[tuple[Sequence[View], Awaited | None]] = field(default_factory=list)
     held_bytes: int = 0
 
 
@@ -73,9 +73,9 @@ class IsolatingRunner:
         begun = Begun()
         for start in range(0, len(views), self._batch_size):
             batch = views[start : start + self._batch_size]
-            pending = self._begin(batch) if begun.held_bytes < most_bytes else None
-            begun.batches.append((batch, pending))
-            begun.held_bytes += 0 if pending is None else pending.held_bytes
+            awaited = self._begin(batch) if begun.held_bytes < most_bytes else None
+            begun.batches.append((batch, awaited))
+            begun.held_bytes += 0 if awaited is None else awaited.held_bytes
         return begun
 
     def end(self, begun: Begun) -> list[Prediction | TaskFailure]:
@@ -89,7 +89,7 @@ class IsolatingRunner:
             answers.extend(self._attempt(*begun.batches.pop(0)))
         return answers
 
-    def _begin(self, batch: Sequence[View]) -> Pending | None:
+    def _begin(self, batch: Sequence[View]) -> Awaited | None:
         self._entering(self.task)
         try:
             return self.operator.begin(batch)
@@ -98,10 +98,10 @@ class IsolatingRunner:
         except Exception:  # it is said by whom, and of which view, when the batch is run again in its turn
             return None
 
-    def _attempt(self, batch: Sequence[View], pending: Pending | None = None) -> Sequence[Prediction | TaskFailure]:
+    def _attempt(self, batch: Sequence[View], awaited: Awaited | None = None) -> Sequence[Prediction | TaskFailure]:
         self._entering(self.task)
         try:
-            predictions = self.operator.run(batch) if pending is None else pending.collect()
+            predictions = self.operator.run(batch) if awaited is None else awaited.collect()
         except WinnowError:
             raise
         except Exception as error:

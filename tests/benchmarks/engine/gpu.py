@@ -1,7 +1,7 @@
 """How busy does the pipeline keep a GPU? Bytes to committed Parquet beside the bare model, and decoding on the GPU.
 
-Without Ray: one process, the pipeline as an actor runs it: bytes to the device, all tasks begun with ahead, JPEGs decoded
-by the CPU's pool and then by the GPU (`decode.jpeg: gpu`). It needs an NVIDIA GPU with its driver (nvidia-smi), a torch
+Without Ray: one process, the pipeline as an actor runs it: bytes to the device, all tasks begun with ahead, JPEGs
+decoded by the CPU's pool and then by the GPU (`decode.jpeg: gpu`). It needs an NVIDIA GPU with its driver (nvidia-smi), a torch
 and torchvision built for CUDA, a few GB of memory, and no network: weights are random. On an H200 with 16 cores:
 
     python -m pytest -k on_a_device tests/workers                       # first: is what it says right there?
@@ -187,13 +187,17 @@ def measure_decoding(paths: Sequence[Path], device: str, repeats: int, setup: st
 
 
 def measure_five(paths: Sequence[Path], device: str, shard_items: int, repeats: int, setup: str) -> None:
-    """Five tasks in one job: images a second, how long the GPU was idle, and its time beside that of five jobs."""
+    """Five tasks in one job: images a second, how long the GPU was idle, and its time beside that of five jobs.
+
+    The last only on a GPU: what it is on a CPU is `five_tasks.py`'s.
+    """
     fused, idle, ratios = [], [], []
     for _ in range(repeats):
         rate, unused = engine(paths, FIVE_TASKS, device, shard_items)
-        alone_s = sum(1.0 / engine(paths, [task], device, shard_items)[0] for task in FIVE_TASKS)
         fused.append(rate)
-        ratios.append(1.0 / rate / alone_s)
+        if device == "cuda":
+            alone_s = sum(1.0 / engine(paths, [task], device, shard_items)[0] for task in FIVE_TASKS)
+            ratios.append(1.0 / rate / alone_s)
         idle += [] if unused is None else [unused]
     many = len(paths)
     say("10, five tasks fused, images a second from bytes to Parquet", fused, setup=setup, images=many)

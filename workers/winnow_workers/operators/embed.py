@@ -17,7 +17,7 @@ from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
 from winnow_workers.models.preprocess import needed_side_px, preproc_id
 from winnow_workers.models.resolve import FINGERPRINT
-from winnow_workers.operator import Operator, Pending, Prediction, View
+from winnow_workers.operator import Awaited, Operator, Prediction, View
 
 
 class EmbedParams(TorchParams):
@@ -89,12 +89,12 @@ class EmbedOperator(Operator[EmbedParams]):
             return [self._predict(fingerprint.fingerprint(view.pixels)) for view in views]
         return self.begin(views).collect()
 
-    def begin(self, views: Sequence[View]) -> Pending:
+    def begin(self, views: Sequence[View]) -> Awaited:
         """The same, later."""
         if self._batch is None:
             return super().begin(views)
         answers = self._batch.begin(self._batch.inputs([view.pixels for view in views]))
-        return Pending(lambda: [self._predict(output.numpy()) for output in answers.collect()], answers.held_bytes)
+        return Awaited(lambda: [self._predict(output.numpy()) for output in answers.collect()], answers.held_bytes)
 
     def _predict(self, vector: npt.NDArray[np.float32]) -> Prediction:
         return Prediction(fields={"vector": self._finish(vector)})
