@@ -11,7 +11,7 @@ import pytest
 from tests.workers.pipelines import make_work, pipeline_over, save_image
 from winnow_storage.errors import ModelError
 from winnow_workers import tasks
-from winnow_workers.operator import Awaited, Prediction, View
+from winnow_workers.operator import Pending, Prediction, View
 from winnow_workers.operators.embed import EmbedOperator
 from winnow_workers.pipeline import Pipeline
 
@@ -45,7 +45,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
         check(operator, views, device.breaks_at)
         return plain(operator, views)
 
-    def begin(operator: EmbedOperator, views: Sequence[View]) -> Awaited:
+    def begin(operator: EmbedOperator, views: Sequence[View]) -> Pending:
         name = device.names[id(operator)]
         device.log.append(("begin", name, views[0].width_px))
         check(operator, views, "begin")
@@ -55,7 +55,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
             check(operator, views, "end")
             return plain(operator, views)
 
-        return Awaited(collect, HELD_BYTES)
+        return Pending(collect, HELD_BYTES)
 
     monkeypatch.setattr(EmbedOperator, "run", run)
     monkeypatch.setattr(EmbedOperator, "begin", begin)
@@ -146,7 +146,7 @@ def test_run_shard__one_task_that_fails_is_bisected(tmp_path: Path, device: Devi
 def test_run_shard__what_is_about_the_environment_ends_the_shard(
     tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def begin(operator: EmbedOperator, views: Sequence[View]) -> Awaited:
+    def begin(operator: EmbedOperator, views: Sequence[View]) -> Pending:
         raise ModelError("the weights went away")
 
     pipeline = over(tmp_path, device, images=3)
@@ -160,7 +160,7 @@ def test_run_shard__a_chunk_is_as_large_as_the_largest_batch(tmp_path: Path, mon
     sizes: list[int] = []
     plain = EmbedOperator.begin
 
-    def begin(operator: EmbedOperator, views: Sequence[View]) -> Awaited:
+    def begin(operator: EmbedOperator, views: Sequence[View]) -> Pending:
         sizes.append(len(views))
         return plain(operator, views)
 

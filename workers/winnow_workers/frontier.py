@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from winnow_storage.errors import RunFailed, WinnowError
-from winnow_workers.operator import Awaited, Operator, OperatorParams, Prediction, View
+from winnow_workers.operator import Operator, OperatorParams, Pending, Prediction, View
 from winnow_workers.signals import NeedsCare
 
 
@@ -40,7 +40,7 @@ def attempt(call: Callable[[], T]) -> T | TaskFailure:
 class Begun:
     """Views in batches, those begun with and those whose turn is still to come, and the memory that they hold."""
 
-    batches: list[tuple[Sequence[View], Awaited | None]] = field(default_factory=list)
+    batches: list[tuple[Sequence[View], Pending | None]] = field(default_factory=list)
     held_bytes: int = 0
 
 
@@ -106,7 +106,7 @@ class IsolatingRunner:
             answers.extend(self._attempt(*begun.batches.pop(0)))
         return answers
 
-    def _begin(self, batch: Sequence[View]) -> Awaited | None:
+    def _begin(self, batch: Sequence[View]) -> Pending | None:
         self._entering(self.task)
         try:
             return self.operator.begin(batch)
@@ -115,7 +115,7 @@ class IsolatingRunner:
         except Exception:  # it is said by whom, and of which view, when the batch is run again in its turn
             return None
 
-    def _attempt(self, batch: Sequence[View], awaited: Awaited | None = None) -> Sequence[Prediction | TaskFailure]:
+    def _attempt(self, batch: Sequence[View], awaited: Pending | None = None) -> Sequence[Prediction | TaskFailure]:
         self._entering(self.task)
         try:
             predictions = self.operator.run(batch) if awaited is None else awaited.collect()

@@ -54,7 +54,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class Awaited:
+class Pending:
     """The predictions of a batch that was begun with; `collect` waits for them, and may raise as `run` may.
 
     Until then they hold `held_bytes` of memory on the host.
@@ -121,12 +121,12 @@ class Operator(ABC, Generic[ParamsT]):
     def run(self, views: Sequence[View]) -> list[Prediction]:
         """One prediction per view, in order. An exception means that the batch or the view cannot be processed."""
 
-    def begin(self, views: Sequence[View]) -> Awaited:
+    def begin(self, views: Sequence[View]) -> Pending:
         """As `run`, whose predictions are waited for later: the accelerator is given its work now.
 
         An operator that works on the CPU has nothing to begin with, and does all of it when it is waited for.
         """
-        return Awaited(lambda: self.run(views))
+        return Pending(lambda: self.run(views))
 
     def close(self) -> None:
         """Let go of the model."""

@@ -2,7 +2,7 @@
 
 Without Ray: one process, the pipeline as an actor runs it: bytes to the device, all tasks begun with ahead, JPEGs
 decoded by the CPU's pool and then by the GPU (`decode.jpeg: gpu`). It needs an NVIDIA GPU with its driver (nvidia-smi),
-a torch and torchvision built for CUDA, a few GB of memory, and no network: weights are random. On an H200 with 16 cores:
+a torch and torchvision built for CUDA, a few GB of memory, no network: weights are random. On an H200 with 16 cores:
 
     python -m pytest -k on_a_device tests/workers                       # first: is what it says right there?
     python -m tests.benchmarks.engine.gpu --device cuda --images 20000 --repeats 5

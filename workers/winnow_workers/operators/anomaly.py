@@ -19,7 +19,7 @@ from winnow_workers.models.load import LoadedWeights
 from winnow_workers.models.model_file import ModelCard, Preprocessing
 from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
 from winnow_workers.models.preprocess import needed_side_px, placement, preproc_id
-from winnow_workers.operator import Awaited, Operator, Prediction, View
+from winnow_workers.operator import Operator, Pending, Prediction, View
 
 if TYPE_CHECKING:
     import torch
@@ -136,10 +136,10 @@ class AnomalyOperator(Operator[AnomalyParams]):
         """One verdict per view."""
         return self.begin(views).collect()
 
-    def begin(self, views: Sequence[View]) -> Awaited:
+    def begin(self, views: Sequence[View]) -> Pending:
         """The same, later; the distances are the CPU's."""
         answers = self._batch.begin(self._batch.inputs([view.pixels for view in views]))
-        return Awaited(lambda: self._read(answers.collect(), views), answers.held_bytes)
+        return Pending(lambda: self._read(answers.collect(), views), answers.held_bytes)
 
     def _read(self, outputs: "Sequence[torch.Tensor]", views: Sequence[View]) -> list[Prediction]:
         predictions = []

@@ -15,7 +15,7 @@ from winnow_workers.models.hub import public_labels
 from winnow_workers.models.model_file import Calibrator, Preprocessing
 from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
 from winnow_workers.models.preprocess import needed_side_px, preproc_id
-from winnow_workers.operator import Awaited, Operator, Prediction, View
+from winnow_workers.operator import Operator, Pending, Prediction, View
 
 Logits = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -102,10 +102,10 @@ class ClassifyOperator(Operator[ClassifyParams]):
         """One label per view."""
         return self.begin(views).collect()
 
-    def begin(self, views: Sequence[View]) -> Awaited:
+    def begin(self, views: Sequence[View]) -> Pending:
         """The same, later."""
         answers = self._batch.begin(self._batch.inputs([view.pixels for view in views]))
-        return Awaited(
+        return Pending(
             lambda: [self._predict(output.numpy().astype(np.float64)) for output in answers.collect()],
             answers.held_bytes,
         )

@@ -19,7 +19,7 @@ from winnow_workers.models.precision import TorchParams, Wanted, open_batch, pre
 from winnow_workers.models.preprocess import needed_side_px, preproc_id
 from winnow_workers.models.resolve import FINGERPRINT
 from winnow_workers.models.transformers_model import open_transformers
-from winnow_workers.operator import Awaited, Operator, Prediction, View
+from winnow_workers.operator import Operator, Pending, Prediction, View
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,12 +147,12 @@ class EmbedOperator(Operator[EmbedParams]):
             return [self._predict(fingerprint.fingerprint(view.pixels)) for view in views]
         return self.begin(views).collect()
 
-    def begin(self, views: Sequence[View]) -> Awaited:
+    def begin(self, views: Sequence[View]) -> Pending:
         """The same, later."""
         if self._batch is None:
             return super().begin(views)
         answers = self._batch.begin(self._batch.inputs([view.pixels for view in views]))
-        return Awaited(lambda: [self._predict(output.numpy()) for output in answers.collect()], answers.held_bytes)
+        return Pending(lambda: [self._predict(output.numpy()) for output in answers.collect()], answers.held_bytes)
 
     def _predict(self, vector: npt.NDArray[np.float32]) -> Prediction:
         return Prediction(fields={"vector": self._finish(vector)})

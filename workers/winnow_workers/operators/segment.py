@@ -17,7 +17,7 @@ from winnow_workers.detectors.opening import draws_masks, open_detector
 from winnow_workers.masks import box_around, encode_patches, encode_rle, united
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.precision import TorchParams
-from winnow_workers.operator import Awaited, Operator, Prediction, View
+from winnow_workers.operator import Operator, Pending, Prediction, View
 from winnow_workers.semantic import Painted, SemanticSegmenter
 from winnow_workers.tiles import Tiling
 
@@ -156,13 +156,13 @@ class SegmentOperator(Operator[SegmentParams]):
         )
         return [self._instance_prediction(one, view) for one, view in zip(found, views, strict=True)]
 
-    def begin(self, views: Sequence[View]) -> Awaited:
+    def begin(self, views: Sequence[View]) -> Pending:
         """The same, later; of whole views of a semantic model."""
         segmenter = self._semantic
         if segmenter is None or self.params.tiles is not None:
             return super().begin(views)
         answers = segmenter.begin(views)
-        return Awaited(
+        return Pending(
             lambda: [self._semantic_prediction(one) for one in segmenter.painted(answers, views)], answers.held_bytes
         )
 
