@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from winnow_annotation.policies import resolve_secret
+from winnow_jobs.audit import audit_records
 from winnow_jobs.begin import begin_or_go_on, open_runs
 from winnow_jobs.engine import Engine
 from winnow_jobs.events import Listener, Note
@@ -61,6 +62,7 @@ def run_job(
         listener(Note(f"nothing is due: no item of {spec.corpus.uri} is new, changed or asked for again"))
         sync_ledger(runs, ledger)
         record = _nothing_due(runs, spec)
+    record["audit"] = audit_records(spec, runs)
     return _with_push(record, spec, runs, ledger, options, listener)
 
 
@@ -85,6 +87,7 @@ def resume_run(output: str, run_id: str, options: Options, listener: Listener) -
     listener(Note(f"going on with {plan.run_id}: {_size_of(plan)}"))
     with _own_unless(None, options) as engine:
         record = _drive(runs, plan, plan.spec, ledger, options, listener, engine)
+    record["audit"] = audit_records(plan.spec, runs)
     return _with_push(record, plan.spec, runs, ledger, options, listener)
 
 
