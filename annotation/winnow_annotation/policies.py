@@ -206,18 +206,22 @@ _WITH_CLASSES = ("classify", "detect", "segment", "anomaly")
 _WITH_HARM = ("classify", "detect", "anomaly")
 
 
-def check_policy(task: str, operator: str, policy: Policy) -> None:
-    """Raises ValueError if the operator's predictions are not such as the policy speaks of."""
+def check_policy(operator: str, policy: Policy) -> None:
+    """Whether the operator's predictions are such as the policy speaks of.
+
+    Raises:
+        SpecError: they are not.
+    """
     if any(rule.max_loss is not None for rule in policy.rules().values()) and operator not in _WITH_LOSS:
-        raise ValueError(
-            f"review.policies.{task}: {operator} is right or wrong, it has no max_loss (that is for "
-            f"{', '.join(_WITH_LOSS)}); write max_error"
+        raise SpecError(
+            f"{operator} is right or wrong, it has no max_loss",
+            hint=f"write max_error; max_loss is for {', '.join(_WITH_LOSS)}",
         )
     if policy.min_recall is not None and operator not in _WITH_HARM:
-        raise ValueError(f"review.policies.{task}: min_recall is for {', '.join(_WITH_HARM)}, not for {operator}")
+        raise SpecError(f"min_recall is not for {operator}", hint=f"it is for {', '.join(_WITH_HARM)}")
     if policy.min_recall is not None and operator != "anomaly" and not policy.harmful:
-        raise ValueError(f"review.policies.{task}: min_recall needs harmful: [CLASS, ...]")
+        raise SpecError("min_recall does not say what is harmful", hint="add harmful: [CLASS, ...]")
     if policy.names_classes and operator not in _WITH_CLASSES:
-        raise ValueError(f"review.policies.{task}: predictions of {operator} have no classes")
-    if operator == "embed":
-        raise ValueError(f"review.policies.{task}: an embedding is neither right nor wrong, nobody can review it")
+        raise SpecError(
+            f"predictions of {operator} have no classes", hint="remove classes, always_review and never_review"
+        )

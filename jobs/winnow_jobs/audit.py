@@ -171,7 +171,7 @@ _VERDICTS = {
     "broken": "the promise is BROKEN",
     "doubtful": "the promise is in doubt",
     "kept": "the promise is kept",
-    "open": "too few audits to say",
+    "open": "the audits alone do not decide",
 }
 
 

@@ -15,6 +15,7 @@ from winnow_jobs.commands.fit_anomaly import fit_anomaly
 from winnow_jobs.commands.learn import learn_command
 from winnow_jobs.commands.models import models
 from winnow_jobs.commands.operators import operators
+from winnow_jobs.commands.route import route
 from winnow_jobs.commands.verify import verify
 from winnow_jobs.render import Screen
 from winnow_jobs.resolved import CODE_VERSION
@@ -32,6 +33,7 @@ app = typer.Typer(
 for command in (spec.validate, spec.plan, run.run, run.resume, people.status, people.push, people.pull, people.report):
     app.command()(command)
 app.command("learn")(learn_command)
+app.command()(route)
 models.command("fit-anomaly")(fit_anomaly)
 app.add_typer(models, name="models")
 app.add_typer(export, name="export")

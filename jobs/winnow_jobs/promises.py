@@ -103,6 +103,7 @@ class Fitting:
     labels: Sequence[Label]
     calibrators: Calibrators
     read: ReadPredictions
+    keep: bool = True  # what is derived from rows, so that they are read once
 
 
 def pinned_promises(store: BlobStore, plan: PlanDocument, calibrators: Calibrators, read: ReadPredictions) -> Promises:
@@ -284,7 +285,8 @@ def _rank_counts(fitting: Fitting, plan: PlanDocument, task: ResolvedTask, polic
     for some in fitting.read(plan, task, policy):
         by = ruled_by(task.operator, some.rows, policy)
         counts.add(ranks(task.operator, some.rows, rule, policy.harmful)[by == place])
-    fitting.store.put_if_absent(key, canonical_json(counts.sparse()).encode())
+    if fitting.keep:
+        fitting.store.put_if_absent(key, canonical_json(counts.sparse()).encode())
     return counts
 
 

@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -98,9 +98,12 @@ def reader(store: BlobStore, calibrators: Calibrators) -> ReadPredictions:
     return read
 
 
-def choose(routing: Routing, choices: Sequence[Choice], shards: Shards) -> None:
-    """Show every prediction of the run to the choices, which may differ in all but calibrators."""
-    for shard, rows in _read(routing.store, routing.plan, routing.calibrators, shards, _columns(routing)):
+def choose(routing: Routing, choices: Sequence[Choice], shards: Shards, also: Sequence[ReviewSpec] = ()) -> None:
+    """Show every prediction of the run to the choices, which may be of other review sections `also`."""
+    columns = list(
+        dict.fromkeys(name for of in (routing.review, *also) for name in _columns(replace(routing, review=of)))
+    )
+    for shard, rows in _read(routing.store, routing.plan, routing.calibrators, shards, columns):
         for task in routing.plan.tasks():
             predictions = _predictions(_usable(rows, task.name), task)
             for choice in choices:

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from winnow_annotation.policies import ReviewSpec, check_policy
+from winnow_annotation.policies import ReviewSpec
 from winnow_storage.schemas import IMAGE_SUFFIXES, RESULT_COMMON
 from winnow_workers.decode import DecodeLimits, DecodeSettings
 
@@ -164,7 +164,4 @@ class JobSpec(Section):
         if unknown:
             names = ", ".join(task.name for task in self.tasks)
             raise ValueError(f"review.policies names {unknown[0]!r}, which is no task of this job (tasks: {names})")
-        for task in self.tasks:
-            if task.name in self.review.policies:
-                check_policy(task.name, task.operator, self.review.policies[task.name])
         return self

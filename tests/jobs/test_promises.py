@@ -166,7 +166,7 @@ def test_promise__min_recall_bounds_what_is_let_through(tmp_path: Path) -> None:
     assert record["routes"][TASK]["accept"] > 500
 
 
-@pytest.mark.parametrize(("spoiled", "state"), [(0.0, "kept"), (0.6, "broken")])
+@pytest.mark.parametrize(("spoiled", "state"), [(0.0, "open"), (0.6, "broken")])
 def test_audit__estimates_and_alarm(tmp_path: Path, spoiled: float, state: str) -> None:
     """After the promise the images change: of some, what is true is another class than the model can know."""
     resolved, runs = job(tmp_path, review(audit=0.3, calibrate=500, budget=3000))
@@ -188,7 +188,7 @@ def test_audit__estimates_and_alarm(tmp_path: Path, spoiled: float, state: str) 
     assert judged["state"] == state, judged
     alarms = audit_alarms([found])
     assert len(alarms) == (state == "broken")
-    assert state == "kept" or "the promise is BROKEN" in alarms[0]
+    assert state == "open" or "the promise is BROKEN" in alarms[0]
 
 
 def test_draws__that_the_budget_cuts_say_what_they_still_support(tmp_path: Path) -> None:
