@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, model_validator
 
+from winnow_annotation.people_spec import PeopleSpec
 from winnow_storage.errors import SpecError
 
 _PLACEHOLDER = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
@@ -186,12 +187,17 @@ class Policy(Rule):
         return bool(self.classes or self.always_review or self.never_review or self.min_recall is not None)
 
 
+<<<<<<< HEAD
 class ReviewSpec(_Model):
     """The `review` section. `budget`: review tasks of a run, over all its tasks; `audit`: share of the accepted.
 
     `calibrate`: so many predictions of each task with a policy go to people by a uniform random draw, whatever the
     model says: what promises are fitted on. Draws come first inside the budget.
     """
+=======
+class ReviewSpec(PeopleSpec):
+    """The `review` section. `budget`: review tasks of a run, over all its tasks; `audit`: share of the accepted."""
+>>>>>>> main
 
     label_studio: LabelStudioSpec | None = None
     policies: Mapping[str, Policy] = {}

@@ -78,15 +78,15 @@ def _audited(
     high = 1.0
     if policy.min_recall is not None:
         uniform = answered_draws(store, plans, task, labels, Route.CALIBRATE).draws
-        harmful = sum(is_harmful(task.operator, one.truth, policy.harmful) for one in uniform)
+        harmful = sum(is_harmful(task.kind, one.truth, policy.harmful) for one in uniform)
         high = binomial.interval(harmful, len(uniform), LEVEL)[1]
     return Audited(
         task,
         policy,
         plans,
         drawn.draws,
-        classes_of(task.operator, rows),
-        ruled_by(task.operator, rows, policy).tolist(),
+        classes_of(task.kind, rows),
+        ruled_by(task.kind, rows, policy).tolist(),
         _accepted_share(store, drawn.runs, task.name),
         high,
     )
@@ -118,7 +118,7 @@ def _cell(found: Audited, draws: Sequence[Draw]) -> dict[str, Any]:
     """Of the accepted that people looked at: the share of wrong ones, of right ones, of missed positives, mean loss."""
     wrong = sum(not one.ok for one in draws)
     low, high = binomial.interval(wrong, len(draws), LEVEL)
-    missed = [missed_positive(found.task.operator, one, found.policy.harmful) for one in draws]
+    missed = [missed_positive(found.task.kind, one, found.policy.harmful) for one in draws]
     asked = [one for one in missed if one is not None]
     return {
         "answered": len(draws),
@@ -203,7 +203,7 @@ def _losses(_: Audited, rule: Rule, draws: Sequence[Draw]) -> _Measured:
 
 def _misses(found: Audited, rule: Rule, draws: Sequence[Draw]) -> _Measured:
     harmful = found.policy.harmful
-    missed = sum(is_harmful(found.task.operator, one.truth, harmful) for one in draws)
+    missed = sum(is_harmful(found.task.kind, one.truth, harmful) for one in draws)
     target = (1 - (rule.min_recall or 0.0)) * found.harmful_share_high
     return missed, target, *binomial.interval(missed, len(draws), LEVEL)
 

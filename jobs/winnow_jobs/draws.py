@@ -96,7 +96,7 @@ def answered_draws(
     own = [plan for plan in plans if (task.name, task.digest) in _tasks(plan) and is_routed(store, plan.run_id)]
     truth = _truth(labels, task, purpose)
     early = _answered_before(labels, task, plans)
-    measure = OPERATORS[task.operator](Acceptance())
+    measure = OPERATORS[task.kind](Acceptance())
     found: dict[str, Draw] = {}
     drawn, set_aside = 0, set[str]()
     for plan in own:
@@ -112,7 +112,7 @@ def answered_draws(
                 continue
             struct = json.loads(row["prediction"])
             judged = measure.add(Pair(row["key"], true, struct))
-            loss = _loss(task.operator, ok=judged.ok, value=judged.value)
+            loss = _loss(task.kind, ok=judged.ok, value=judged.value)
             place = (plan.run_id, plan.created_at, row["reason"], row.get("inclusion"))
             found[row["key"]] = Draw(row["key"], *place, struct, true, judged.ok, loss)
     ordered = tuple(found[key] for key in sorted(found))
@@ -147,7 +147,7 @@ def _tasks(plan: PlanDocument) -> set[tuple[str, str]]:
 
 def _truth(labels: Iterable[Label], task: ResolvedTask, purpose: Route) -> TruthSet:
     try:
-        return from_labels(labels, task.name, task.operator, [str(purpose)])
+        return from_labels(labels, task.name, task.kind, [str(purpose)])
     except UsageError:
         return TruthSet({}, "labels")
 

@@ -184,12 +184,12 @@ def keep_promise(store: BlobStore, one: Promise) -> str:
     return one.digest
 
 
-def calibrated_structs(drawn: DrawSet, operator: str, calibrator: Calibrator | None) -> pa.StructArray:
+def calibrated_structs(drawn: DrawSet, calibrator: Calibrator | None) -> pa.StructArray:
     """The drawn predictions, with p_ok by this calibrator."""
     rows = drawn.structs()
     if calibrator is None:
         return rows
-    p_ok = pa.array(calibrator.p_ok(features(operator, rows)), pa.float32(), from_pandas=True)
+    p_ok = pa.array(calibrator.p_ok(features(calibrator.subject.operator, rows)), pa.float32(), from_pandas=True)
     names = [field.name for field in rows.type]
     return pa.StructArray.from_arrays([p_ok if name == "p_ok" else rows.field(name) for name in names], names=names)
 
@@ -198,8 +198,8 @@ def _fit_rule(fitting: Fitting, task: ResolvedTask, policy: Policy, name: str, d
     rule = policy.rules()[name]
     calibrator = fitting.calibrators.get(task.name) if rule.rank == "p_ok" else None
     drawn = _untaught(drawn, calibrator)
-    rows = calibrated_structs(drawn, task.operator, calibrator)
-    labelled = _labelled(task.operator, policy, name, drawn, rows)
+    rows = calibrated_structs(drawn, calibrator)
+    labelled = _labelled(task.kind, policy, name, drawn, rows)
     counts = RankCounts()
     for run_id in drawn.runs if len(labelled) else ():
         plan = next(one for one in fitting.plans if one.run_id == run_id)
@@ -217,7 +217,7 @@ def _fit_rule(fitting: Fitting, task: ResolvedTask, policy: Policy, name: str, d
         rank="harm" if kind == "min_recall" else rule.rank,
         calibrator=None if calibrator is None else calibrator.id,
         threshold=found.threshold,
-        reads="" if found.threshold is None else score_of(task.operator, found.threshold, rule),
+        reads="" if found.threshold is None else score_of(task.kind, found.threshold, rule),
         missing=found.missing,
         why=found.why,
         evidence=_evidence(drawn, found, counts),
@@ -283,8 +283,8 @@ def _rank_counts(fitting: Fitting, plan: PlanDocument, task: ResolvedTask, polic
     counts = RankCounts()
     place = list(policy.rules()).index(name)
     for some in fitting.read(plan, task, policy):
-        by = ruled_by(task.operator, some.rows, policy)
-        counts.add(ranks(task.operator, some.rows, rule, policy.harmful)[by == place])
+        by = ruled_by(task.kind, some.rows, policy)
+        counts.add(ranks(task.kind, some.rows, rule, policy.harmful)[by == place])
     if fitting.keep:
         fitting.store.put_if_absent(key, canonical_json(counts.sparse()).encode())
     return counts

@@ -90,7 +90,7 @@ def reader(store: BlobStore, calibrators: Calibrators) -> ReadPredictions:
 
     def read(plan: PlanDocument, task: ResolvedTask, policy: Policy) -> Iterator[Predictions]:
         own = {name: one for name, one in calibrators.items() if name == task.name}
-        names = ("score", "p_ok", "error", *fields_read(task.operator, policy))
+        names = ("score", "p_ok", "error", *fields_read(task.kind, policy))
         columns = ["item_id", "version", *_fields([task], own, names)]
         for _, rows in _read(store, plan, own, committed_shards(store, plan.run_id), columns):
             yield _predictions(_usable(rows, task.name), task)
@@ -151,7 +151,7 @@ def _load_draws(store: BlobStore, run_id: str) -> dict[str, Any]:
 def _columns(routing: Routing, *more: str) -> list[str]:
     found = ["item_id", "version"]
     for task in routing.plan.tasks():
-        looked_at = fields_read(task.operator, routing.review.policies.get(task.name))
+        looked_at = fields_read(task.kind, routing.review.policies.get(task.name))
         found += _fields([task], routing.calibrators, ("score", "p_ok", "error", *more, *looked_at))
     return found
 
@@ -180,7 +180,7 @@ def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: Pla
         "job": plan.spec.job,
         "run_id": plan.run_id,
         "task": task.name,
-        "operator": task.operator,
+        "operator": task.kind,
         "route": str(one.route),
         "reason": str(one.reason),
         "round": FIRST_ROUND,
@@ -192,8 +192,12 @@ def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: Pla
             purpose=str(one.route),
             round_number=FIRST_ROUND,
         ),
+<<<<<<< HEAD
         "prediction": json.dumps(struct, default=_plain, ensure_ascii=False),
         "inclusion": one.inclusion,
+=======
+        "prediction": as_json(struct),
+>>>>>>> main
     }
 
 
@@ -207,10 +211,16 @@ def _unsent_routes(routing: Routing, shards: Shards, sent: SentIn) -> Iterator[p
             yield _unsent_table(usable.filter(pc.invert(is_sent)), task, routing)
 
 
+<<<<<<< HEAD
 def _unsent_table(rows: pa.Table, task: ResolvedTask, routing: Routing) -> pa.Table:
     route, reason = routing.unsent(_predictions(rows, task), task.name)
     plan = routing.plan
-    same = {"job": plan.spec.job, "run_id": plan.run_id, "task": task.name, "operator": task.operator}
+    same = {"job": plan.spec.job, "run_id": plan.run_id, "task": task.name, "operator": task.kind}
+=======
+def _unsent_table(rows: pa.Table, task: ResolvedTask, plan: PlanDocument) -> pa.Table:
+    route, reason = unsent(_predictions(rows, task.name), plan.spec.review.policies.get(task.name))
+    same = {"job": plan.spec.job, "run_id": plan.run_id, "task": task.name, "operator": task.kind}
+>>>>>>> main
     columns = {
         **{name: pa.repeat(value, rows.num_rows) for name, value in same.items()},
         **{name: rows[name] for name in _COMMON},
@@ -257,7 +267,12 @@ def _predictions(rows: pa.Table, task: ResolvedTask) -> Predictions:
     struct = rows[task.name].combine_chunks()
     numbers = (pc.struct_field(struct, "score"), pc.struct_field(struct, "p_ok"))
     items, versions, is_repeated = (rows[name].combine_chunks() for name in ("item_id", "version", _REPEATED))
-    return Predictions(items, versions, *numbers, is_repeated, task.operator, struct)
+    return Predictions(items, versions, *numbers, is_repeated, task.kind, struct)
+
+
+def as_json(struct: dict[str, Any]) -> str:
+    """A prediction as it stands in the routes: bytes as base64."""
+    return json.dumps(struct, default=_plain, ensure_ascii=False)
 
 
 def _plain(value: object) -> object:

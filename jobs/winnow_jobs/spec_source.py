@@ -80,8 +80,9 @@ def _check_task(task: TaskSpec, index: int, marked: MarkedYaml) -> None:
 
 def _check_policy(task: TaskSpec, policy: Policy, marked: MarkedYaml) -> None:
     try:
-        kind_of(task.operator)
-        check_policy(task.operator, policy)
+        kind = operator_named(task.operator).reviewed_as or task.operator
+        kind_of(kind)
+        check_policy(kind, policy)
     except SpecError as error:
         place = marked.where(("review", "policies", task.name), key=True)
         raise SpecError(f"{place}: {error.message}", hint=error.hint) from error

@@ -68,7 +68,7 @@ def what_if(
                 f"task {name!r} has no policy, or is not in run {plan.run_id}",
                 hint=f"tasks with a policy: {', '.join(review.policies) or 'none; add review.policies to the spec'}",
             )
-    variants = [one for name in chosen for one in variants_of(review, name, performed[name].operator, sweep)]
+    variants = [one for name in chosen for one in variants_of(review, name, performed[name].kind, sweep)]
     calibrators = _calibrators(runs, plan)
     fitting = Fitting(runs.store, runs.plans(), all_labels(runs.store), calibrators, reader(runs.store, calibrators))
     fits = _Fits(replace(fitting, keep=False), performed)
@@ -176,9 +176,9 @@ class _Fits:
                 self._fitting.store, self._fitting.plans, task, self._fitting.labels, Route.CALIBRATE
             )
         drawn = self._draws[one.task]
-        rows = calibrated_structs(drawn, task.operator, self._fitting.calibrators.get(one.task))
+        rows = calibrated_structs(drawn, self._fitting.calibrators.get(one.task))
         names = pa.array([draw.key for draw in drawn.draws], pa.string())
-        predictions = Predictions(names, names, rows.field("score"), rows.field("p_ok"), None, task.operator, rows)
+        predictions = Predictions(names, names, rows.field("score"), rows.field("p_ok"), None, task.kind, rows)
         codes = wishes(predictions, policy, self.thresholds(one.review).get(one.task, NO_THRESHOLDS))
         accepted = AUDITED[codes]
         wrong = sum(not draw.ok for draw, is_accepted in zip(drawn.draws, accepted, strict=True) if is_accepted)
