@@ -187,17 +187,12 @@ class Policy(Rule):
         return bool(self.classes or self.always_review or self.never_review or self.min_recall is not None)
 
 
-<<<<<<< HEAD
-class ReviewSpec(_Model):
+class ReviewSpec(PeopleSpec):
     """The `review` section. `budget`: review tasks of a run, over all its tasks; `audit`: share of the accepted.
 
     `calibrate`: so many predictions of each task with a policy go to people by a uniform random draw, whatever the
     model says: what promises are fitted on. Draws come first inside the budget.
     """
-=======
-class ReviewSpec(PeopleSpec):
-    """The `review` section. `budget`: review tasks of a run, over all its tasks; `audit`: share of the accepted."""
->>>>>>> main
 
     label_studio: LabelStudioSpec | None = None
     policies: Mapping[str, Policy] = {}

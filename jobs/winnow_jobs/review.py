@@ -192,12 +192,8 @@ def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: Pla
             purpose=str(one.route),
             round_number=FIRST_ROUND,
         ),
-<<<<<<< HEAD
-        "prediction": json.dumps(struct, default=_plain, ensure_ascii=False),
-        "inclusion": one.inclusion,
-=======
         "prediction": as_json(struct),
->>>>>>> main
+        "inclusion": one.inclusion,
     }
 
 
@@ -211,16 +207,10 @@ def _unsent_routes(routing: Routing, shards: Shards, sent: SentIn) -> Iterator[p
             yield _unsent_table(usable.filter(pc.invert(is_sent)), task, routing)
 
 
-<<<<<<< HEAD
 def _unsent_table(rows: pa.Table, task: ResolvedTask, routing: Routing) -> pa.Table:
     route, reason = routing.unsent(_predictions(rows, task), task.name)
     plan = routing.plan
     same = {"job": plan.spec.job, "run_id": plan.run_id, "task": task.name, "operator": task.kind}
-=======
-def _unsent_table(rows: pa.Table, task: ResolvedTask, plan: PlanDocument) -> pa.Table:
-    route, reason = unsent(_predictions(rows, task.name), plan.spec.review.policies.get(task.name))
-    same = {"job": plan.spec.job, "run_id": plan.run_id, "task": task.name, "operator": task.kind}
->>>>>>> main
     columns = {
         **{name: pa.repeat(value, rows.num_rows) for name, value in same.items()},
         **{name: rows[name] for name in _COMMON},
