@@ -22,7 +22,7 @@ from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.review import Routing, choose, reader, seed_of
 from winnow_jobs.routes import TO_PEOPLE
 from winnow_jobs.runs import PlanDocument, Runs
-from winnow_storage.errors import UsageError
+from winnow_storage.errors import SpecError, UsageError
 from winnow_storage.schemas import Route
 from winnow_storage.shards import committed_shards
 
@@ -117,12 +117,14 @@ def _changed(policy: Policy, key: str, value: float, operator: str) -> Policy:
         found = Policy.model_validate(given | {key: value})
         check_policy(operator, found)
         return found
-    except ValueError as error:
+    except (ValueError, SpecError) as error:
         raise UsageError(f"{key} {value:g}: {_first(error)}", hint="give numbers such as 0.01,0.02,0.05") from error
 
 
-def _first(error: ValueError) -> str:
-    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
+def _first(error: ValueError | SpecError) -> str:
+    if isinstance(error, ValidationError):
+        return str(error.errors()[0]["msg"])
+    return error.message if isinstance(error, SpecError) else str(error)
 
 
 def _plan(runs: Runs, run_id: str | None) -> PlanDocument:
