@@ -88,9 +88,11 @@ def _rule_text(spec: ResolvedSpec, task: ResolvedTask, name: str, promised: list
     )
     draws = "harmful items among the uniform random draws" if rule.min_recall is not None else "uniform random labels"
     meanwhile = "hold all" if rule.uncalibrated == "hold" else "review up to the budget, hold the rest"
+    calibrate = spec.review.calibrate
+    drawn = f"review.calibrate: {calibrate} a run" if calibrate else "review.calibrate is 0: set it, or none is drawn"
     return (
         f"{rule.promise} {target}{f' for {name}' if name else ''} needs at least {needed} {draws} "
-        f"(review.calibrate: {spec.review.calibrate} a run); until they are answered nothing is accepted under it: "
+        f"({drawn}); until they are answered nothing is accepted under it: "
         f"{meanwhile}"
     )
 
