@@ -145,12 +145,19 @@ def ranked(scores: Floats) -> Floats:
     return np.abs(-np.log(np.clip(1 - scores.max(axis=1).astype(np.float32).astype(float), 0, 1)))
 
 
+MODELS: dict[str, Train] = {"random labels": at_random, "after active learning": by_margin}
+
+
 def main() -> None:
     """Print a line per point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", type=int, default=200)
-    splits = parser.parse_args().splits
-    for name, train in (("random labels", at_random), ("after active learning", by_margin)):
+    parser.add_argument("--only", choices=MODELS, help="one of the two models")
+    options = parser.parse_args()
+    splits: int = options.splits
+    for name, train in MODELS.items():
+        if options.only not in (None, name):
+            continue
         ended = []
         with warnings.catch_warnings(), np.errstate(divide="ignore"):
             warnings.simplefilter("ignore")  # a regression that did not quite converge is a classifier all the same
