@@ -8,6 +8,7 @@ import typer
 
 from winnow_jobs.commands import people, run, spec
 from winnow_jobs.commands.compact import compact
+from winnow_jobs.commands.consensus import consensus
 from winnow_jobs.commands.demo import demo
 from winnow_jobs.commands.evaluate import evaluate
 from winnow_jobs.commands.export import export
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for command in (spec.validate, spec.plan, run.run, run.resume, people.status, people.push, people.pull, people.report):
     app.command()(command)
+app.command()(consensus)
 app.command("learn")(learn_command)
 models.command("fit-anomaly")(fit_anomaly)
 app.add_typer(models, name="models")
