@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from winnow_annotation.consensus.votes import Floats, Ints
 from winnow_storage.errors import UsageError
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,8 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
         labels = {task.name: labels_of(task.config()) for task in runs.plan(run_id).tasks()}
         further = [item for item in asked if item.run_id == run_id]
         items = _mixed([item for item in [*_push_items(runs, run_id), *further] if item.dedupe_key in keys])
+        if spec.review.blind:
+            items = [replace(item, prediction=None) if item.route == Purpose.REVIEW else item for item in items]
         people = spec.review.overlap
         done = push(client, ledger, items, output=runs.store, labels=labels, render=render, overlap=people)
         total = PushSummary(total.sent + done.sent, total.already + done.already, total.swept + done.swept)

@@ -28,7 +28,7 @@ def consensus(
     send: Annotated[bool, typer.Option("--push/--no-push", help="Ask further people in Label Studio at once.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Take people's answers together: one answer an item with its posterior, how good each person is, who is asked next.
+    """Take people's answers together: one for each item, how good each person is, and who is asked next.
 
     Run it after winnow pull. Rows are appended below consensus/; where the posterior is under review.consensus.sure,
     another person is asked, up to review.max_overlap; disputes go to review.adjudicate; labels that look wrong are

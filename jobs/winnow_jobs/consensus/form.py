@@ -181,9 +181,9 @@ class _Former:
         return ConsensusRow(consensus_id=consensus_id(row), formed_at=at, **row)
 
     def _limits(self, purposes: set[str]) -> Limits:
-        """Who looked again may differ from who looked first, so that somebody must be able to decide."""
+        """Who looks again comes on top, and so does somebody to decide where that one differs."""
         limits = self.spec.review.limits
-        return replace(limits, max_overlap=limits.max_overlap + 1) if Purpose.SECOND_LOOK in purposes else limits
+        return replace(limits, max_overlap=limits.max_overlap + 2) if Purpose.SECOND_LOOK in purposes else limits
 
     def _gold(self) -> dict[str, Value]:
         gold = self.spec.review.gold.get(self.task.name)

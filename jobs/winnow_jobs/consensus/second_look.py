@@ -55,7 +55,7 @@ def doubts(
         return _by_model(rows, field, sent)
     known = _vectors(runs, vectors, {row.item_id: row.version for row in rows})
     there = [row for row in rows if row.item_id in known]
-    labels = [str(json.loads(row.answer)[field]) for row in there]
+    labels = [str(json.loads(row.people_answer)[field]) for row in there]
     try:
         ranked = suspects(np.stack([known[row.item_id] for row in there]) if there else np.zeros((0, 1)), labels)
     except UsageError:
