@@ -41,10 +41,21 @@ def id_of(place: int) -> str:
 
 
 class CrowdJob:
-    """Items 0, 1, ...; `beliefs` (items, classes): the model's calibrated probabilities; `vectors` (items, d)."""
+    """Items 0, 1, ...; `beliefs` (items, classes): the model's calibrated probabilities; `vectors` (items, d).
 
-    def __init__(self, folder: Path, beliefs: Floats, vectors: Floats | None = None, **review: Any) -> None:
-        self.beliefs, self.vectors = beliefs, vectors
+    `images`: the folder in which their files are, where anybody is to see them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        beliefs: Floats,
+        vectors: Floats | None = None,
+        *,
+        images: Path = Path("/none"),
+        **review: Any,
+    ) -> None:
+        self.beliefs, self.vectors, self.images = beliefs, vectors, images
         policy = {TASK: Policy(min_p_ok=1.0)}  # nothing is accepted: everybody is asked about everything
         people = ReviewSpec.model_validate({"policies": policy, "budget": len(beliefs), "blind": True, **review})
         self.spec: ResolvedSpec = spec(folder, *self._tasks()).model_copy(update={"review": people})
@@ -54,8 +65,12 @@ class CrowdJob:
 
     def _tasks(self) -> list[ResolvedTask]:
         model = resolve_model("builtin/fingerprint")
+        params = {"labels": [str(one) for one in range(self.beliefs.shape[1])]}
         operators = {TASK: "classify"} | ({} if self.vectors is None else {VECTORS: "embed"})
-        return [ResolvedTask(name=n, operator=o, revision=1, params={}, model=model) for n, o in operators.items()]
+        return [
+            ResolvedTask(name=name, operator=one, revision=1, params=params if name == TASK else {}, model=model)
+            for name, one in operators.items()
+        ]
 
     def _run(self) -> PlanDocument:
         plan = add_run(self.runs, self.spec, [None])
@@ -75,8 +90,9 @@ class CrowdJob:
         sure = float(belief[order[0]])
         struct = {"model": "m", "score": sure, "p_ok": sure, "label": top[0]["label"], "margin": 0.0, "top": top}
         key = key_of(place)
-        row = {"item_id": id_of(place), "key": key, "uri": f"file:///{key}", "version": "v1", "outcome": "done"}
-        row |= {"failed_tasks": [], "run_id": plan.run_id, "shard": 0, "width": 10, "height": 10, TASK: struct}
+        row = {"item_id": id_of(place), "key": key, "uri": (self.images / key).as_uri(), "version": "v1"}
+        row |= {"outcome": "done", "failed_tasks": [], "run_id": plan.run_id, "shard": 0, TASK: struct}
+        row |= {"width": 10, "height": 10, "format": "jpeg"}
         return row if self.vectors is None else row | {VECTORS: {"model": "m", "vector": self.vectors[place].tolist()}}
 
     def answer(self, said: Sequence[tuple[int, str, str]], purpose: str = "review", **changes: Any) -> None:
