@@ -4,8 +4,11 @@ An operator runs code that we did not write on bytes that nobody checked, so any
 to one view is that view's error; running out of memory halves the batch, and the smaller size is remembered.
 """
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
 
 from winnow_storage.errors import RunFailed, WinnowError
 from winnow_workers.operator import Operator, OperatorParams, Pending, Prediction, View
@@ -17,6 +20,20 @@ class TaskFailure:
     """Why a task could not process one view."""
 
     error: str
+
+
+T = TypeVar("T")
+
+
+def attempt(call: Callable[[], T]) -> T | TaskFailure:
+    """What a call of foreign code gives, or what it raised and where: for its author, who has it checked."""
+    try:
+        return call()
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames[1:] if "site-packages" not in frame.filename]
+        last = (own or frames)[-1]
+        return TaskFailure(f"{_say(error)} ({Path(last.filename).name}:{last.lineno})")
 
 
 @dataclass(slots=True)

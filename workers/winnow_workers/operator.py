@@ -80,6 +80,9 @@ class Operator(ABC, Generic[ParamsT]):
     params_type: ClassVar[type[OperatorParams]]
     revision: ClassVar[int] = 1  # raised when the same model and parameters give other predictions than before
     default_model: ClassVar[str | None] = None  # the model of a task that names none; None: it must name one
+    # Which built-in operator's fields its own contain, so that people see and answer its predictions as that one's;
+    # None: no other's. A task of it may then have a policy; the answers' label set is the parameter `labels`.
+    reviewed_as: ClassVar[str | None] = None
 
     def __init__(self, params: ParamsT, model: ResolvedModel, device: str) -> None:
         self.params = params
