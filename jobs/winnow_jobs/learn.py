@@ -1,14 +1,13 @@
 """How is a calibrator learned? From the outcomes of a uniform random draw: people's labels of one, or a given truth.
 
 Labels of items that were sent to people for being unsure say nothing of the others, so those of purpose `review` are
-never taken. Within a draw every item counts once: of several people's answers by their consensus, in which the model
-has no voice.
+never taken. Within a draw every item counts once: by majority of the people who labelled it, a tie being wrong.
 """
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ import pyarrow.parquet as pq
 
 from winnow_jobs.acceptance import TESTED, is_accepted
 from winnow_jobs.calibrators import keep_calibrator
-from winnow_jobs.consensus.answers import agreed_answers
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.runs import Runs
 from winnow_jobs.verify.labels import read_labels
@@ -73,7 +71,7 @@ def learn(
     labels = _labels(runs) if rows is None else []
     found: dict[str, Learned | UsageError] = {}
     for task in chosen:
-        known = _from_truth(task, rows) if rows is not None else _agreed(runs, spec.job, task, labels)
+        known = _from_truth(task, rows) if rows is not None else _from_labels(spec.job, task.name, labels)
         try:
             calibrator = _fit(task, runs, known)
         except UsageError as error:
@@ -147,21 +145,13 @@ def _outcomes(task: ResolvedTask, rows: pa.Table, known: Truths) -> dict[str, tu
 
 
 def _labels(runs: Runs) -> list[Label]:
+    from winnow_jobs.consensus.answers import with_one_answer
+
     labels, findings = read_labels(runs.store)
     for finding in findings:
         raise StoreError(f"{runs.store.root}/{finding.key}: {finding.what}", hint=finding.next)
-    return labels
-
-
-def _agreed(runs: Runs, job: str, task: ResolvedTask, labels: Sequence[Label]) -> Truths:
-    """The labels of random draws, with one answer in the place of several."""
-    known = _from_labels(job, task.name, labels)
-    agreed = agreed_answers(runs.store, labels, job, task.name, task.operator)
-    one = {
-        item: [agreed[item][1]] if item in agreed and agreed[item][0].version == known.versions[item] else said
-        for item, said in known.values.items()
-    }
-    return replace(known, values=one)
+    # where several people answered each is taken to say what they say together, in which the model has no voice
+    return with_one_answer(runs.store, labels)
 
 
 def _from_labels(job: str, task: str, labels: Iterable[Label]) -> Truths:

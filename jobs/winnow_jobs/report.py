@@ -51,7 +51,7 @@ def write_report(
     """
     chosen = run_id or _newest_with_items(runs, spec.output)
     plan = runs.plan(chosen)
-    context = _context(spec, plan, runs, ledger, truth)
+    context = _context(plan, runs, ledger, truth) | {"people": people_views(spec, runs)}
     page = _render(context).encode()
     if out is None:
         key = f"runs/{chosen}/report.html"
@@ -81,7 +81,7 @@ def _render(context: dict[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(context)
 
 
-def _context(spec: ResolvedSpec, plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None) -> dict[str, Any]:
+def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None) -> dict[str, Any]:
     names = [task.name for task in plan.tasks()]
     routes = routes_by_task(iter_routes(runs.store, plan.run_id, ROUTE_COLUMNS), names)
     labels = ledger.label_counts(plan.spec.job)
@@ -98,7 +98,6 @@ def _context(spec: ResolvedSpec, plan: PlanDocument, runs: Runs, ledger: Ledger,
         ],
         "quality": _quality(plan, runs, truth),
         "drift": drift_warnings((runs.summary(plan.run_id) or {}).get("review", {})),
-        "people": people_views(spec, runs),
         "reasons": _reasons(runs, plan.run_id),
         "results": results_glob(parse(plan.spec.output), plan.run_id),
     }

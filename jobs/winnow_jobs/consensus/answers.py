@@ -4,12 +4,14 @@ A consensus in which the model spoke would call the model right too often, so it
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from winnow_annotation.consensus.opinions import Value
 from winnow_jobs.consensus.live import LiveItem, live_items
 from winnow_jobs.consensus.rows import is_withdrawn, standing_rows
 from winnow_storage.blobs import BlobStore
+from winnow_storage.ids import canonical_json
 from winnow_storage.records import Label
 
 
@@ -41,6 +43,20 @@ def agreed_answers(
         merged = _merged(operator, live)
         found |= {item: (live[item], merged[item]) for item in missing if item in merged}
     return found
+
+
+def with_one_answer(store: BlobStore, events: Sequence[Label]) -> list[Label]:
+    """The same events, but where several people's answers about an item stand each of them says what all together say.
+
+    Raises:
+        StoreError: as `agreed_answers` says.
+    """
+    changed: dict[str, str] = {}
+    for job, task, operator in sorted({(event.job, event.task, event.operator) for event in events}):
+        for live, value in agreed_answers(store, events, job, task, operator).values():
+            if len(live.labels) > 1:
+                changed |= dict.fromkeys((label.label_id for label in live.labels), canonical_json(value))
+    return [replace(event, value=changed.get(event.label_id, event.value)) for event in events]
 
 
 def _merged(operator: str, live: Mapping[str, LiveItem]) -> dict[str, Value]:
