@@ -73,7 +73,7 @@ def _project(
     known = ledger.project(client.url, item.job, item.queue)
     served = None if known is None else client.project(known.project_id)
     if known is not None and served is not None:
-        if served.overlap != overlap:
+        if served.overlap < overlap:  # a person may have set more in Label Studio: theirs stays
             client.change_overlap(known.project_id, overlap)
         if known.config_hash == config_hash(config):
             return known  # a person may have refined the interface since: theirs stays
@@ -84,7 +84,7 @@ def _project(
         project_id = made.id
         if made.config != config:
             client.change_config(project_id, config)
-        if made.overlap != overlap:
+        if made.overlap < overlap:
             client.change_overlap(project_id, overlap)
     project = LabelStudioProject(client.url, item.job, item.queue, project_id, config_hash(config))
     ledger.save_project(project)

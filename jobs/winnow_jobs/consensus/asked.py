@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from winnow_annotation.consensus.beliefs import BELIEVED
 from winnow_annotation.tasks import PushItem
 from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import Runs
@@ -78,12 +79,17 @@ def put_asked(store: BlobStore, rows: Iterable[Mapping[str, Any]], known: Iterab
 
 
 def sent_rows(runs: Runs) -> dict[Place, dict[str, Any]]:
-    """The rows of `routes/` that went to people, the newest run's of each item's version."""
+    """The rows of `routes/` that went to people, the newest run's of each item's version.
+
+    Predictions are there where they are beliefs about one answer; masks and lines of every run are not held.
+    """
     found: dict[Place, dict[str, Any]] = {}
     for run_id in runs.ids():
         for batch in iter_routes(runs.store, run_id):
             sent = batch.filter(pc.is_valid(batch.column("dedupe_key")))
-            found |= {(row["task"], row["item_id"], row["version"]): row for row in sent.to_pylist()}
+            for row in sent.to_pylist():
+                believed = row["prediction"] if row["operator"] in BELIEVED else None
+                found[row["task"], row["item_id"], row["version"]] = row | {"prediction": believed}
             if sent.num_rows == 0:
                 break  # those that go to people come first
     return found

@@ -1,7 +1,7 @@
 """Who is asked next? Another person where the consensus is not sure, an adjudicator, or somebody to look again."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from winnow_jobs.consensus.asked import Place, ask, asked_rows, put_asked, sent_
 from winnow_jobs.consensus.form import TaskConsensus, form_consensus, job_labels
 from winnow_jobs.consensus.live import LiveItem, live_items, who
 from winnow_jobs.consensus.rows import ConsensusRow, put_rows
-from winnow_jobs.consensus.second_look import doubts
+from winnow_jobs.consensus.second_look import Doubt, doubts
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.routes import is_routed
 from winnow_jobs.runs import Runs
@@ -40,7 +40,8 @@ def settle(spec: ResolvedSpec, runs: Runs, *, tasks: Sequence[str], at: datetime
     for one in found:
         live = live_items(events, spec.job, one.task)
         asked += _adjudications(spec, one, live, sent)
-        asked += _second_looks(spec, runs, one, sent, before)
+        answered = {label.dedupe_key for item in live.values() for label in item.labels}
+        asked += _second_looks(spec, doubts(spec, runs, one, sent), sent, before, answered)
     put_asked(runs.store, asked, before)
     known = {row["dedupe_key"] for row in before}
     new = [row for row in asked if row["dedupe_key"] not in known]
@@ -146,17 +147,21 @@ def _who_said_what(live: LiveItem) -> str:
 
 def _second_looks(
     spec: ResolvedSpec,
-    runs: Runs,
-    found: TaskConsensus,
+    doubtful: Sequence[Doubt],
     sent: Mapping[Place, Mapping[str, Any]],
     before: Sequence[Mapping[str, Any]],
+    answered: Collection[str],
 ) -> list[dict[str, Any]]:
-    if spec.review.second_look is None:
+    """Each item's version once; those that nobody has answered yet count against the budget."""
+    if spec.review.second_look is None or not doubtful:
         return []
-    looked = {(row["task"], row["item_id"], row["version"]) for row in before if row["route"] == Purpose.SECOND_LOOK}
+    task = doubtful[0].row.task
+    looked = [row for row in before if row["route"] == Purpose.SECOND_LOOK and row["task"] == task]
+    places = {(row["task"], row["item_id"], row["version"]) for row in looked}
+    waiting = sum(row["dedupe_key"] not in answered for row in looked)
     asked = []
-    for one in doubts(spec, runs, found, sent):
+    for one in doubtful:
         place = (one.row.task, one.row.item_id, one.row.version)
-        if place in sent and place not in looked:
+        if place in sent and place not in places:
             asked.append(ask(sent[place], Purpose.SECOND_LOOK, one.reason))
-    return asked[: spec.review.second_look.budget]
+    return asked[: max(spec.review.second_look.budget - waiting, 0)]

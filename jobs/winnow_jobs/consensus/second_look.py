@@ -39,7 +39,7 @@ class Doubt:
 def doubts(
     spec: ResolvedSpec, runs: Runs, found: TaskConsensus, sent: Mapping[Place, Mapping[str, Any]]
 ) -> list[Doubt]:
-    """The most doubtful first, all of them. A task whose labels cannot be told wrong has none.
+    """The most doubtful first, all of them; none where the spec asks for none, or no label can be told wrong.
 
     Of classes by out-of-fold probabilities on stored embeddings if the job has any, else by the calibrated p_ok.
 
@@ -47,7 +47,7 @@ def doubts(
         UsageError: the spec names a task of vectors that there is not.
     """
     field = FIELDS.get(found.operator)
-    if field is None:
+    if field is None or spec.review.second_look is None:
         return []
     rows = [row for row in found.rows if row.state in _CLOSED]
     vectors = _vectors_task(spec)
@@ -66,7 +66,7 @@ def doubts(
 
 
 def _vectors_task(spec: ResolvedSpec) -> str | None:
-    wish = None if spec.review.second_look is None else spec.review.second_look.vectors
+    wish = spec.review.second_look.vectors if spec.review.second_look else None
     embed = [task.name for task in spec.tasks if task.operator == "embed"]
     if wish is not None and wish not in embed:
         raise UsageError(
