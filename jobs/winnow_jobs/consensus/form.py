@@ -127,7 +127,7 @@ class _Former:
             operator,
             tuple(formed),
             (*changed, *gone),
-            tuple(annotator_quality(operator, opinions, people, gold)),
+            tuple(annotator_quality(operator, opinions, together, gold)),
             agreement,
             pairs,
         )
