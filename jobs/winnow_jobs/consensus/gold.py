@@ -16,6 +16,7 @@ from winnow_jobs.evaluation.truth import read_truth
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import Runs
+from winnow_storage.errors import UsageError
 from winnow_storage.schemas import Purpose
 
 REASON = "gold_draw"
@@ -27,6 +28,8 @@ def read_gold(spec: GoldSpec, operator: str) -> TruthSet:
     Raises:
         UsageError: the file is not there, or says nothing about this operator.
     """
+    if not Path(spec.truth).exists():
+        raise UsageError(f"review.gold: there is no {spec.truth}", hint="correct the path, or leave the gold out")
     return read_truth(Path(spec.truth), operator)
 
 

@@ -18,7 +18,10 @@ from winnow_jobs.consensus.further import overlaps_wanted, put_gold
 from winnow_jobs.consensus.rows import standing_rows
 from winnow_jobs.evaluation.task import truth_of
 from winnow_jobs.people import _mixed
-from winnow_storage.errors import StoreError
+from winnow_jobs.report import _context, _render
+from winnow_jobs.report_people import people_views
+from winnow_storage.errors import StoreError, UsageError
+from winnow_storage.ledger import open_ledger
 
 SURE = np.array([0.9, 0.05, 0.05])
 
@@ -149,6 +152,23 @@ def test_downstream__measures_by_the_consensus_without_the_model(tmp_path: Path)
     after = truth_of("labels", job.runs, TASK, "classify", classes=(), purposes=())
     assert before.items == after.items
     assert after.items[key_of(9)].label == "0"
+
+
+def test_report__shows_who_is_good_and_what_is_disputed(tmp_path: Path) -> None:
+    job = crowd(tmp_path, max_overlap=2)
+    job.answer([(place, who, "0") for place in range(4) for who in ("ann", "bob")] + [(5, "ann", "1"), (5, "bob", "2")])
+    with open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        context = _context(job.plan, job.runs, ledger, None)
+    page = _render(context | {"people": people_views(job.spec, job.runs)})
+    assert "<td>ann</td>" in page
+    assert f"disputed: {key_of(5)}" in page
+    assert "two people agree in 0.800 (5 pairs)" in page
+
+
+def test_gold__a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    job = crowd(tmp_path, gold={TASK: {"truth": str(tmp_path / "none.csv")}})
+    with pytest.raises(UsageError, match=r"review\.gold: there is no .*none\.csv"):
+        put_gold(job.spec, job.runs)
 
 
 def test_standing_rows__a_damaged_object_is_named(tmp_path: Path) -> None:
