@@ -8,6 +8,7 @@ import typer
 
 from winnow_jobs.commands import people, run, spec
 from winnow_jobs.commands.compact import compact
+from winnow_jobs.commands.consensus import consensus
 from winnow_jobs.commands.demo import demo
 from winnow_jobs.commands.duplicates import duplicates
 from winnow_jobs.commands.evaluate import evaluate
@@ -43,6 +44,7 @@ app.command()(spec.doctor)
 app.command()(verify)
 app.command()(compact)
 app.command()(evaluate)
+app.command()(consensus)
 app.command()(search)
 app.command()(duplicates)
 app.add_typer(operators, name="operators")

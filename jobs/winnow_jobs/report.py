@@ -16,6 +16,7 @@ from PIL import Image
 
 from winnow_jobs.audit import audit_alarms, audit_records
 from winnow_jobs.quality import Target, measure
+from winnow_jobs.report_people import people_views
 from winnow_jobs.report_tasks import ROUTE_COLUMNS, TaskRoutes, routes_by_task
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.review_notes import review_lines, review_warnings
@@ -51,7 +52,7 @@ def write_report(
     """
     chosen = run_id or _newest_with_items(runs, spec.output)
     plan = runs.plan(chosen)
-    context = _context(plan, runs, ledger, truth)
+    context = _context(plan, runs, ledger, truth) | {"people": people_views(spec, runs)}
     page = _render(context).encode()
     if out is None:
         key = f"runs/{chosen}/report.html"
