@@ -1,0 +1,56 @@
+"""Does every operator, with every family of loaders, open and predict without a socket?"""
+
+import socket
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from tests.contract.test_operators import CASES, PARAMS, views, written
+from tests.servers.require import require_tesseract
+from winnow_workers.catalogue import OPERATORS, operator_named
+from winnow_workers.models.resolve import resolve_model
+
+
+class NetworkTouchedError(BaseException):
+    """Not an Exception: what tries a network and goes on without it is found too."""
+
+
+@pytest.fixture(autouse=True)
+def no_sockets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*arguments: Any, **_: Any) -> NoReturn:
+        raise NetworkTouchedError(str(arguments))
+
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # a user's shell has neither
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # nothing that an earlier test has kept
+
+
+def test_no_network__the_guard_sees_a_connection() -> None:
+    with pytest.raises(NetworkTouchedError):
+        socket.socket().connect(("127.0.0.1", 9))
+    with pytest.raises(NetworkTouchedError):
+        socket.getaddrinfo("localhost", 80)
+
+
+def test_no_network__all_operators_are_tried() -> None:
+    assert {operator for operator, _, _ in CASES.values()} == set(OPERATORS)
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_no_network__opens_and_predicts(case: str, tmp_path: Path) -> None:
+    name, model, weights = CASES[case]
+    if model == "builtin/tesseract":
+        require_tesseract()
+    kind = operator_named(name)
+    (tmp_path / "model").mkdir()
+    named = written(model, tmp_path / "model")
+    params = kind.params_type.model_validate(PARAMS.get(case, {}))
+    operator = kind(params, resolve_model(named or kind.default_model, weights), "cpu")
+    operator.open()
+    assert len(operator.run(views()[:1])) == 1
+    operator.close()
