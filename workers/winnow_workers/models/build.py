@@ -56,7 +56,7 @@ def open_network(model: ResolvedModel, *, device: str, n_labels: int | None) -> 
     if model.weights.kind != "random":
         fill(module, loaded.tensors, where=f"{model.name} ({architecture})")
     if loaded.card is not None and loaded.card.variant == "bf16":
-        module.is_bfloat16_variant = True  # see precision.open_batch
+        module.is_bfloat16_variant = True  # type: ignore[assignment]  # precision.open_batch asks for it
     return Network(module.eval().to(device), architecture, loaded.card, loaded.tensors)
 
 

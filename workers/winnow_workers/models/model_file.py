@@ -70,7 +70,7 @@ class ModelCard(BaseModel):
     kind: Kind | None = Field(default=None, exclude_if=lambda value: value is None)
     parent: str | None = Field(default=None, exclude_if=lambda value: value is None)  # NAME@VERSION or a sha256
     variant: Variant | None = Field(default=None, exclude_if=lambda value: value is None)
-    metrics: Mapping[str, float | str] = Field(default={}, exclude_if=lambda value: not value)
+    metrics: Mapping[str, float | int | str] = Field(default={}, exclude_if=lambda value: not value)
 
 
 def encode_model(tensors: Mapping[str, "torch.Tensor"], card: ModelCard) -> bytes:
