@@ -96,7 +96,7 @@ def quantize(
     if found.agreement < gate:
         raise ModelError(
             f"{place} in {to} agrees with it in {found.agreement:.4f} on {found.images} images; {gate} is needed",
-            hint=f"measure on images of yours (--images FOLDER), try the other form, or lower --gate",
+            hint="measure on images of yours (--images FOLDER), try the other form, or lower --gate",
         )
     here = open_registry(registry)
     added = here.add(name or entry.name, made.data, made.card, file=made.file)

@@ -39,6 +39,12 @@ _CLASSES: Mapping[Kind, str] = {
 _PROJECTED = "CLIPVisionModelWithProjection"
 
 
+# buffers that some versions wrote and others compute, and counters that inference does not use
+_COMPUTED = (
+    "position_ids", "relative_position_index", "relative_coords_table", "inv_freq", "num_batches_tracked", "attn_mask"
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class TransformersModel:
     """A transformers network with what its folder says of its input and outputs."""
@@ -75,6 +81,7 @@ def open_transformers(model: ResolvedModel, kind: Kind, *, device: str) -> Trans
         raise ModelError(
             f"{model.name} cannot be opened to {kind}: {error}", hint="check config.json and model.safetensors"
         ) from error
+    report = _without_strangers(module, report)
     _check_fit(_without_heads(module, report) if kind == "embed" else report, model.name)
     config = _config(folder / "config.json")
     labels = () if kind == "embed" else labels_of_config(config)
@@ -154,6 +161,24 @@ def _without_heads(module: "nn.Module", report: Mapping[str, Any]) -> dict[str, 
         missing = set()
     unexpected = {name for name in report["unexpected_keys"] if str(name).partition(".")[0] in parts}
     return {**report, "missing_keys": missing, "unexpected_keys": unexpected}
+
+
+def _without_strangers(module: "nn.Module", report: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers reports, without weights that are another's own (tied), and buffers that are computed."""
+    tied = getattr(module, "all_tied_weights_keys", None) or {}
+    names = {str(one) for pair in tied.items() for one in pair} if isinstance(tied, Mapping) else set()
+    found = dict(report)
+    for key in ("missing_keys", "unexpected_keys"):
+        found[key] = {str(name) for name in report[key] if str(name) not in names and not str(name).endswith(_COMPUTED)}
+    # one of two that are tied must be there
+    lost = {str(one) for one in report["missing_keys"]}
+    found["missing_keys"] |= {one for one in lost & names if all(other in lost for other in _partners(tied, one))}
+    return found
+
+
+def _partners(tied: Mapping[Any, Any], name: str) -> set[str]:
+    pairs = [(str(one), str(other)) for one, other in tied.items()]
+    return {other for one, other in pairs if one == name} | {one for one, other in pairs if other == name}
 
 
 def _check_fit(report: Mapping[str, Any], name: str) -> None:
