@@ -63,7 +63,7 @@ def test_check_task__architectures_that_do_not_exist(model: str, said: str) -> N
 def test_check_task__weights_and_labels_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"wrong shapes: head\.1\.weight: \(2, 512\) instead of \(3, 512\)"):
         check_task(task("classify", classifier(tmp_path / "a.safetensors", ("a", "b", "c"), 2)))
-    with pytest.raises(ModelError, match="3 labels for .*, whose card has 2"):
+    with pytest.raises(ModelError, match=r"3 labels for .*, whose card has 2"):
         check_task(task("classify", classifier(tmp_path / "b.safetensors", ("a", "b"), 2), labels=["x", "y", "z"]))
     network = build_network("builtin/digit_cnn", {}, n_labels=2).state_dict()
     network.pop("head.1.bias")
