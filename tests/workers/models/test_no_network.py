@@ -6,9 +6,16 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.contract.test_operators import CASES, PARAMS, views, written
+from tests.contract.test_operators import CASES, PARAMS, written
 from tests.servers.require import require_tesseract
+from tests.workers.models.test_preflight import classifier, onnx_classifier
+from winnow_storage.blobs import open_store
+from winnow_storage.registry import ONNX, Registry
+from winnow_storage.uri import parse
 from winnow_workers.catalogue import OPERATORS, operator_named
+from winnow_workers.contract.views import noise_views
+from winnow_workers.models.model_file import ModelCard, Preprocessing
+from winnow_workers.models.onnx_file import with_card
 from winnow_workers.models.resolve import resolve_model
 
 
@@ -52,5 +59,25 @@ def test_no_network__opens_and_predicts(case: str, tmp_path: Path) -> None:
     params = kind.params_type.model_validate(PARAMS.get(case, {}))
     operator = kind(params, resolve_model(named or kind.default_model, weights), "cpu")
     operator.open()
-    assert len(operator.run(views()[:1])) == 1
+    assert len(operator.run(noise_views()[:1])) == 1
     operator.close()
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "onnx"])
+def test_no_network__files_of_the_registry(suffix: str, tmp_path: Path) -> None:
+    models = Registry(open_store(parse(str(tmp_path / "registry"))))
+    card = ModelCard(
+        architecture="builtin/digit_cnn" if suffix == "safetensors" else "onnx/file",
+        labels=("r", "g", "b"),
+        preprocessing=None if suffix == "safetensors" else Preprocessing(height_px=8, width_px=8),
+    )
+    if suffix == "onnx":
+        data = with_card(Path(onnx_classifier(tmp_path / "c.onnx")).read_bytes(), card, where="c.onnx")
+        models.add("kind", data, card.model_dump(mode="json"), file=ONNX)
+    else:
+        data = Path(classifier(tmp_path / "c.safetensors", card.labels, 3)).read_bytes()
+        models.add("kind", data, card.model_dump(mode="json"))
+    kind = operator_named("classify")
+    operator = kind(kind.params_type(), resolve_model("models/kind@1", registry=models), "cpu")
+    operator.open()
+    assert operator.run(noise_views()[:1])[0].fields["label"] in card.labels
