@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models.build import build_network
+from winnow_workers.models.check import check_file
 from winnow_workers.models.model_file import ModelCard, encode_model
 from winnow_workers.models.onnx_file import open_session
 from winnow_workers.models.preflight import check_task
@@ -79,6 +80,17 @@ def test_check_task__onnx_without_labels_or_preprocessing(tmp_path: Path) -> Non
         check_task(task("classify", file, labels=["r", "g", "b"]))
     with pytest.raises(ModelError, match="does not say what its labels are"):
         check_task(task("classify", file, input={"height_px": 8, "width_px": 8}))
+
+
+@pytest.mark.parametrize("labels", [("background", "a", "b"), ("a", "b")])
+def test_check_file__a_detectors_card_may_leave_the_background_out(labels: tuple[str, ...]) -> None:
+    architecture = "torchvision/ssdlite320_mobilenet_v3_large"
+    network = build_network(architecture, {}, n_labels=3)
+    data = encode_model(network.state_dict(), ModelCard(architecture=architecture, labels=labels))
+    assert check_file(data, where="here") is not None
+    data = encode_model(network.state_dict(), ModelCard(architecture=architecture, labels=(*labels, "c", "d")))
+    with pytest.raises(ModelError, match="wrong shapes"):
+        check_file(data, where="here")
 
 
 def test_onnx__weights_in_other_files_are_refused(tmp_path: Path) -> None:

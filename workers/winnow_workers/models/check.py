@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models import onnx_file
-from winnow_workers.models.architectures import check_architecture
+from winnow_workers.models.architectures import check_architecture, is_detector
 from winnow_workers.models.build import build_network, misfits, network_arguments
 from winnow_workers.models.load import LoadedWeights
 from winnow_workers.models.model_file import ModelCard, decode_model, is_safetensors
@@ -43,8 +43,9 @@ def check_fit(loaded: LoadedWeights, architecture: str, *, n_labels: int | None,
         return  # an anomaly detector: its operator checks head and backbone together when it opens
     check_architecture(architecture)
     arguments, count = network_arguments(loaded, n_labels)
-    own = meta_state(architecture, arguments, count)
-    problems = misfits(own, loaded.tensors)
+    problems = misfits(meta_state(architecture, arguments, count), loaded.tensors)
+    if problems and count is not None and is_detector(architecture):  # a card may leave the background out
+        problems = misfits(meta_state(architecture, arguments, count + 1), loaded.tensors)
     if problems:
         raise ModelError(
             f"the weights do not fit {where} ({architecture}); " + "; ".join(problems),
