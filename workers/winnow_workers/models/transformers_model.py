@@ -81,7 +81,7 @@ def open_transformers(model: ResolvedModel, kind: Kind, *, device: str) -> Trans
         raise ModelError(
             f"{model.name} cannot be opened to {kind}: {error}", hint="check config.json and model.safetensors"
         ) from error
-    report = _without_strangers(module, report)
+    report = _without_known(module, report)
     _check_fit(_without_heads(module, report) if kind == "embed" else report, model.name)
     config = _config(folder / "config.json")
     labels = () if kind == "embed" else labels_of_config(config)
@@ -163,22 +163,20 @@ def _without_heads(module: "nn.Module", report: Mapping[str, Any]) -> dict[str, 
     return {**report, "missing_keys": missing, "unexpected_keys": unexpected}
 
 
-def _without_strangers(module: "nn.Module", report: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers reports, without weights that are another's own (tied), and buffers that are computed."""
-    tied = getattr(module, "all_tied_weights_keys", None) or {}
-    names = {str(one) for pair in tied.items() for one in pair} if isinstance(tied, Mapping) else set()
-    found = dict(report)
-    for key in ("missing_keys", "unexpected_keys"):
-        found[key] = {str(name) for name in report[key] if str(name) not in names and not str(name).endswith(_COMPUTED)}
-    # one of two that are tied must be there
-    lost = {str(one) for one in report["missing_keys"]}
-    found["missing_keys"] |= {one for one in lost & names if all(other in lost for other in _partners(tied, one))}
-    return found
+def _without_known(module: "nn.Module", report: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers reports, without second copies of tied weights, and buffers that are computed anew.
 
-
-def _partners(tied: Mapping[Any, Any], name: str) -> set[str]:
-    pairs = [(str(one), str(other)) for one, other in tied.items()]
-    return {other for one, other in pairs if one == name} | {one for one, other in pairs if other == name}
+    What is missing because it is tied, transformers leaves out of its report itself.
+    """
+    tied = getattr(module, "all_tied_weights_keys", None)
+    copies = {str(one) for pair in tied.items() for one in pair} if isinstance(tied, Mapping) else set()
+    unexpected = {str(name) for name in report["unexpected_keys"]} - copies
+    missing = {str(name) for name in report["missing_keys"]}
+    return {
+        **report,
+        "unexpected_keys": {name for name in unexpected if not name.endswith(_COMPUTED)},
+        "missing_keys": {name for name in missing if not name.endswith("num_batches_tracked")},
+    }
 
 
 def _check_fit(report: Mapping[str, Any], name: str) -> None:
