@@ -38,8 +38,8 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_no_network__the_guard_sees_a_connection() -> None:
-    with pytest.raises(NetworkTouchedError):
-        socket.socket().connect(("127.0.0.1", 9))
+    with socket.socket() as one, pytest.raises(NetworkTouchedError):
+        one.connect(("127.0.0.1", 9))
     with pytest.raises(NetworkTouchedError):
         socket.getaddrinfo("localhost", 80)
 
