@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models.build import build_network
@@ -95,8 +96,7 @@ def test_check_file__a_detectors_card_may_leave_the_background_out(labels: tuple
 
 def test_onnx__weights_in_other_files_are_refused(tmp_path: Path) -> None:
     loaded = onnx.load(onnx_classifier(tmp_path / "c.onnx"))
-    tensor = helper.make_tensor("outside", TensorProto.FLOAT, [4], [1.0, 2.0, 3.0, 4.0])
-    loaded.graph.initializer.append(tensor)
+    loaded.graph.initializer.append(numpy_helper.from_array(np.ones(4, np.float32), "outside"))
     onnx.save(loaded, tmp_path / "d.onnx", save_as_external_data=True, size_threshold=0, location="d.bin")
     said = "keeps weights in other files"
     with pytest.raises(ModelError, match=said):

@@ -11,10 +11,10 @@ from winnow_storage.errors import ModelError
 from winnow_workers.models.agreement import Compares, agreements, overall
 from winnow_workers.models.architectures import default_preprocessing, is_detector
 from winnow_workers.models.build import Network, open_network
+from winnow_workers.models.check import is_anomaly_detector
 from winnow_workers.models.features import pooled_features
 from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import ModelCard, Preprocessing
-from winnow_workers.models.patchcore import BACKBONE_PREFIX
 from winnow_workers.models.precision import TorchParams, Wanted, open_batch
 from winnow_workers.models.reference import ResolvedModel, Weights
 
@@ -78,7 +78,7 @@ def open_form(model: ResolvedModel, kind: Task | None) -> OpenForm:
 
 def _settle_kind(model: ResolvedModel, network: Network, asked: Task | None, preprocessing: Preprocessing) -> Task:
     card = network.card
-    if any(name.startswith(BACKBONE_PREFIX) for name in network.tensors) or is_detector(network.architecture):
+    if is_anomaly_detector(card) or is_detector(network.architecture):
         raise ModelError(
             f"{model.name}: {network.architecture} is no classifier, embedder or segmenter by classes",
             hint="detectors and anomaly detectors are neither exported nor quantised",
