@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow_annotation.label_set import LabelSet
 from winnow_annotation.tasks import PushItem
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.resolved import ResolvedSpec
@@ -20,6 +21,7 @@ from winnow_storage.ledger import Ledger
 from winnow_storage.records import PushState, RunRecord
 from winnow_workers.fetch import Fetcher
 from winnow_workers.models.labels import labels_of
+from winnow_workers.operator import TaskConfig
 from winnow_workers.rendition import to_browser_image
 from winnow_workers.signals import ItemSignal
 
@@ -88,7 +90,7 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
     for run_id in dict.fromkeys(task.run_id for task in waiting):
         keys = {task.dedupe_key for task in waiting if task.run_id == run_id}
         # by the run's own plan: the spec may have lost a task that people were already chosen for
-        labels = {task.name: labels_of(task.config()) for task in runs.plan(run_id).tasks()}
+        labels = {task.name: label_set_of(task.config()) for task in runs.plan(run_id).tasks()}
         items = [item for item in _push_items(runs, run_id) if item.dedupe_key in keys]
         done = push(client, ledger, items, output=runs.store, labels=labels, render=render)
         total = PushSummary(total.sent + done.sent, total.already + done.already, total.swept + done.swept)
@@ -122,6 +124,16 @@ def client_of(spec: ResolvedSpec) -> "LabelStudioClient":
     from winnow_annotation.label_studio import connect
 
     return connect(spec.review.label_studio, os.environ)
+
+
+def label_set_of(task: TaskConfig) -> LabelSet:
+    """What people can choose from in a task, and how.
+
+    Raises:
+        ModelError, StoreError: the weights file that holds the card cannot be read.
+    """
+    parents: Any = task.params.get("tree") or {}
+    return LabelSet(labels_of(task), task.params.get("choose") == "several", parents)
 
 
 def _render(uri: str, version: str, *, fetcher: Fetcher) -> bytes:
