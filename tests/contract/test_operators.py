@@ -51,6 +51,7 @@ CASES: dict[str, tuple[str, str | None, dict[str, object] | None]] = {
     "embed-fingerprint": ("embed", "builtin/fingerprint", None),
     "embed-torchvision": ("embed", "torchvision/squeezenet1_1", {"random": 1}),
     "embed-timm": ("embed", "timm/test_resnet", {"random": 1}),
+    "embed-pooled": ("embed", "timm/test_vit", {"random": 1}),
 }
 SMALL = {"height_px": 64, "width_px": 64}  # keeps the big architectures fast
 FEW = {"labels": ["one", "two"]}  # random scores are then above the floor
@@ -72,6 +73,7 @@ PARAMS: dict[str, dict[str, object]] = {
     "segment-instances": FEW | SMALL_SIDES | {"max_masks": 5},
     "segment-instance-tiles": FEW | SMALL_SIDES | TILES | {"max_masks": 5},
     "embed-torchvision": {"input": SMALL},
+    "embed-pooled": {"input": SMALL, "pooling": "mean+cls", "normalize": "none"},
 }
 
 
