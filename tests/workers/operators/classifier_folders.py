@@ -90,8 +90,10 @@ def _mobilevit(more: dict[str, Any]) -> tuple[Any, Any]:
 def _towers() -> dict[str, Any]:
     common = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     return {
-        "text_config": {**common, "vocab_size": len(WORDS) + 4, "max_position_embeddings": 16, "eos_token_id": 2,
-                        "bos_token_id": 1, "pad_token_id": 0, "projection_size": 32},
+        "text_config": {
+            **common, "vocab_size": len(WORDS) + 4, "max_position_embeddings": 16, "eos_token_id": len(WORDS) + 3,
+            "bos_token_id": 1, "pad_token_id": 0, "projection_size": 32,
+        },
         "vision_config": {**common, "image_size": SIDE_PX, "patch_size": 16},
     }  # fmt: skip
 
@@ -113,10 +115,12 @@ def _tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    names = ["<pad>", "<s>", "</s>", "<unk>", *WORDS]
+    names = ["<pad>", "<s>", "<unk>", *WORDS, "</s>"]  # CLIP looks at the highest
     fast = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
     fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    fast.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", len(names) - 1)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=fast, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )

@@ -26,7 +26,7 @@ def no_drawing() -> Iterator[None]:
 
 
 def sharpen(module: nn.Module, images_nchw: torch.Tensor, *, seed: int = 5) -> nn.Module:
-    """In evaluation mode, with weights whose two images have logits of about 3 in size and of opposite signs."""
+    """In evaluation mode, with weights whose two images have logits of about 1.5 in size and of opposite signs."""
     drawn = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, part in module.named_parameters():
@@ -61,7 +61,7 @@ def _spread(module: nn.Module, images_nchw: torch.Tensor) -> None:
     head: Any = [part for part in module.modules() if isinstance(part, nn.Linear)][-1]
     logits: Any = module(images_nchw)
     logits = getattr(logits, "logits", logits)
-    head.weight.mul_(6.0 / (logits[0] - logits[1]).std())
+    head.weight.mul_(3.0 / (logits[0] - logits[1]).std())
     head.bias.zero_()
     logits = module(images_nchw)
     head.bias.copy_(-getattr(logits, "logits", logits).mean(dim=0))

@@ -19,7 +19,7 @@ SIDES = {
     "alexnet": 96,
     "vgg16": 64,
     "googlenet": 96,
-    "resnet50": 96,
+    "resnet50": 128,
     "densenet121": 96,
     "mobilenet_v2": 96,
     "efficientnet_b0": 96,
