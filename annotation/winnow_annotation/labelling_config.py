@@ -50,7 +50,7 @@ def labelling_config(operator: str, labels: Labels = ()) -> str:
     source = (resources.files("winnow_annotation") / "templates" / name).read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
     shown = [_Label(text, _COLOURS[number % len(_COLOURS)]) for number, text in enumerate(given.labels)]
-    return template.render(labels=shown, tree=tree_of(given.parents), none=NONE)
+    return template.render(labels=shown, tree=tree_of(given.parents), nothing=NONE)
 
 
 def _form(given: LabelSet) -> str:
