@@ -19,6 +19,7 @@ from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ids import canonical_json
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import PushState, RunRecord
+from winnow_workers.classifiers.label_tree import read_tree
 from winnow_workers.fetch import Fetcher
 from winnow_workers.models.labels import labels_of
 from winnow_workers.operator import TaskConfig
@@ -132,8 +133,8 @@ def label_set_of(task: TaskConfig) -> LabelSet:
     Raises:
         ModelError, StoreError: the weights file that holds the card cannot be read.
     """
-    parents: Any = task.params.get("tree") or {}
-    return LabelSet(labels_of(task), task.params.get("choose") == "several", parents)
+    tree = task.params.get("tree") if task.operator == "classify" else None
+    return LabelSet(labels_of(task), task.params.get("choose") == "several", read_tree(tree) if tree else {})
 
 
 def _render(uri: str, version: str, *, fetcher: Fetcher) -> bytes:
