@@ -27,6 +27,7 @@ from winnow_storage.dataset import iter_results
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.records import Label
 from winnow_storage.schemas import Route
+from winnow_workers.classifiers.label_tree import path_to
 from winnow_workers.confidence.calibrator import Calibrator, FittedOn, Subject, fit_calibrator
 from winnow_workers.confidence.features import Floats, features, fields_of
 
@@ -183,7 +184,12 @@ def _is_of(task: ResolvedTask, row: Mapping[str, Any]) -> bool:
 def _value(task: ResolvedTask, row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of a truth table (see `quality`) as a label's value."""
     if task.operator != "segment":
-        return {"label": row.get("label"), "full_text": row.get("text"), "is_anomalous": row.get("anomalous")}
+        labels = row.get("labels")
+        several = [one.strip() for one in labels.split("|") if one.strip()] if isinstance(labels, str) else labels
+        label, tree = row.get("label"), task.params.get("tree") or {}
+        path = path_to(label, tree) if label is not None and label in tree else None
+        others = {"full_text": row.get("text"), "is_anomalous": row.get("anomalous")}
+        return {"label": label, "labels": several, "path": path} | others
     masks = row.get("masks")
     there = None if masks is None else json.loads(masks)
     return {"masks": None if there is None else [{"label": label, "rle": rle} for label, rle in there.items()]}
@@ -196,8 +202,9 @@ def _truth_rows(file: Path) -> list[dict[str, Any]]:
         raise UsageError(f"the truth {file} cannot be read: {error}", hint="give a Parquet or CSV file") from error
     if "key" not in table.column_names:
         raise UsageError(f"the truth {file} has no column 'key'", hint="give a row per item with its key")
-    for name in ("label", "text", "key"):
-        if name in table.column_names:  # a CSV with labels such as 7 has them as numbers
+    for name in ("label", "labels", "text", "key"):
+        if name in table.column_names and not pa.types.is_nested(table.schema.field(name).type):
+            # a CSV with labels such as 7 has them as numbers
             place = table.column_names.index(name)
             table = table.set_column(place, name, table[name].cast(pa.string()))
     rows: list[dict[str, Any]] = table.to_pylist()
