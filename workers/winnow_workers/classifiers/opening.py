@@ -12,7 +12,6 @@ from winnow_workers.models.build import Network, open_network
 from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.folder import local_folder, read_config
 from winnow_workers.models.hub import public_labels
-from winnow_workers.models.logits import PlainLogits
 from winnow_workers.models.precision import Wanted, open_batch
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.transformers_model import open_transformers
@@ -84,6 +83,8 @@ def _from_library(asked: Asked) -> Classifier:
 
 
 def _from_folder(asked: Asked) -> Classifier:
+    from winnow_workers.models.logits import PlainLogits  # torch costs seconds, and only a task needs it
+
     opened = open_transformers(asked.model, "classify", device=asked.device)
     image_input = folder_input(opened.folder, asked.input, asked.model.name)
     batch = batch_of(PlainLogits(opened.module), image_input, asked)
