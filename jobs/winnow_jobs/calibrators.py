@@ -123,7 +123,7 @@ def _said(calibrator: Calibrator) -> dict[str, Any]:
 
 
 def _encode(calibrator: Calibrator) -> bytes:
-    return canonical_json(calibrator.model_dump(mode="json")).encode()
+    return canonical_json(calibrator.content).encode()
 
 
 def _load(store: BlobStore, task: str, digest: str) -> Calibrator:

@@ -6,8 +6,8 @@ never taken. Within a draw every item counts once: by majority of the people who
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from winnow_jobs.acceptance import TESTED, is_accepted
 from winnow_jobs.calibrators import keep_calibrator
+from winnow_jobs.given_truth import GivenTruth, Truths
+from winnow_jobs.part_verdicts import parts_right
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.runs import Runs
 from winnow_jobs.verify.labels import read_labels
@@ -28,22 +29,18 @@ from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.records import Label
 from winnow_storage.schemas import Route
 from winnow_workers.confidence.calibrator import Calibrator, FittedOn, Subject, fit_calibrator
-from winnow_workers.confidence.features import Floats, features, fields_of
+from winnow_workers.confidence.features import Features, Floats, features, fields_of
 
 RANDOM_DRAWS = (Route.AUDIT, Route.CALIBRATE)
-Values = Mapping[str, Sequence[Mapping[str, Any]]]  # by item: what each person, or the truth, says
 
 
 @dataclass(frozen=True, slots=True)
-class Truths:
-    """What is known of items, by `name`: "item_id" or "key"."""
+class _Outcome:
+    """A prediction, whether it is right, and which of its parts are."""
 
-    name: str
-    values: Values
-    source: str
-    purposes: tuple[str, ...] = ()
-    refused: int = 0  # labels of purpose `review`
-    versions: Mapping[str, str] = field(default_factory=dict)  # of the items that people saw
+    struct: dict[str, Any]
+    ok: bool
+    parts: list[bool] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +64,11 @@ def learn(
         StoreError: as the store says, or labels are damaged.
     """
     chosen = _chosen(spec, tasks)
-    rows = None if truth is None else _truth_rows(truth)
-    labels = _labels(runs) if rows is None else []
+    given = None if truth is None else GivenTruth(truth)
+    labels = _labels(runs) if given is None else []
     found: dict[str, Learned | UsageError] = {}
     for task in chosen:
-        known = _from_truth(task, rows) if rows is not None else _from_labels(spec.job, task.name, labels)
+        known = given.of(task) if given is not None else _from_labels(spec.job, task.name, labels)
         try:
             calibrator = _fit(task, runs, known)
         except UsageError as error:
@@ -100,7 +97,7 @@ def _chosen(spec: ResolvedSpec, names: Sequence[str]) -> list[ResolvedTask]:
 def _fit(task: ResolvedTask, runs: Runs, known: Truths) -> Calibrator:
     wanted = (task.name, task.digest)
     used = [plan.run_id for plan in runs.plans() if wanted in [(one.name, one.digest) for one in plan.tasks()]]
-    structs: dict[str, tuple[dict[str, Any], bool]] = {}
+    structs: dict[str, _Outcome] = {}
     population: list[Floats] = []
     for run in used:
         for _, rows in iter_results(runs.store, run, ["item_id", "key", "version", task.name]):
@@ -117,11 +114,11 @@ def _fit(task: ResolvedTask, runs: Runs, known: Truths) -> Calibrator:
             hint="set review.audit and pull labels, or give --truth FILE with the truth of a uniform random sample",
         )
     fields = fields_of(task.operator)
-    table = pa.array([{name: struct[name] for name in fields} for struct, _ in ordered])
+    table = pa.array([{name: one.struct[name] for name in fields} for one in ordered])
     return fit_calibrator(
         subject,
-        features(task.operator, table),
-        np.array([ok for _, ok in ordered], np.bool_),
+        _judged(features(task.operator, table), ordered),
+        np.array([one.ok for one in ordered], np.bool_),
         population=np.concatenate(population),
         fitted_on=FittedOn(labels=0, right=0, runs=tuple(used), source=known.source, purposes=known.purposes),
     )
@@ -131,7 +128,15 @@ def _usable(rows: pa.Table, task: str) -> pa.Table:
     return rows.filter(pc.and_(pc.is_valid(rows[task]), pc.is_null(pc.struct_field(rows[task], "error"))))
 
 
-def _outcomes(task: ResolvedTask, rows: pa.Table, known: Truths) -> dict[str, tuple[dict[str, Any], bool]]:
+def _judged(found: Features, outcomes: Sequence[_Outcome]) -> Features:
+    """With what is known of the single boxes, masks or lines, if it is known of every prediction."""
+    if found.parts is None or any(one.parts is None for one in outcomes):
+        return found
+    ok = np.array([verdict for one in outcomes for verdict in one.parts or ()], np.bool_)
+    return replace(found, parts=replace(found.parts, ok=ok))
+
+
+def _outcomes(task: ResolvedTask, rows: pa.Table, known: Truths) -> dict[str, _Outcome]:
     found = {}
     for row in rows.to_pylist():
         struct = row[task.name]
@@ -140,8 +145,15 @@ def _outcomes(task: ResolvedTask, rows: pa.Table, known: Truths) -> dict[str, tu
         said = [is_accepted(task.operator, struct, value) for value in known.values[row[known.name]]]
         verdicts = [one for one in said if one is not None]
         if verdicts:
-            found[row["item_id"]] = (struct, 2 * sum(verdicts) > len(verdicts))
+            parts = _majority([parts_right(task.operator, struct, value) for value in known.values[row[known.name]]])
+            found[row["item_id"]] = _Outcome(struct, 2 * sum(verdicts) > len(verdicts), parts)
     return found
+
+
+def _majority(verdicts: Sequence[Sequence[bool] | None]) -> list[bool] | None:
+    """Of each part; a tie is wrong."""
+    said = [one for one in verdicts if one is not None]
+    return [2 * sum(votes) > len(said) for votes in zip(*said, strict=True)] if said else None
 
 
 def _labels(runs: Runs) -> list[Label]:
@@ -167,35 +179,3 @@ def _from_labels(job: str, task: str, labels: Iterable[Label]) -> Truths:
         values[item].append(json.loads(label.value or "{}"))
     drawn = tuple(sorted(name for name in purposes if name in RANDOM_DRAWS))
     return Truths("item_id", values, "labels", drawn, purposes[Route.REVIEW], versions)
-
-
-def _from_truth(task: ResolvedTask, rows: Sequence[Mapping[str, Any]]) -> Truths:
-    return Truths("key", {row["key"]: [_value(task, row)] for row in rows if _is_of(task, row)}, "truth")
-
-
-def _is_of(task: ResolvedTask, row: Mapping[str, Any]) -> bool:
-    return row.get("operator") in (None, task.operator)
-
-
-def _value(task: ResolvedTask, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of a truth table (see `quality`) as a label's value."""
-    if task.operator != "segment":
-        return {"label": row.get("label"), "full_text": row.get("text"), "is_anomalous": row.get("anomalous")}
-    masks = row.get("masks")
-    there = None if masks is None else json.loads(masks)
-    return {"masks": None if there is None else [{"label": label, "rle": rle} for label, rle in there.items()]}
-
-
-def _truth_rows(file: Path) -> list[dict[str, Any]]:
-    try:
-        table = pyarrow.csv.read_csv(file) if file.suffix == ".csv" else pq.read_table(file)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(f"the truth {file} cannot be read: {error}", hint="give a Parquet or CSV file") from error
-    if "key" not in table.column_names:
-        raise UsageError(f"the truth {file} has no column 'key'", hint="give a row per item with its key")
-    for name in ("label", "text", "key"):
-        if name in table.column_names:  # a CSV with labels such as 7 has them as numbers
-            place = table.column_names.index(name)
-            table = table.set_column(place, name, table[name].cast(pa.string()))
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
