@@ -15,7 +15,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt types contracts unit test-long bench bench-long bench-demo bench-confidence bench-peers-setup soak lock clean
+.PHONY: help setup demo test lint fmt types contracts unit test-long bench bench-long bench-demo bench-operators bench-ocr bench-confidence bench-peers-setup soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -79,6 +79,12 @@ $(PEERS_VENV)/.ready: $(PEERS_LOCK) $(VENV)/.ready
 
 bench-demo: setup ## a thousand photographs through all five tasks (after make demo, whose models it uses)
 	$(BIN)/python -m tests.benchmarks.thousand
+
+bench-operators: setup ## every operator in one job over the demo's images and 500 more (after make demo); some minutes
+	$(BIN)/python -m tests.benchmarks.every_operator
+
+bench-ocr: setup ## pages a second of winnow run beside rapidocr called directly, and wrong characters; some minutes
+	$(BIN)/python -m tests.benchmarks.workers.ocr --pages 24 --turns 2
 
 bench-confidence: setup ## is p_ok a true probability on hard tasks, and does review by it find the errors; a minute
 	$(BIN)/python -m tests.benchmarks.confidence

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, model_validator
 
+from winnow_annotation.people_spec import PeopleSpec
 from winnow_storage.errors import SpecError
 
 _PLACEHOLDER = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
@@ -117,7 +118,7 @@ class Policy(_Model):
         return self
 
 
-class ReviewSpec(_Model):
+class ReviewSpec(PeopleSpec):
     """The `review` section. `budget`: review tasks of a run, over all its tasks; `audit`: share of the accepted."""
 
     label_studio: LabelStudioSpec | None = None

@@ -30,7 +30,7 @@ Calibrators = Mapping[str, Calibrator]  # by task
 def keep_calibrator(store: BlobStore, calibrator: Calibrator, *, at: datetime) -> bool:
     """Store it as the newest of its task, model and parameters; False if it is that already."""
     subject = calibrator.subject
-    store.put_if_absent(_key(subject.task, calibrator.digest), _encode(calibrator))
+    store.put_if_absent(calibrator_key(subject.task, calibrator.digest), _encode(calibrator))
     while True:
         log = _log(store, subject.task)
         if _newest_digest(store, subject.task, subject.task_digest, log) == calibrator.digest:
@@ -57,7 +57,7 @@ def pinned_calibrators(store: BlobStore, plan: PlanDocument) -> Calibrators:
     Raises:
         StoreError: one of them is damaged or gone.
     """
-    key = f"runs/{plan.run_id}/calibrators.json"
+    key = pins_key(plan.run_id)
     try:
         pins = json.loads(store.get(key))
     except BlobMissing:
@@ -127,7 +127,7 @@ def _encode(calibrator: Calibrator) -> bytes:
 
 
 def _load(store: BlobStore, task: str, digest: str) -> Calibrator:
-    key = _key(task, digest)
+    key = calibrator_key(task, digest)
     try:
         found = Calibrator.model_validate_json(store.get(key))
     except (BlobMissing, ValidationError) as error:
@@ -162,7 +162,13 @@ def _damaged(store: BlobStore, key: str) -> StoreError:
     )
 
 
-def _key(task: str, digest: str) -> str:
+def pins_key(run_id: str) -> str:
+    """Of the document that pins a run's calibrators: their digests by task."""
+    return f"runs/{run_id}/calibrators.json"
+
+
+def calibrator_key(task: str, digest: str) -> str:
+    """Of a calibrator."""
     return f"calibrators/{task}/{digest}.json"
 
 

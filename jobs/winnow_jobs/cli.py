@@ -39,7 +39,7 @@ app.command()(spec.doctor)
 app.command()(verify)
 app.command()(compact)
 app.command()(evaluate)
-app.command()(operators)
+app.add_typer(operators, name="operators")
 app.command()(demo)
 
 

@@ -11,7 +11,6 @@ from winnow_jobs.spec import ExecutionSpec, SameContent, Section, TiffPages
 from winnow_jobs.spec_source import SpecSource
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import SpecError
-from winnow_storage.ids import digest_value
 from winnow_storage.listing import CorpusSource
 from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
@@ -20,6 +19,7 @@ from winnow_workers.decode import DecodeLimits, DecodeSettings
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
+from winnow_workers.task_digest import task_digest
 
 CODE_VERSION = version("winnow")
 
@@ -33,20 +33,19 @@ class ResolvedTask(Section):
     params: dict[str, Any]
     model: ResolvedModel
     decode: DecodeSettings = DecodeSettings()
+    reviewed_as: str | None = None  # the built-in operator in whose interface people answer it, if it is none itself
+
+    @property
+    def kind(self) -> str:
+        """The operator as people know it: what routes, review tasks and labels say."""
+        return self.reviewed_as or self.operator
 
     @property
     def digest(self) -> str:
         """What decides this task's predictions; a task with another digest is due again."""
-        parts = {
-            "operator": self.operator,
-            "revision": self.revision,
-            "params": self.params,
-            "model": self.model.digest,
-            "architecture": self.model.architecture,
-        }
-        # only what was chosen, so that a new setting leaves the digests of all who do not use it as they were
-        chosen = self.decode.model_dump(mode="json", exclude_defaults=True)
-        return digest_value(parts | ({"decode": chosen} if chosen else {}))
+        return task_digest(
+            self.operator, revision=self.revision, params=self.params, model=self.model, decode=self.decode
+        )
 
     def config(self) -> TaskConfig:
         """The task as an actor takes it."""
@@ -130,6 +129,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
                     task.model or operator.default_model, task.weights, registry=models, base=source.base
                 ),
                 decode=spec.decode,
+                reviewed_as=operator.reviewed_as,
             )
         )
     corpus, output = parse(spec.corpus.uri, base=source.base), parse(spec.output.uri, base=source.base)

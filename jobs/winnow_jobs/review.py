@@ -106,7 +106,7 @@ def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: Pla
         "job": plan.spec.job,
         "run_id": plan.run_id,
         "task": task.name,
-        "operator": task.operator,
+        "operator": task.kind,
         "route": str(one.route),
         "reason": str(one.reason),
         "round": FIRST_ROUND,
@@ -118,7 +118,7 @@ def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: Pla
             purpose=str(one.route),
             round_number=FIRST_ROUND,
         ),
-        "prediction": json.dumps(struct, default=_plain, ensure_ascii=False),
+        "prediction": as_json(struct),
     }
 
 
@@ -137,7 +137,7 @@ def _unsent_routes(
 
 def _unsent_table(rows: pa.Table, task: ResolvedTask, plan: PlanDocument) -> pa.Table:
     route, reason = unsent(_predictions(rows, task.name), plan.spec.review.policies.get(task.name))
-    same = {"job": plan.spec.job, "run_id": plan.run_id, "task": task.name, "operator": task.operator}
+    same = {"job": plan.spec.job, "run_id": plan.run_id, "task": task.name, "operator": task.kind}
     columns = {
         **{name: pa.repeat(value, rows.num_rows) for name, value in same.items()},
         **{name: rows[name] for name in _COMMON},
@@ -185,6 +185,11 @@ def _predictions(rows: pa.Table, task: str) -> Predictions:
     numbers = (pc.struct_field(struct, "score"), pc.struct_field(struct, "p_ok"))
     columns = (rows["item_id"], rows["version"], *numbers, rows[_REPEATED])
     return Predictions(*(column.combine_chunks() for column in columns))
+
+
+def as_json(struct: dict[str, Any]) -> str:
+    """A prediction as it stands in the routes: bytes as base64."""
+    return json.dumps(struct, default=_plain, ensure_ascii=False)
 
 
 def _plain(value: object) -> object:

@@ -79,7 +79,7 @@ def _check_task(task: TaskSpec, index: int, marked: MarkedYaml) -> None:
 
 def _check_policy(task: TaskSpec, marked: MarkedYaml) -> None:
     try:
-        kind_of(task.operator)
+        kind_of(operator_named(task.operator).reviewed_as or task.operator)
     except SpecError as error:
         place = marked.where(("review", "policies", task.name), key=True)
         raise SpecError(f"{place}: {error.message}", hint=error.hint) from error

@@ -28,6 +28,17 @@ class Route(StrEnum):
     HOLD = "hold"
 
 
+class Purpose(StrEnum):
+    """Why a person is asked about an item; exactly one. The first three are routes, the others follow from answers."""
+
+    REVIEW = "review"
+    AUDIT = "audit"
+    CALIBRATE = "calibrate"
+    GOLD = "gold"  # the answer is known: it tells how good people are
+    SECOND_LOOK = "second_look"  # the label that stands looks wrong
+    ADJUDICATE = "adjudicate"  # people differ
+
+
 UTC_US = pa.timestamp("us", tz="UTC")
 
 # A snapshot: every item of a corpus as it was listed, sorted by the UTF-8 bytes of `key`.
@@ -148,6 +159,33 @@ LABELS = pa.schema(
         pa.field("config_hash", pa.string()),
         pa.field("model", pa.string()),  # digest of the model whose prediction was shown, null if none was
         pa.field("shown", pa.string()),  # JSON of the prediction that was shown, null if none was
+    ]
+)
+
+# Consensus: append-only; of an item and a task that row stands which no other supersedes.
+CONSENSUS = pa.schema(
+    [
+        pa.field("consensus_id", pa.string(), nullable=False),
+        pa.field("job", pa.string(), nullable=False),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("operator", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("state", pa.string(), nullable=False),  # settled | asking | disputed | unsure | adjudicated
+        pa.field("answer", pa.string(), nullable=False),  # JSON, as a label's value
+        pa.field("posterior", pa.float64(), nullable=False),
+        pa.field("people_answer", pa.string(), nullable=False),  # the same without what the model says: what may
+        pa.field("people_posterior", pa.float64(), nullable=False),  # measure that model
+        pa.field("agreed", pa.bool_(), nullable=False),
+        pa.field("votes", pa.int32(), nullable=False),
+        pa.field("wanted", pa.int32(), nullable=False),  # how many people are to have answered
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("annotators", pa.list_(pa.string()), nullable=False),
+        pa.field("labels", pa.list_(pa.string()), nullable=False),  # label_id of each vote, likewise
+        pa.field("supersedes", pa.string()),  # consensus_id of the row that stood before
+        pa.field("formed_at", UTC_US, nullable=False),
     ]
 )
 

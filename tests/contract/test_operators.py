@@ -1,22 +1,24 @@
-"""Does every operator of the catalogue keep the protocol's promises, whatever its architecture?"""
+"""Does every operator of the catalogue keep the contract, whatever its architecture?"""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
 from tests.servers.require import require_tesseract
 from tests.workers.operators.detrs import write_folder
 from tests.workers.operators.onnx_files import LABELS, write
+from winnow_annotation.kinds.catalogue import KINDS
+from winnow_jobs.operator_kind import check_kind
 from winnow_storage.errors import SpecError
-from winnow_storage.schemas import prediction_type
 from winnow_workers.catalogue import OPERATORS, operator_named
+from winnow_workers.contract.bench import Bench
+from winnow_workers.contract.findings import Finding
+from winnow_workers.contract.suite import CHECKS, PROCESS, WHY, examine
+from winnow_workers.contract.views import noise_views
 from winnow_workers.models.resolve import resolve_model
-from winnow_workers.operator import Operator, Prediction, View
+from winnow_workers.operator import TaskConfig
 
 CASES: dict[str, tuple[str, str | None, dict[str, object] | None]] = {
     "ocr": ("ocr", None, None),
@@ -41,6 +43,7 @@ CASES: dict[str, tuple[str, str | None, dict[str, object] | None]] = {
     "embed-fingerprint": ("embed", "builtin/fingerprint", None),
     "embed-torchvision": ("embed", "torchvision/squeezenet1_1", {"random": 1}),
     "embed-timm": ("embed", "timm/test_resnet", {"random": 1}),
+    "embed-pooled": ("embed", "timm/test_vit", {"random": 1}),
 }
 SMALL = {"height_px": 64, "width_px": 64}  # keeps the big architectures fast
 FEW = {"labels": ["one", "two"]}  # random scores are then above the floor
@@ -58,7 +61,11 @@ PARAMS: dict[str, dict[str, object]] = {
     "segment-instances": FEW | SMALL_SIDES | {"max_masks": 5},
     "segment-instance-tiles": FEW | SMALL_SIDES | TILES | {"max_masks": 5},
     "embed-torchvision": {"input": SMALL},
+    "embed-pooled": {"input": SMALL, "pooling": "mean+cls", "normalize": "none"},
 }
+
+
+IN_PROCESSES = ("ocr", "embed-timm")
 
 
 def test_every_operator_has_a_case() -> None:
@@ -66,22 +73,15 @@ def test_every_operator_has_a_case() -> None:
 
 
 @pytest.fixture(scope="module", params=list(CASES))
-def operator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator[Any]]:
+def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TaskConfig]:
     name, model, weights = CASES[request.param]
     torch.set_num_threads(1)  # the networks are small: threads would only wait for each other
-    kind = operator_named(name)
     if model == "builtin/tesseract":
         require_tesseract()
-    params = PARAMS.get(request.param, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        model = written(model, tmp_path_factory.mktemp("model"))
-        built = kind(
-            kind.params_type.model_validate(params), resolve_model(model or kind.default_model, weights), "cpu"
-        )
-        built.open()
-    yield built
-    built.close()
+        model = written(model, tmp_path_factory.mktemp("model")) or operator_named(name).default_model
+        yield TaskConfig(request.param, name, resolve_model(model, weights), PARAMS.get(request.param, {}))
 
 
 def written(model: str | None, folder: Path) -> str | None:
@@ -93,85 +93,38 @@ def written(model: str | None, folder: Path) -> str | None:
     return write(folder / "model.onnx", what) if kind == "onnx" else model
 
 
-def views() -> list[View]:
-    """Noise in many shapes: small, wide, tall, one pixel, and one that is shown at half its size."""
-    rng = np.random.default_rng(0)
-    sizes = [(40, 50), (1, 1), (3, 1500), (1500, 3), (64, 64), (33, 47), (50, 40)]
-    plain = [View(rng.integers(0, 256, (h, w, 3), dtype=np.uint8), w, h) for h, w in sizes]
-    return [*plain, View(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), 80, 60)]
-
-
 @pytest.fixture(scope="module")
-def predictions(operator: Operator[Any]) -> list[Prediction]:
-    return run(operator, views())
+def examined(task: TaskConfig) -> tuple[dict[str, Finding], Bench | None]:
+    """Another process takes seconds to import torch: one operator with torch, and one without, are checked there."""
+    leave_out = () if task.name in IN_PROCESSES else (PROCESS,)
+    findings, bench = examine(task, noise_views(), leave_out=leave_out)
+    return {finding.check: finding for finding in findings}, bench
 
 
-def run(operator: Operator[Any], given: list[View]) -> list[Prediction]:
-    size = operator.batch_size
-    return [one for start in range(0, len(given), size) for one in operator.run(given[start : start + size])]
-
-
-def same(one: object, other: object) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, float | np.ndarray) or (isinstance(one, list) and one and isinstance(one[0], float)):
-        return bool(np.allclose(one, other, atol=1e-5, rtol=0))
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
-
-
-def agree(ours: list[Prediction], theirs: list[Prediction]) -> bool:
-    return len(ours) == len(theirs) and all(
-        same(dict(one.fields), dict(other.fields)) and same(one.score, other.score) and same(one.p_ok, other.p_ok)
-        for one, other in zip(ours, theirs, strict=True)
-    )
-
-
-def test_operator__one_prediction_per_view(predictions: list[Prediction]) -> None:
-    assert len(predictions) == len(views())
-
-
-def test_operator__an_empty_batch(operator: Operator[Any]) -> None:
-    assert operator.run([]) == []
-
-
-def test_operator__order_does_not_matter(operator: Operator[Any], predictions: list[Prediction]) -> None:
-    assert agree(run(operator, views()[::-1])[::-1], predictions)
-
-
-def test_operator__batch_size_does_not_matter(operator: Operator[Any], predictions: list[Prediction]) -> None:
-    assert agree([operator.run([view])[0] for view in views()], predictions)
-
-
-def test_operator__fields_fit_the_struct(operator: Operator[Any], predictions: list[Prediction]) -> None:
-    struct = prediction_type(operator.fields())
-    rows = [{"score": one.score, "score_kind": one.score_kind, **one.fields} for one in predictions]
-    array = pa.array(rows, type=struct)
-    assert len(array) == len(rows)
-    for one, field in ((one, field) for one in predictions for field in operator.fields()):
-        assert field.name in one.fields
-    assert {name for one in predictions for name in one.fields} == {field.name for field in operator.fields()}
-
-
-def test_operator__scores_have_a_kind(predictions: list[Prediction]) -> None:
-    for one in predictions:
-        assert one.score is None or (np.isfinite(one.score) and one.score_kind)
-        assert (one.p_ok is None) == (one.calibrator is None)
-
-
-def test_operator__random_weights_are_marked(operator: Operator[Any]) -> None:
-    if operator.model.weights.kind in {"file", "folder"}:
-        assert operator.model.digest == operator.model.weights.sha256
+@pytest.mark.parametrize("check", [*WHY, *(one.name for one in CHECKS)])
+def test_operator__keeps(check: str, task: TaskConfig, examined: tuple[dict[str, Finding], Bench | None]) -> None:
+    if check == PROCESS and task.name not in IN_PROCESSES:
         return
-    assert operator.model.digest == ("random:1" if operator.model.weights.kind == "random" else operator.model.digest)
-    assert operator.model.digest.startswith("random:" if operator.model.weights.kind == "random" else "builtin:")
+    finding = examined[0][check]
+    assert finding.ok, finding.problems
 
 
-def test_operator__says_what_it_needs(operator: Operator[Any]) -> None:
-    assert operator.preproc
-    assert operator.batch_size >= 1
-    assert operator.needed_side_px is None or operator.needed_side_px > 0
+def test_operator__can_be_reviewed_where_people_can_answer(
+    task: TaskConfig, examined: tuple[dict[str, Finding], Bench | None]
+) -> None:
+    bench = examined[1]
+    assert bench is not None
+    if task.operator in KINDS:
+        assert list(check_kind(bench, task.operator, ["one", "two"])) == []
+
+
+def test_operator__random_weights_are_marked(task: TaskConfig) -> None:
+    digest, weights = task.model.digest, task.model.weights
+    if weights.kind in {"file", "folder"}:
+        assert digest == weights.sha256
+        return
+    assert digest == ("random:1" if weights.kind == "random" else digest)
+    assert digest.startswith("random:" if weights.kind == "random" else "builtin:")
 
 
 def test_operator_named__unknown() -> None:

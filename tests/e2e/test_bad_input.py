@@ -104,9 +104,9 @@ def test_doctor_names_every_failure_and_what_to_do(folder: Path) -> None:
     ended = winnow("doctor", spec, "--json", cwd=folder, environ={"LABEL_STUDIO_TOKEN": "0123456789abcdef"})
     assert ended.code == 4, ended.err
     checks = {check["name"]: check for check in ended.record["checks"]}
-    assert {name for name, check in checks.items() if not check["ok"]} == {"corpus", "label studio"}
+    assert {name for name, check in checks.items() if not check["ok"]} == {"corpus", "an image", "label studio"}
     assert all(check["hint"] for check in checks.values() if not check["ok"])
     assert set(checks) == {
-        "spec and models", "corpus", "output", "ledger", "ray and device", "model of vector", "model of kind",
-        "label studio",
+        "spec and models", "corpus", "an image", "output", "ledger", "ray and device", "model of vector",
+        "model of kind", "label studio",
     }  # fmt: skip

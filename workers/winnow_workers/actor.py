@@ -14,8 +14,9 @@ from winnow_workers.allocator import keep_freed_memory
 from winnow_workers.children import allowed_s, brought, limit_memory, prepare, rows_one_by_one
 from winnow_workers.deadline import STDERR, HangTimer
 from winnow_workers.last_words import LastWords, take_last_words
-from winnow_workers.pipeline import CHUNK_BYTES, COMMIT, Pipeline, Stages, WorkerConfig
+from winnow_workers.pipeline import CHUNK_BYTES, COMMIT, Pipeline, WorkerConfig
 from winnow_workers.signals import NeedsCare
+from winnow_workers.tasks import Stages
 
 COMMIT_S = 900.0  # for up to a gibibyte on a slow line, with the store's retries
 STACK_BYTES = 8 * 2**20  # of a thread, by the usual limit

@@ -27,7 +27,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from winnow_workers import jpeg, tiff_samples
+from winnow_workers import jpeg, png_samples, tiff_samples
 from winnow_workers.colour import Rgb, to_srgb
 from winnow_workers.headers import avif, bmp, gif, png, tiff, webp
 from winnow_workers.headers import jpeg as jpeg_header
@@ -223,7 +223,7 @@ def _decode_by_pillow(
         # not by Image.open, which keeps the reason to itself when a plugin cannot open a file
         with Image.OPEN[_KINDS[name][0]][0](io.BytesIO(data), "") as image:
             return _decode_image(
-                image, name, needed_side_px=needed_side_px, limits=limits, background=settings.background_rgb
+                image, data, name, needed_side_px=needed_side_px, limits=limits, background=settings.background_rgb
             )
     except Image.DecompressionBombError as error:
         raise Rejected(f"more pixels than the limit of {limits.max_pixels} (limits.max_pixels)") from error
@@ -236,7 +236,13 @@ def _damaged(name: str, error: BaseException) -> Unreadable:
 
 
 def _decode_image(
-    image: ImageFile.ImageFile, name: str, *, needed_side_px: int | None, limits: DecodeLimits, background: Rgb
+    image: ImageFile.ImageFile,
+    data: bytes,
+    name: str,
+    *,
+    needed_side_px: int | None,
+    limits: DecodeLimits,
+    background: Rgb,
 ) -> Decoded:
     size = image.size
     check_pixels(*size, limits)
@@ -249,7 +255,8 @@ def _decode_image(
     image.load()
     # after load: a PNG may carry its EXIF behind the pixels. Pillow turns TIFFs itself.
     orientation = 1 if name == "tiff" else _orientation(image)
-    return _turned(to_srgb(image, image.info.get("icc_profile"), background), orientation, size, name)
+    whole = png_samples.rounded(image, data) if name == "png" else image
+    return _turned(to_srgb(whole, whole.info.get("icc_profile"), background), orientation, size, name)
 
 
 def _turned(rgb: Image.Image, orientation: int, size: tuple[int, int], name: str) -> Decoded:

@@ -4,11 +4,14 @@ An operator runs code that we did not write on bytes that nobody checked, so any
 to one view is that view's error; running out of memory halves the batch, and the smaller size is remembered.
 """
 
+import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
 
 from winnow_storage.errors import RunFailed, WinnowError
-from winnow_workers.operator import Operator, OperatorParams, Prediction, View
+from winnow_workers.operator import Operator, OperatorParams, Pending, Prediction, View
 from winnow_workers.signals import NeedsCare
 
 
@@ -17,6 +20,28 @@ class TaskFailure:
     """Why a task could not process one view."""
 
     error: str
+
+
+T = TypeVar("T")
+
+
+def attempt(call: Callable[[], T]) -> T | TaskFailure:
+    """What a call of foreign code gives, or what it raised and where: for its author, who has it checked."""
+    try:
+        return call()
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames[1:] if "site-packages" not in frame.filename]
+        last = (own or frames)[-1]
+        return TaskFailure(f"{_say(error)} ({Path(last.filename).name}:{last.lineno})")
+
+
+@dataclass(slots=True)
+class Begun:
+    """Views in batches, those begun with and those whose turn is still to come, and the memory that they hold."""
+
+    batches: list[tuple[Sequence[View], Pending | None]] = field(default_factory=list)
+    held_bytes: int = 0
 
 
 class IsolatingRunner:
@@ -56,10 +81,44 @@ class IsolatingRunner:
             start += len(batch)
         return answers
 
-    def _attempt(self, batch: Sequence[View]) -> Sequence[Prediction | TaskFailure]:
+    def begin(self, views: Sequence[View], *, most_bytes: int) -> Begun:
+        """Have the operator begin with batch after batch, as long as what it will say takes less than `most_bytes`.
+
+        Raises:
+            WinnowError: as `run`.
+        """
+        begun = Begun()
+        for start in range(0, len(views), self._batch_size):
+            batch = views[start : start + self._batch_size]
+            pending = self._begin(batch) if begun.held_bytes < most_bytes else None
+            begun.batches.append((batch, pending))
+            begun.held_bytes += 0 if pending is None else pending.held_bytes
+        return begun
+
+    def end(self, begun: Begun) -> list[Prediction | TaskFailure]:
+        """What `run` says of the same views.
+
+        Raises:
+            NeedsCare, RunFailed, WinnowError: as `run`.
+        """
+        answers: list[Prediction | TaskFailure] = []
+        while begun.batches:
+            answers.extend(self._attempt(*begun.batches.pop(0)))
+        return answers
+
+    def _begin(self, batch: Sequence[View]) -> Pending | None:
         self._entering(self.task)
         try:
-            predictions = self.operator.run(batch)
+            return self.operator.begin(batch)
+        except WinnowError:
+            raise
+        except Exception:  # it is said by whom, and of which view, when the batch is run again in its turn
+            return None
+
+    def _attempt(self, batch: Sequence[View], pending: Pending | None = None) -> Sequence[Prediction | TaskFailure]:
+        self._entering(self.task)
+        try:
+            predictions = self.operator.run(batch) if pending is None else pending.collect()
         except WinnowError:
             raise
         except Exception as error:

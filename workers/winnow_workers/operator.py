@@ -1,7 +1,7 @@
 """What is an operator? The protocol between the pipeline and the code that performs one kind of vision work."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
@@ -54,6 +54,17 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """The predictions of a batch that was begun with; `collect` waits for them, and may raise as `run` may.
+
+    Until then they hold `held_bytes` of memory on the host.
+    """
+
+    collect: Callable[[], list[Prediction]]
+    held_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TaskConfig:
     """A task as an actor receives it: everything that decides its predictions."""
 
@@ -69,6 +80,9 @@ class Operator(ABC, Generic[ParamsT]):
     params_type: ClassVar[type[OperatorParams]]
     revision: ClassVar[int] = 1  # raised when the same model and parameters give other predictions than before
     default_model: ClassVar[str | None] = None  # the model of a task that names none; None: it must name one
+    # Which built-in operator's fields its own contain, so that people see and answer its predictions as that one's;
+    # None: no other's. A task of it may then have a policy; the answers' label set is the parameter `labels`.
+    reviewed_as: ClassVar[str | None] = None
 
     def __init__(self, params: ParamsT, model: ResolvedModel, device: str) -> None:
         self.params = params
@@ -106,6 +120,13 @@ class Operator(ABC, Generic[ParamsT]):
     @abstractmethod
     def run(self, views: Sequence[View]) -> list[Prediction]:
         """One prediction per view, in order. An exception means that the batch or the view cannot be processed."""
+
+    def begin(self, views: Sequence[View]) -> Pending:
+        """As `run`, whose predictions are waited for later: the accelerator is given its work now.
+
+        An operator that works on the CPU has nothing to begin with, and does all of it when it is waited for.
+        """
+        return Pending(lambda: self.run(views))
 
     def close(self) -> None:
         """Let go of the model."""

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from uuid import uuid4
 
 import pyarrow as pa
@@ -31,6 +30,7 @@ from winnow_workers.operator import Operator, OperatorParams, Prediction, TaskCo
 from winnow_workers.quarantine import DECODE, FETCH
 from winnow_workers.rows import build_row, summarise
 from winnow_workers.signals import ItemSignal, NeedsCare, OutOfMemory, Unavailable
+from winnow_workers.tasks import Stages, in_turn, through_tasks, through_tasks_ahead
 from winnow_workers.throttle import Throttle
 
 LEADER_READS = 8  # shard objects with the rows of leaders that are read at once
@@ -38,7 +38,6 @@ CHUNK_ITEMS = 32  # images that stand decoded in memory together, at most
 CHUNK_BYTES = 256 * 2**20  # and their pixels
 BARE_ITEMS, BARE_BATCH = 64, 8  # images of the bare loop, and how many of them are decoded before the models run
 COMMIT = "commit"
-NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +59,6 @@ class WorkerConfig:
     max_requests_per_s: float | None = None  # to the corpus, of this actor alone
     max_bytes_per_s: float | None = None
     decode: DecodeSettings = WHITE
-
-
-@dataclass(slots=True)
-class Stages:
-    """Seconds that a shard spent waiting for images, in each task, and in writing."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, stage: str, seconds: float) -> None:
-        """Add to a stage."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
 
 class Pipeline:
@@ -146,7 +134,9 @@ class Pipeline:
             closing(ReadAhead(self._fetch, items, decoders=self.config.threads + EXTRA_DECODERS)) as ahead,
             self._models,
         ):
-            batches = [self._chunk_rows(chunk, shard, stages) for chunk in self._chunks(ahead, stages)]
+            chunks = self._chunks(ahead, stages)
+            work = through_tasks_ahead if self._is_ahead else through_tasks
+            batches = [self._rows(chunk, said, shard) for chunk, said in work(self.runners, chunks, stages)]
         return self.commit(shard, batches, stages)
 
     def commit(self, shard: int, batches: Sequence[pa.RecordBatch], stages: Stages) -> Receipt:
@@ -195,7 +185,16 @@ class Pipeline:
             fetched = self.fetcher.fetch(
                 item, needed_side_px=self._needed_side_px(), on_bytes=lambda: self._entering(DECODE)
             )
-        return self._chunk_rows([fetched], shard, Stages(), without)
+        answers = in_turn(self.runners, [fetched], Stages(), without)
+        return self._rows([fetched], answers, shard)
+
+    @property
+    def _is_ahead(self) -> bool:
+        """Whether the models are given work before they are done with what they have: an accelerator's, in company.
+
+        An image alone goes through one task after the other, so that it is known which one ended the process.
+        """
+        return self.config.device != "cpu" and not self._alone
 
     def bare_loop(self, shard: int) -> tuple[int, float]:
         """The first images of a shard through every task with nothing around it: how many, and in how many seconds.
@@ -204,14 +203,15 @@ class Pipeline:
         fetched ahead or written, no row is made.
         """
         contents = []
-        for item in self.items(shard)[:BARE_ITEMS]:
+        for item in self.items(shard)[: max(BARE_ITEMS, self._chunk_items)]:
             with suppress(ItemSignal):
                 contents.append(self.fetcher.read(item))
         needed_side_px, count = self._needed_side_px(), 0
+        batch = self._chunk_items if self._is_ahead else BARE_BATCH
         start = time.perf_counter()
-        for first in range(0, len(contents), BARE_BATCH):
+        for first in range(0, len(contents), batch):
             views = []
-            for content in contents[first : first + BARE_BATCH]:
+            for content in contents[first : first + batch]:
                 with suppress(ItemSignal):
                     decoded = self.fetcher.decode(content, needed_side_px=needed_side_px)
                     views.append(View(decoded.pixels, decoded.width_px, decoded.height_px))
@@ -249,38 +249,26 @@ class Pipeline:
                 raise NeedsCare(fetched.signal.reason)
             chunk.append(fetched)
             pixel_bytes += fetched.decoded.pixels.nbytes if fetched.decoded is not None else 0
-            if len(chunk) == CHUNK_ITEMS or pixel_bytes >= CHUNK_BYTES:
+            if len(chunk) == self._chunk_items or pixel_bytes >= CHUNK_BYTES:
                 yield chunk
                 chunk, pixel_bytes = [], 0
         if chunk:
             yield chunk
 
+    @property
+    def _chunk_items(self) -> int:
+        """On an accelerator as many as its largest batch: what is filled up is wasted."""
+        if not self._is_ahead:
+            return CHUNK_ITEMS
+        return max(CHUNK_ITEMS, *(operator.batch_size for operator in self.operators.values()))
+
     def _needed_side_px(self) -> int | None:
         sides = [operator.needed_side_px for operator in self.operators.values()]
         return None if not sides or None in sides else max(side for side in sides if side is not None)
 
-    def _chunk_rows(
-        self, chunk: Sequence[Fetched], shard: int, stages: Stages, without: Mapping[str, str] = NOTHING
+    def _rows(
+        self, chunk: Sequence[Fetched], answers: Sequence[Mapping[str, Prediction | TaskFailure]], shard: int
     ) -> pa.RecordBatch:
-        answers: list[dict[str, Prediction | TaskFailure]] = [{} for _ in chunk]
-        for name, runner in self.runners.items():
-            if (how := without.get(name, without.get(DECODE))) is not None:
-                for answer, one in zip(answers, chunk, strict=True):
-                    if name in one.item.tasks and one.copied is None:
-                        answer[name] = TaskFailure(how)
-                continue
-            chosen = [
-                (index, View(one.decoded.pixels, one.decoded.width_px, one.decoded.height_px))
-                for index, one in enumerate(chunk)
-                if one.decoded is not None and name in one.item.tasks
-            ]
-            if not chosen:
-                continue
-            start = time.perf_counter()
-            answered = runner.run([view for _, view in chosen])
-            stages.add(name, time.perf_counter() - start)
-            for (index, _), given in zip(chosen, answered, strict=True):
-                answers[index][name] = given
         rows = [
             build_row(one, given, operators=self.operators, run_id=self.config.run_id, shard=shard)
             for one, given in zip(chunk, answers, strict=True)

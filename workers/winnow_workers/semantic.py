@@ -11,14 +11,16 @@ from winnow_storage.errors import ModelError
 from winnow_workers.boxes import SOFTMIN_TEMPERATURE, softmin
 from winnow_workers.models.architectures import default_preprocessing
 from winnow_workers.models.build import open_network
+from winnow_workers.models.fixed_batch import Answers
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.precision import Precision, Wanted, open_batch, precision_id
-from winnow_workers.models.preprocess import Window, needed_side_px, placement, preproc_id, to_tensor
+from winnow_workers.models.preprocess import Window, needed_side_px, placement, preproc_id
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.operator import View
 from winnow_workers.tiles import Tiling, at_full_size, windows
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 Floats = npt.NDArray[np.float32]
@@ -53,6 +55,7 @@ class SemanticSegmenter:
         labels: tuple[str, ...],
         given_input: Preprocessing | None,
         precision: Precision = "fp32",
+        threads: int = 1,
     ) -> None:
         """Load the network.
 
@@ -62,8 +65,8 @@ class SemanticSegmenter:
         network = _open(model, device, labels)
         self.input = given_input or network.input
         try:
-            self._batch = open_batch(network.module, device, Wanted(precision, self.input, "choice", model))
-            shape = tuple(self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self.input)])[0].shape)
+            self._batch = open_batch(network.module, device, Wanted(precision, self.input, "choice", model, threads))
+            shape = tuple(self._batch(self._batch.inputs([np.zeros((1, 1, 3), np.uint8)]))[0].shape)
         except RuntimeError as error:
             if "memory" in str(error):
                 raise
@@ -98,14 +101,19 @@ class SemanticSegmenter:
         """The classes of every view's pixels."""
         if tiling is not None:
             return [self._paint_tiles(view, tiling) for view in views]
-        return [
-            _painted_whole(shown, view, self.input)
-            for shown, view in zip(self._probabilities(views), views, strict=True)
-        ]
+        return self.painted(self.begin(views), views)
 
-    def _probabilities(self, views: Sequence[View]) -> list[Floats]:
+    def begin(self, views: Sequence[View]) -> Answers:
+        """What the network will say of whole views."""
+        return self._batch.begin(self._batch.inputs([view.pixels for view in views]))
+
+    def painted(self, answers: Answers, views: Sequence[View]) -> list[Painted]:
+        """What the network says of whole views that were begun with."""
+        shown = self._probabilities(answers.collect(), views)
+        return [_painted_whole(one, view, self.input) for one, view in zip(shown, views, strict=True)]
+
+    def _probabilities(self, outputs: "Sequence[torch.Tensor]", views: Sequence[View]) -> list[Floats]:
         """(classes, rows, columns) of the part of every view that the network sees, without the padding around it."""
-        outputs = self._batch([to_tensor(view.pixels, self.input) for view in views])
         return [self._shown(output.softmax(dim=0).numpy(), view) for output, view in zip(outputs, views, strict=True)]
 
     def _shown(self, probabilities_chw: Floats, view: View) -> Floats:
@@ -128,7 +136,8 @@ class SemanticSegmenter:
             looks = [
                 View(view.pixels[w.top : w.top + w.height, w.left : w.left + w.width], w.width, w.height) for w in part
             ]
-            for window, shown in zip(part, self._probabilities(looks), strict=True):
+            shown_parts = self._probabilities(self.begin(looks).collect(), looks)
+            for window, shown in zip(part, shown_parts, strict=True):
                 canvas.add(window, shown)
         return canvas.finish()
 

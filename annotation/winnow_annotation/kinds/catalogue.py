@@ -38,6 +38,7 @@ def kind_of(operator: str) -> Kind:
     if operator not in KINDS:
         raise SpecError(
             f"predictions of the operator {operator!r} cannot be reviewed by people",
-            hint=f"remove its policy from review.policies; reviewable are {', '.join(KINDS)}",
+            hint=f"remove its policy from review.policies; reviewable are {', '.join(KINDS)}, and an operator of your "
+            "own whose reviewed_as names one of them",
         )
     return KINDS[operator]

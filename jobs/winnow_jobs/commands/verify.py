@@ -16,6 +16,7 @@ from winnow_jobs.spec_source import load_spec
 from winnow_jobs.verify.findings import Finding
 from winnow_jobs.verify.index import Indexed, index_output
 from winnow_jobs.verify.labels import read_labels
+from winnow_jobs.verify.pins import ModelPins
 from winnow_jobs.verify.run import OPEN, RunCheck, lost_runs, run_ids, verify_run
 from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
@@ -97,9 +98,10 @@ def verify(
     chosen = run_ids(runs) if every else named
     if not chosen:
         raise UsageError(f"there are no runs at {place}", hint="check the output; winnow run SPEC begins one")
+    models = ModelPins()
     with screen.listening() as listener:
         for run_id in chosen:
-            verified.checks.append(verify_run(runs, run_id, listener))
+            verified.checks.append(verify_run(runs, run_id, listener, models=models))
         if every:
             verified.checks += lost_runs(chosen)
             verified.unfinished = _unfinished(runs, clean=clean)

@@ -100,7 +100,7 @@ def _check_part(store: BlobStore, part: Part | WorkPart, schema: pa.Schema) -> I
         yield Finding(part.key, f"it has {info.bytes} bytes, the plan says {part.bytes}", DAMAGED, RESTORE)
         return
     named = _NAMED_BY_CONTENT.search(part.key)
-    if named is not None and named[1] != (found := _digest(store, info)[:16]):
+    if named is not None and named[1] != (found := digest_object(store, info)[:16]):
         yield Finding(part.key, f"its bytes have the digest {found}, not the one in its name", DAMAGED, RESTORE)
         return
     try:
@@ -117,7 +117,12 @@ def _check_part(store: BlobStore, part: Part | WorkPart, schema: pa.Schema) -> I
         yield Finding(part.key, f"its columns are {', '.join(found_schema.names)}", DAMAGED, RESTORE)
 
 
-def _digest(store: BlobStore, info: BlobInfo) -> str:
+def digest_object(store: BlobStore, info: BlobInfo) -> str:
+    """The sha256 of an object of any size, read in parts.
+
+    Raises:
+        StoreError: the store does not give it.
+    """
     digest = hashlib.sha256()
     for start in range(0, info.bytes, CHUNK_BYTES):
         digest.update(store.get_range(info.key, start, CHUNK_BYTES))

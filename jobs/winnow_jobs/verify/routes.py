@@ -68,7 +68,7 @@ def check_routes(
     """
     key = routes_key(plan.run_id)
     routed, wrong, counts = Predictions(), Wrong(), Counter[tuple[str, str]]()
-    operators = {task.name: task.operator for task in plan.tasks()}
+    operators = {task.name: task.kind for task in plan.tasks()}
     try:
         for batch in iter_routes(store, plan.run_id):
             for row in batch.to_pylist():

@@ -10,6 +10,7 @@ from winnow_jobs.events import Listener, silent
 from winnow_jobs.routes import is_routed, routes_key
 from winnow_jobs.runs import PlanDocument, Runs, next_run_id, plan_key
 from winnow_jobs.verify.findings import Finding
+from winnow_jobs.verify.pins import ModelPins, check_calibrators, check_models
 from winnow_jobs.verify.plan import EDITED, REMOVED, RESTORE, check_plan, check_snapshot
 from winnow_jobs.verify.results import Results, check_results, missing_shards
 from winnow_jobs.verify.routes import Counts, check_routes
@@ -71,8 +72,10 @@ def lost_runs(found: Sequence[str]) -> list[RunCheck]:
     return [RunCheck(run_id, findings=[Finding(plan_key(run_id), what, REMOVED, again)]) for run_id in lost]
 
 
-def verify_run(runs: Runs, run_id: str, listener: Listener = silent) -> RunCheck:
+def verify_run(runs: Runs, run_id: str, listener: Listener = silent, *, models: ModelPins | None = None) -> RunCheck:
     """Check every object of a run, in memory for a few shards, whatever the size of the run.
+
+    `models` remembers which ones were looked at for other runs.
 
     Raises:
         UsageError: there is no such run. StoreDenied, StoreUnavailable: the store does not answer.
@@ -89,6 +92,7 @@ def verify_run(runs: Runs, run_id: str, listener: Listener = silent) -> RunCheck
     has_routes = is_routed(runs.store, run_id)
     check.findings += check_plan(plan)
     check.findings += check_snapshot(runs.store, plan)
+    _check_pins(runs, check, plan, models or ModelPins())
     plan_digest = digest_bytes(runs.store.get(plan_key(run_id)))
     results = check_results(runs.store, plan, plan_digest, listener, is_open=check.state == OPEN)
     check.results = results
@@ -110,6 +114,13 @@ def verify_run(runs: Runs, run_id: str, listener: Listener = silent) -> RunCheck
     if summary is not None and check.state != ABANDONED:
         check.findings += check_summary(summary, plan, results if is_complete else None, routes)
     return check
+
+
+def _check_pins(runs: Runs, check: RunCheck, plan: PlanDocument, models: ModelPins) -> None:
+    check.findings += check_calibrators(runs.store, plan)
+    findings, notes = check_models(plan, models.wrong(plan), is_open=check.state == OPEN)
+    check.findings += findings
+    check.notes += notes
 
 
 def _check_routes(runs: Runs, check: RunCheck, plan: PlanDocument, *, is_complete: bool) -> Counts | None:

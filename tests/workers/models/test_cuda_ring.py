@@ -3,62 +3,14 @@
 Everything but the streams is real; the work is done at once, on the CPU.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
+import numpy as np
 import pytest
 import torch
 
+from tests.workers.models.told import Told, ringed
 from winnow_workers.models.cuda_ring import BUFFERS, CudaRing
 from winnow_workers.models.fixed_batch import CPU_BATCH, FixedBatch
-
-
-class Told:
-    """In place of torch.cuda: who recorded, waited and synchronised, in order."""
-
-    def __init__(self) -> None:
-        self.log: list[tuple[str, ...]] = []
-        self.streams = 0
-        self.events = 0
-
-    def Stream(self) -> "ToldStream":
-        self.streams += 1
-        return ToldStream(self, ["copying", "running"][self.streams - 1])
-
-    def Event(self) -> "ToldEvent":
-        self.events += 1
-        return ToldEvent(self, f"event{self.events}")
-
-    def current_stream(self) -> str:
-        return "default"
-
-    @contextmanager
-    def stream(self, stream: Any) -> Iterator[None]:
-        self.log.append(("on", stream.name))
-        yield
-
-
-class ToldStream:
-    def __init__(self, told: Told, name: str) -> None:
-        self.told, self.name = told, name
-
-    def wait_stream(self, other: str) -> None:
-        self.told.log.append(("wait", self.name, other))
-
-    def wait_event(self, event: "ToldEvent") -> None:
-        self.told.log.append(("wait", self.name, event.name))
-
-
-class ToldEvent:
-    def __init__(self, told: Told, name: str) -> None:
-        self.told, self.name = told, name
-
-    def record(self, stream: ToldStream) -> None:
-        self.told.log.append(("record", self.name, stream.name))
-
-    def synchronize(self) -> None:
-        self.told.log.append(("synchronize", self.name))
+from winnow_workers.models.model_file import Preprocessing
 
 
 class Means(torch.nn.Module):
@@ -134,7 +86,7 @@ def test_cuda_ring__keeps_shape_dtype_and_layout() -> None:
 @pytest.mark.parametrize("count", [0, 1, CPU_BATCH, 5 * CPU_BATCH + 3])
 def test_fixed_batch__through_the_ring(count: int) -> None:
     net = Means()
-    batch = ringed(net)
+    batch = ringed(FixedBatch(net, "cpu"))
     assert [float(one) for one in batch(inputs(count))] == list(range(count))
     assert set(net.sizes) <= {CPU_BATCH}
     assert (batch.at_once, FixedBatch(net, "cpu").at_once) == (BUFFERS * CPU_BATCH, CPU_BATCH)
@@ -142,7 +94,7 @@ def test_fixed_batch__through_the_ring(count: int) -> None:
 
 def test_fixed_batch__out_of_memory_with_batches_under_way() -> None:
     net = Means()
-    batch = ringed(net)
+    batch = ringed(FixedBatch(net, "cpu"))
     first = batch.submit(inputs(CPU_BATCH))
     net.room = CPU_BATCH // 2
     assert [float(one) for one in batch(inputs(2 * CPU_BATCH + 1))] == list(range(2 * CPU_BATCH + 1))
@@ -155,11 +107,39 @@ def test_fixed_batch__submit_takes_no_more_than_a_batch() -> None:
         FixedBatch(Means(), "cpu").submit(inputs(CPU_BATCH + 1))
 
 
-def ringed(net: torch.nn.Module) -> FixedBatch:
-    """A batch on the CPU that goes the way of a CUDA one."""
-    batch = FixedBatch(net, "cpu")
-    batch._ring = CudaRing(batch._forward, "cpu", Told(), pinned=False)
-    return batch
+def test_fixed_batch__begins_with_all_before_any_is_waited_for() -> None:
+    told = Told()
+    net = Means()
+    batch = ringed(FixedBatch(net, "cpu"), told)
+    answers = batch.begin(inputs(3 * CPU_BATCH))
+    assert len(net.sizes) == 3
+    done = [step[1] for step in told.log if step[0] == "record" and step[2] == "running"]
+    assert not [step for step in told.log if step[0] == "synchronize" and step[1] in done]
+    assert answers.held_bytes == 3 * CPU_BATCH * 4
+    told.log.clear()
+    assert [float(one) for one in answers.collect()] == list(range(3 * CPU_BATCH))
+    assert told.log == [("synchronize", name) for name in done]
+
+
+INPUT = Preprocessing(height_px=16, width_px=12, fit="pad", pad_value=114)
+
+
+def test_fixed_batch__pixels_are_sent_as_bytes_and_answered_as_numbers() -> None:
+    seen: list[tuple[torch.dtype, int, bool]] = []
+    pixels = [np.random.default_rng(seed).integers(0, 256, (20, 30 + seed, 3), np.uint8) for seed in range(11)]
+    plain = FixedBatch(Means(), "cpu", INPUT)
+    batch = ringed(FixedBatch(Means(), "cpu", INPUT))
+    assert batch._ring is not None
+    forward = batch._ring._run
+
+    def watched(sent: torch.Tensor) -> torch.Tensor:
+        seen.append((sent.dtype, sent.shape[1], sent.is_contiguous(memory_format=torch.channels_last)))
+        return forward(sent)
+
+    batch._ring._run = watched
+    ours, theirs = (one(one.inputs(pixels)) for one in (batch, plain))
+    torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), atol=1e-6, rtol=1e-6)
+    assert seen == [(torch.uint8, 4, True)] * 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

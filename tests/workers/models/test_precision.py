@@ -116,7 +116,7 @@ def test_open_batch__an_error_of_float32_is_not_blamed_on_bfloat16() -> None:
 def test_settle_size__once_per_model_and_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(precision, "measured_rate", lambda batch, image, size: float(min(size, 32)))
-    first, second, third = (FixedBatch(Seen(1.0), "cpu") for _ in range(3))
+    first, second, third = (FixedBatch(Seen(1.0), "cpu", INPUT) for _ in range(3))
     precision._settle_size(first, wanted("fp32"))
     monkeypatch.setattr(precision, "measured_rate", lambda batch, image, size: float(min(size, 64)))
     precision._settle_size(second, wanted("fp32"))

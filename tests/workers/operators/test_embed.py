@@ -6,11 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 from skimage import data
 
 from tests.workers.operators.making import flat, opened, view
+from winnow_jobs.resolved import ResolvedTask
 from winnow_storage.errors import ModelError
 from winnow_workers.models import fingerprint
+from winnow_workers.models.resolve import resolve_model
+from winnow_workers.operators.embed import EmbedParams
 
 
 def photographs() -> list[np.ndarray]:
@@ -73,3 +77,34 @@ def test_embed__not_normalised() -> None:
 def test_embed__a_segmenter_has_no_vector_of_an_image(model: str) -> None:
     with pytest.raises(ModelError, match="gives no features of a whole image"):
         opened("embed", model, weights={"random": 1})
+
+
+@pytest.mark.parametrize(("said", "meant"), [("l2", True), ("none", False), (True, True)])
+def test_embed__normalisation_by_name(said: object, meant: bool) -> None:
+    assert EmbedParams.model_validate({"normalize": said}).normalize is meant
+
+
+def test_embed__parameters_decide_the_digest_of_a_task_only_where_they_are_given() -> None:
+    def digest(**params: object) -> str:
+        dumped = EmbedParams.model_validate(params).model_dump(mode="json")
+        model = resolve_model("timm/test_vit", {"random": 1})
+        return ResolvedTask(name="v", operator="embed", revision=1, params=dumped, model=model).digest
+
+    # what a plan of before these keys held
+    assert EmbedParams().model_dump(mode="json") == {"dtype": "float16", "normalize": True, "input": None}
+    assert digest(pooling="model", gem_power=3.0, normalize="l2") == digest()
+    others = [{"pooling": "cls"}, {"pooling": "gem"}, {"pooling": "gem", "gem_power": 4.0}, {"normalize": "none"}]
+    assert len({digest(**one) for one in [{}, *others, {"dtype": "float32"}]}) == 6
+
+
+def test_embed__keys_that_mean_nothing() -> None:
+    with pytest.raises(ValidationError, match="gem_power is for pooling: gem only"):
+        EmbedParams(gem_power=2.0)
+    with pytest.raises(ModelError, match="has no network, so pooling: cls means nothing"):
+        opened("embed", "builtin/fingerprint", pooling="cls")
+
+
+def test_embed__what_float16_cannot_hold_is_an_error() -> None:
+    operator = opened("embed", "builtin/small_embedder", weights={"random": 3}, normalize="none")
+    with pytest.raises(ArithmeticError, match="do not fit float16; write dtype: float32"):
+        operator._finish(np.array([70_000.0, 1.0], np.float32))

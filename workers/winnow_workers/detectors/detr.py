@@ -82,7 +82,7 @@ class DetrDetector(Detector):
         return [self._read(output, view) for output, view in zip(outputs, views, strict=True)]
 
     def _input(self, view: View) -> torch.Tensor:
-        image = torch.from_numpy(np.ascontiguousarray(view.pixels)).permute(2, 0, 1)
+        image = torch.from_numpy(np.require(view.pixels, requirements=["C", "W"])).permute(2, 0, 1)
         made = self._processor(images=[image], return_tensors="pt", input_data_format="channels_first")
         values: torch.Tensor = made["pixel_values"][0]
         return values

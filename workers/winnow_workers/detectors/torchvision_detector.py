@@ -107,7 +107,8 @@ class TorchvisionDetector(Detector):
         import torch
 
         pixels = _not_too_thin(view.pixels)
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).to(self._device).float().div_(255.0)
+        whole = np.require(pixels, requirements=["C", "W"])  # torch takes no arrays that cannot be written to
+        image = torch.from_numpy(whole).permute(2, 0, 1).to(self._device).float().div_(255.0)
         self._cuts.clear()
         with torch.inference_mode():
             found = self._module([image])[0]

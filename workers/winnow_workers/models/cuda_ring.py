@@ -39,10 +39,14 @@ class Ticket:
     count: int
     done: Event | None = None
 
-    def collect(self) -> "list[torch.Tensor]":
-        """Wait, and take the answers."""
+    def wait(self) -> None:
+        """Until it is done."""
         if self.done is not None:
             self.done.synchronize()
+
+    def collect(self) -> "list[torch.Tensor]":
+        """Wait, and take the answers."""
+        self.wait()
         return list(self.answers[: self.count])
 
 

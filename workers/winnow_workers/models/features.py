@@ -3,41 +3,48 @@
 from typing import TYPE_CHECKING
 
 from winnow_storage.errors import ModelError
-from winnow_workers.models.architectures import is_segmenter, split
+from winnow_workers.models.architectures import is_detector, is_segmenter, split
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from winnow_workers.models.pooling import Wish
 
-def pooled_features(module: "nn.Module", architecture: str) -> "nn.Module":
-    """A module from images to (n, features), around (and changing) the given one.
+
+def pooled_features(module: "nn.Module", architecture: str, wish: "Wish | None" = None) -> "nn.Module":
+    """A module from images to (n, features), around (and changing) the given one; by default by its own pooling.
 
     Raises:
-        ModelError: the architecture has no features of a whole image.
+        ModelError: the architecture has no features of a whole image, or not what the pooling needs.
     """
-    from torch import nn
-
     from winnow_workers.models.nets import Pooled
 
     library, _ = split(architecture)
     reset = getattr(module, "reset_classifier", None)
-    if is_segmenter(architecture) or (library == "timm" and reset is None):
+    if is_segmenter(architecture) or is_detector(architecture) or (library == "timm" and reset is None):
         raise ModelError(
             f"{architecture} gives no features of a whole image",
             hint="name a classifier's or an embedder's architecture",
         )
+    if wish is not None and wish.pooling != "model":
+        return _chosen(module, architecture, wish)
     if reset is not None:
         reset(0)
-        return Pooled(module)
-    if library == "torchvision":
-        name, head = list(module.named_children())[-1]
-        linear = [path for path, part in head.named_modules() if isinstance(part, nn.Linear)]
-        if not linear:  # squeezenet: its head is a convolution
-            setattr(module, name, nn.AdaptiveAvgPool2d(1))
-        elif linear[-1] == "":
-            setattr(module, name, nn.Identity())
-        else:
-            parent, _, last = linear[-1].rpartition(".")
-            setattr(head.get_submodule(parent), last, nn.Identity())
-        return Pooled(module)
+    elif library == "torchvision":
+        from winnow_workers.models.torchvision_features import take_off_head
+
+        take_off_head(module)
     return Pooled(module)
+
+
+def _chosen(module: "nn.Module", architecture: str, wish: "Wish") -> "nn.Module":
+    library, _ = split(architecture)
+    if library == "timm":
+        from winnow_workers.models.timm_features import TimmFeatures
+
+        return TimmFeatures(module, wish, architecture)
+    if library == "torchvision":
+        from winnow_workers.models.torchvision_features import torchvision_features
+
+        return torchvision_features(module, wish, architecture)
+    raise ModelError(f"{architecture} has one vector only", hint="leave pooling out of the task")

@@ -12,7 +12,6 @@ from winnow_workers.models.agreement import THRESHOLD, Compares, agreements, ove
 from winnow_workers.models.batch_size import best_size, measured_rate, remembered_size
 from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
-from winnow_workers.models.preprocess import to_tensor
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.sample_images import sample_images
 from winnow_workers.operator import OperatorParams
@@ -37,12 +36,14 @@ class Wanted:
     """What a task asks of its network's precision, and what is needed to see whether bfloat16 gives it.
 
     `compares`: "choice" for logits, of images or of pixels; "direction" for features. `model`: the task's.
+    `threads` of the CPU prepare inputs for a CUDA device.
     """
 
     precision: Precision
     input: Preprocessing
     compares: Compares
     model: ResolvedModel
+    threads: int = 1
 
 
 def open_batch(module: "nn.Module", device: str, wanted: Wanted) -> FixedBatch:
@@ -55,7 +56,7 @@ def open_batch(module: "nn.Module", device: str, wanted: Wanted) -> FixedBatch:
         ModelError: bfloat16 is asked for, and the answers differ too often from those of float32, or the network
             cannot run in it.
     """
-    batch = FixedBatch(module, device)
+    batch = FixedBatch(module, device, wanted.input, threads=wanted.threads)
     _settle_precision(batch, wanted)
     if device == "cuda":  # on a CPU the fixed size is measured best
         _settle_size(batch, wanted)
@@ -90,12 +91,12 @@ def _settle_precision(batch: FixedBatch, wanted: Wanted) -> None:
 def _settle_size(batch: FixedBatch, wanted: Wanted) -> None:
     import torch
 
-    image = to_tensor(sample_images(1)[0], wanted.input)
+    image = batch.inputs(sample_images(1))[0]
     key: dict[str, object] = {
         "model": wanted.model.digest,
         "architecture": wanted.model.architecture,
         "device": torch.cuda.get_device_name() if batch.device == "cuda" else batch.device,
-        "input": list(image.shape),
+        "input": [str(image.dtype), *image.shape],
         "compares": wanted.compares,  # another part of the same network
         "precision": batch.precision,
         "torch": str(torch.__version__),
@@ -126,7 +127,7 @@ def _measured(batch: FixedBatch, wanted: Wanted) -> float:
     count, done = SAMPLE_IMAGES, 0
     images = sample_images(SAMPLE_IMAGES)
     while done < count:
-        inputs = [to_tensor(pixels, wanted.input) for pixels in images[done : min(count, done + batch.size)]]
+        inputs = batch.inputs(images[done : min(count, done + batch.size)])
         batch.precision = "fp32"
         exact = np.stack([one.numpy() for one in batch(inputs)])
         batch.precision = "bf16"

@@ -53,17 +53,10 @@ def to_tensor(pixels: "PixelsHWC", preprocessing: Preprocessing) -> "torch.Tenso
     One channel is Rec. 601 luma. Padding is `pad_value`, else the mean's colour: zero.
     """
     import torch
-    from torch.nn import functional
 
     place = placement(pixels.shape[1], pixels.shape[0], preprocessing)
-    source, target = place.source, place.target
-    part = pixels[source.top : source.top + source.height, source.left : source.left + source.width]
-    if not part.flags.writeable:  # torch takes no others
-        part = part.copy()
-    # stays channels last in memory to the end: faster to scale, and as the batch will lie
-    nchw = torch.from_numpy(part).permute(2, 0, 1).unsqueeze(0)
-    scaled = functional.interpolate(nchw, (target.height, target.width), mode="bilinear", antialias=True)[0]
-    values = scaled.to(torch.float32)
+    target = place.target
+    values = _scaled(pixels, place).to(torch.float32)
     if preprocessing.channels == 1:
         values = (values * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=0, keepdim=True)
     values.div_(255.0).sub_(torch.tensor(preprocessing.mean).view(-1, 1, 1))
@@ -76,6 +69,39 @@ def to_tensor(pixels: "PixelsHWC", preprocessing: Preprocessing) -> "torch.Tenso
         canvas += around / torch.tensor(preprocessing.std).view(-1, 1, 1)
     canvas[:, target.top : target.top + target.height, target.left : target.left + target.width] = values
     return canvas
+
+
+def to_canvas(pixels: "PixelsHWC", preprocessing: Preprocessing) -> "torch.Tensor":
+    """What `to_tensor` scales, before it is made numbers: uint8 (3, height_px, width_px), channels last in memory.
+
+    With `fit: pad` there is a fourth channel, 255 where the image is and 0 around it. `normaliser.Normaliser` makes
+    the numbers of a batch.
+    """
+    import torch
+
+    place = placement(pixels.shape[1], pixels.shape[0], preprocessing)
+    scaled = _scaled(pixels, place)
+    if preprocessing.fit != "pad":
+        return scaled
+    target = place.target
+    canvas = torch.zeros((preprocessing.height_px, preprocessing.width_px, 4), dtype=torch.uint8).permute(2, 0, 1)
+    inside = canvas[:, target.top : target.top + target.height, target.left : target.left + target.width]
+    inside[:3].copy_(scaled)
+    inside[3].fill_(255)
+    return canvas
+
+
+def _scaled(pixels: "PixelsHWC", place: Placement) -> "torch.Tensor":
+    import torch
+    from torch.nn import functional
+
+    source, target = place.source, place.target
+    part = pixels[source.top : source.top + source.height, source.left : source.left + source.width]
+    if not part.flags.writeable:  # torch takes no others
+        part = part.copy()
+    # stays channels last in memory to the end: faster to scale, and as the batch will lie
+    nchw = torch.from_numpy(part).permute(2, 0, 1).unsqueeze(0)
+    return functional.interpolate(nchw, (target.height, target.width), mode="bilinear", antialias=True)[0]
 
 
 def preproc_id(preprocessing: Preprocessing) -> str:

@@ -21,6 +21,7 @@ from winnow_workers.models.tesseract_data import is_tesseract
 LIBRARIES = ("torchvision", "timm", "smp", "builtin")
 FINGERPRINT = "builtin/fingerprint"
 RAPIDOCR = "builtin/rapidocr"
+NO_MODEL = "builtin/none"  # of operators that are code alone
 
 
 class _FileWeights(BaseModel):
@@ -67,7 +68,7 @@ def resolve_model(
                 f"{reference!r}: a transformers folder brings its weights", hint="write model: transformers/FOLDER"
             )
         return resolve_folder(reference, base=base)
-    if reference in (FINGERPRINT, RAPIDOCR) or is_tesseract(reference):
+    if reference in (FINGERPRINT, RAPIDOCR, NO_MODEL) or is_tesseract(reference):
         if request is not None:
             raise ModelError(f"{reference} brings what it needs and takes no weights", hint="remove weights:")
         return _builtin(reference)
@@ -95,7 +96,7 @@ def _read_request(weights: "str | Mapping[str, object] | BaseModel | None") -> _
 
 def _builtin(reference: str) -> ResolvedModel:
     name = split(reference)[1]
-    if reference == FINGERPRINT:
+    if reference in (FINGERPRINT, NO_MODEL):
         return ResolvedModel(
             name=reference, architecture=reference, weights=Weights(kind="builtin"), digest=f"builtin:{name}"
         )

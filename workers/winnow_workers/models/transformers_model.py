@@ -36,6 +36,7 @@ _CLASSES: Mapping[Kind, str] = {
     "instances": "AutoModelForInstanceSegmentation",
     "embed": "AutoModel",  # CLIP and SigLIP pairs too
 }
+_PROJECTED = "CLIPVisionModelWithProjection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def open_transformers(model: ResolvedModel, kind: Kind, *, device: str) -> Trans
 
     try:
         with quiet_import():
-            loader = getattr(importlib.import_module("transformers"), _CLASSES[kind])
+            loader = getattr(importlib.import_module("transformers"), _class_of(folder, kind))
             module, report = loader.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -74,7 +75,7 @@ def open_transformers(model: ResolvedModel, kind: Kind, *, device: str) -> Trans
         raise ModelError(
             f"{model.name} cannot be opened to {kind}: {error}", hint="check config.json and model.safetensors"
         ) from error
-    _check_fit(report, model.name)
+    _check_fit(_without_heads(module, report) if kind == "embed" else report, model.name)
     config = _config(folder / "config.json")
     labels = () if kind == "embed" else labels_of_config(config)
     return TransformersModel(module.eval().to(device), read_preprocessing(folder), labels, folder)
@@ -133,6 +134,26 @@ def read_preprocessing(folder: Path) -> Preprocessing | None:
 
 def _config(place: Path) -> dict[str, Any]:
     return read_config(place.read_bytes(), where=str(place))
+
+
+def _class_of(folder: Path, kind: Kind) -> str:
+    named = _config(folder / "config.json").get("architectures") or ()
+    # a tower with the projection into the space that texts share; AutoModel would drop that
+    return _PROJECTED if kind == "embed" and list(named) == [_PROJECTED] else _CLASSES[kind]
+
+
+def _without_heads(module: "nn.Module", report: Mapping[str, Any]) -> dict[str, Any]:
+    """The report of a body that was loaded from a whole model: other heads are too much, a pooler may be missing.
+
+    A pooler that was never trained is taken off.
+    """
+    parts = {name for name, _ in module.named_children()} | {str(getattr(module, "base_model_prefix", ""))}
+    missing = {str(name) for name in report["missing_keys"]}
+    if missing and all(name.startswith("pooler.") for name in missing):
+        module.register_module("pooler", None)
+        missing = set()
+    unexpected = {name for name in report["unexpected_keys"] if str(name).partition(".")[0] in parts}
+    return {**report, "missing_keys": missing, "unexpected_keys": unexpected}
 
 
 def _check_fit(report: Mapping[str, Any], name: str) -> None:

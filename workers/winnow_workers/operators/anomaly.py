@@ -1,7 +1,7 @@
 """What in an image is unlike everything normal? Patch distances, after PatchCore or PaDiM, and how rare they are."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,8 +18,11 @@ from winnow_workers.models.conformal import Scores, p_value
 from winnow_workers.models.load import LoadedWeights
 from winnow_workers.models.model_file import ModelCard, Preprocessing
 from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
-from winnow_workers.models.preprocess import needed_side_px, placement, preproc_id, to_tensor
-from winnow_workers.operator import Operator, Prediction, View
+from winnow_workers.models.preprocess import needed_side_px, placement, preproc_id
+from winnow_workers.operator import Operator, Pending, Prediction, View
+
+if TYPE_CHECKING:
+    import torch
 
 _MAX_REGIONS = 50
 _RANDOM_BANK = 64
@@ -60,9 +63,9 @@ class AnomalyOperator(Operator[AnomalyParams]):
             own = {name.removeprefix(prefix): one for name, one in loaded.tensors.items() if name.startswith(prefix)}
             fill(backbone, own, where=f"{self.model.name} ({architecture})")
         self._input = self._settle_input(card, architecture)
-        wanted = Wanted(self.params.precision, self._input, "direction", self.model)
+        wanted = Wanted(self.params.precision, self._input, "direction", self.model, self.threads)
         self._batch = open_batch(backbone.eval().to(self.device), self.device, wanted)
-        features = self._batch([to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)])[0]
+        features = self._batch(self._batch.inputs([np.zeros((1, 1, 3), np.uint8)]))[0]
         self._settle_head(loaded, shape=tuple(features.shape), seed=seed)
 
     def _settle_input(self, card: ModelCard | None, architecture: str) -> Preprocessing:
@@ -131,7 +134,14 @@ class AnomalyOperator(Operator[AnomalyParams]):
 
     def run(self, views: Sequence[View]) -> list[Prediction]:
         """One verdict per view."""
-        outputs = self._batch([to_tensor(view.pixels, self._input) for view in views])
+        return self.begin(views).collect()
+
+    def begin(self, views: Sequence[View]) -> Pending:
+        """The same, later; the distances are the CPU's."""
+        answers = self._batch.begin(self._batch.inputs([view.pixels for view in views]))
+        return Pending(lambda: self._read(answers.collect(), views), answers.held_bytes)
+
+    def _read(self, outputs: "Sequence[torch.Tensor]", views: Sequence[View]) -> list[Prediction]:
         predictions = []
         for output, view in zip(outputs, views, strict=True):
             distances: Floats = self._head.distance_map(output).numpy()

@@ -14,8 +14,8 @@ from winnow_workers.models.build import Network, open_network
 from winnow_workers.models.hub import public_labels
 from winnow_workers.models.model_file import Calibrator, Preprocessing
 from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
-from winnow_workers.models.preprocess import needed_side_px, preproc_id, to_tensor
-from winnow_workers.operator import Operator, Prediction, View
+from winnow_workers.models.preprocess import needed_side_px, preproc_id
+from winnow_workers.operator import Operator, Pending, Prediction, View
 
 Logits = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -43,10 +43,10 @@ class ClassifyOperator(Operator[ClassifyParams]):
         self._input = (
             self.params.input or (card.preprocessing if card else None) or default_preprocessing(network.architecture)
         )
-        wanted = Wanted(self.params.precision, self._input, "choice", self.model)
+        wanted = Wanted(self.params.precision, self._input, "choice", self.model, self.threads)
         self._batch = open_batch(network.module, self.device, wanted)
-        zeros = to_tensor(np.zeros((1, 1, 3), np.uint8), self._input)
-        shape = tuple(self._batch([zeros])[0].shape)
+        zeros = self._batch.inputs([np.zeros((1, 1, 3), np.uint8)])
+        shape = tuple(self._batch(zeros)[0].shape)
         if len(shape) != 1:
             raise ModelError(
                 f"{self.model.name}: {network.architecture} gives outputs of shape {shape}, a classifier gives logits",
@@ -100,8 +100,15 @@ class ClassifyOperator(Operator[ClassifyParams]):
 
     def run(self, views: Sequence[View]) -> list[Prediction]:
         """One label per view."""
-        outputs = self._batch([to_tensor(view.pixels, self._input) for view in views])
-        return [self._predict(output.numpy().astype(np.float64)) for output in outputs]
+        return self.begin(views).collect()
+
+    def begin(self, views: Sequence[View]) -> Pending:
+        """The same, later."""
+        answers = self._batch.begin(self._batch.inputs([view.pixels for view in views]))
+        return Pending(
+            lambda: [self._predict(output.numpy().astype(np.float64)) for output in answers.collect()],
+            answers.held_bytes,
+        )
 
     def _predict(self, logits: Logits) -> Prediction:
         if not np.isfinite(logits).all():

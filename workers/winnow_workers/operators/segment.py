@@ -17,7 +17,7 @@ from winnow_workers.detectors.opening import draws_masks, open_detector
 from winnow_workers.masks import box_around, encode_patches, encode_rle, united
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.precision import TorchParams
-from winnow_workers.operator import Operator, Prediction, View
+from winnow_workers.operator import Operator, Pending, Prediction, View
 from winnow_workers.semantic import Painted, SemanticSegmenter
 from winnow_workers.tiles import Tiling
 
@@ -89,7 +89,12 @@ class SegmentOperator(Operator[SegmentParams]):
                 hint="write input: {height_px: ..., width_px: ...} instead",
             )
         self._semantic = SemanticSegmenter(
-            self.model, self.device, labels=params.labels, given_input=params.input, precision=params.precision
+            self.model,
+            self.device,
+            labels=params.labels,
+            given_input=params.input,
+            precision=params.precision,
+            threads=self.threads,
         )
         self._labels = self._semantic.labels
         if params.tiles is not None and self._semantic.input.fit == "crop":
@@ -150,6 +155,16 @@ class SegmentOperator(Operator[SegmentParams]):
             self._detector, views, self.params.tiles, most=self.params.max_masks, floor=self.params.floor
         )
         return [self._instance_prediction(one, view) for one, view in zip(found, views, strict=True)]
+
+    def begin(self, views: Sequence[View]) -> Pending:
+        """The same, later; of whole views of a semantic model."""
+        segmenter = self._semantic
+        if segmenter is None or self.params.tiles is not None:
+            return super().begin(views)
+        answers = segmenter.begin(views)
+        return Pending(
+            lambda: [self._semantic_prediction(one) for one in segmenter.painted(answers, views)], answers.held_bytes
+        )
 
     def _semantic_prediction(self, painted: Painted) -> Prediction:
         masks: list[dict[str, object]] = []
