@@ -16,7 +16,14 @@ import pyarrow.compute as pc
 
 from winnow_annotation.routing import Choice, Sent, unsent
 from winnow_annotation.wishes import Predictions
-from winnow_jobs.calibrators import Calibrators, drift_records, fields_read, pinned_calibrators, with_p_ok
+from winnow_jobs.calibrators import (
+    Calibrators,
+    columns_beside,
+    drift_records,
+    fields_read,
+    pinned_calibrators,
+    with_p_ok,
+)
 from winnow_jobs.copies import repeated_rows
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, RoutesWriter, count_routes, is_routed
@@ -89,7 +96,7 @@ def _sent_routes(
     tasks = {task.name: task for task in plan.tasks()}
     chosen = sorted({one.task for some in sent.values() for _, one in some})
     for shard in sorted(sent):  # one at a time: whole predictions, such as masks, may be large
-        results = read_rows(store, shards[shard], [*_COMMON, *chosen])
+        results = read_rows(store, shards[shard], [*_COMMON, *chosen, *_unread(columns_beside(calibrators), chosen)])
         items = pa.array([one.item_id for _, one in sent[shard]])
         kept = _calibrated(results.filter(pc.is_in(results["item_id"], items)), calibrators)
         found = {row["item_id"]: row for row in kept.to_pylist()}
@@ -151,7 +158,11 @@ def _unsent_table(rows: pa.Table, task: ResolvedTask, plan: PlanDocument) -> pa.
 def _fields(plan: PlanDocument, calibrators: Calibrators, names: Sequence[str]) -> list[str]:
     """As columns of the rows: these fields of every task, and those that its calibrator looks at."""
     wanted = {task.name: dict.fromkeys([*names, *fields_read(calibrators.get(task.name))]) for task in plan.tasks()}
-    return [f"{task}.{name}" for task, fields in wanted.items() for name in fields]
+    return [f"{task}.{name}" for task, fields in wanted.items() for name in fields] + columns_beside(calibrators)
+
+
+def _unread(columns: Sequence[str], tasks: Sequence[str]) -> list[str]:
+    return [name for name in columns if name.partition(".")[0] not in tasks]
 
 
 def _calibrated(rows: pa.Table, calibrators: Calibrators) -> pa.Table:

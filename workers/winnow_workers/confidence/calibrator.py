@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict
 
 from winnow_storage.errors import UsageError
 from winnow_storage.ids import digest_value
-from winnow_workers.confidence.curves import Curve, Form, Kind, Outcomes, clip, fit, forms, log_loss
+from winnow_workers.confidence.curves import NEAR, Curve, Form, Kind, Outcomes, clip, fit, forms, log_loss
 from winnow_workers.confidence.drift import Sketch, sketch
 from winnow_workers.confidence.features import Features, Floats, fields_of, paths_of
 from winnow_workers.confidence.folds import FOLDS, folds_of
+from winnow_workers.confidence.neighbours import SAYS, Neighbours
 from winnow_workers.confidence.part_curves import PartCurves, fit_part_curves
 
 LEAST_LABELS = 100
@@ -44,7 +45,8 @@ class FittedOn(_Record):
 class Calibrator(_Record):
     """Frozen; `log_losses` are the held-out ones of every form that was tried, `form` the best of them.
 
-    `parts` says how likely each box, mask or line is right, for `form` to look at.
+    `parts` says how likely each box, mask or line is right, `neighbours` what is known of similar items, for `form` to
+    look at.
     """
 
     format: Literal[1] = 1
@@ -57,6 +59,7 @@ class Calibrator(_Record):
     log_losses: Mapping[str, float]
     sketch: Sketch
     parts: PartCurves | None = None
+    neighbours: Neighbours | None = None
 
     @property
     def content(self) -> dict[str, Any]:
@@ -78,10 +81,12 @@ class Calibrator(_Record):
         """The fields of a task's struct that are needed to apply it."""
         operator = self.subject.operator
         names = [name for name in fields_of(operator) if name != "top" or self.kind == "temperature"]
+        if self.neighbours is not None and operator in SAYS:
+            names.append(SAYS[operator])
         return tuple(path for name in names for path in paths_of(operator, name))
 
     def p_ok(self, features: Features) -> Floats:
-        """(n,), NaN where a feature is missing; never 0 or 1."""
+        """(n,), NaN where a feature is missing; never 0 or 1. `features` hold what `neighbours` say, if any."""
         found = np.full(len(features.score), np.nan)
         if self.parts is not None and features.parts is not None:
             features = features.summed(self.parts(features.parts))
@@ -93,13 +98,20 @@ class Calibrator(_Record):
 
 
 def fit_calibrator(
-    subject: Subject, features: Features, ok: Outcomes, *, population: Floats, fitted_on: FittedOn
+    subject: Subject,
+    features: Features,
+    ok: Outcomes,
+    *,
+    population: Floats,
+    fitted_on: FittedOn,
+    neighbours: Neighbours | None = None,
 ) -> Calibrator:
     """The form with the least held-out log loss, fitted on all labels; of equals the simplest.
 
     Where it is known which boxes, masks or lines are right, curves for them come first; the form is then fitted on what
     curves say of parts that they did not see.
 
+    `neighbours`: where the columns about them are from; they are kept if the best form looks at them.
     `population` (m,): the scores of all predictions that the labels were drawn from, for the drift test. Labels are
     dealt into folds by a fixed shuffle, so the same labels in the same order give the same calibrator.
 
@@ -125,6 +137,7 @@ def fit_calibrator(
         log_losses={name: round(loss, 6) for name, loss in losses.items()},
         sketch=sketch(population[np.isfinite(population)]),
         parts=curves,
+        neighbours=neighbours if set(NEAR) & set(best.inputs) else None,
     )
 
 

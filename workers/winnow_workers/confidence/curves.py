@@ -17,6 +17,7 @@ from winnow_workers.confidence.features import Features, Floats
 Kind = Literal["logistic", "isotonic", "temperature"]
 Outcomes = npt.NDArray[np.bool_]
 
+NEAR = ("near_agree", "near_right", "near")  # columns of `neighbours`
 _RIDGE = 1e-3  # keeps weights finite where the outcomes are separable
 _TINY = 1e-12
 
@@ -65,8 +66,11 @@ def forms(features: Features) -> tuple[Form, ...]:
     found += [Form(f"isotonic on {name}", "isotonic", (name,)) for name in single]
     if features.tops is not None:
         found.append(Form("temperature", "temperature"))
+    own = tuple(name for name in names if name not in NEAR)
     if features.tops is not None or "log_claims" in names:
-        found.append(Form("logistic on all", "logistic", names))
+        found.append(Form("logistic on all", "logistic", own))
+    if own != names:
+        found.append(Form("logistic on all and neighbours", "logistic", names))
     return tuple(found)
 
 

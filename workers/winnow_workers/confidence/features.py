@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow_workers.confidence.neighbours import SAYS, Strings
 from winnow_workers.confidence.parts import LISTS, Parts, log, parts_of, summary
 
 Floats = npt.NDArray[np.float64]
@@ -51,6 +52,10 @@ class Features:
             self.score[chosen], {name: column[chosen] for name, column in self.columns.items()}, tops, parts
         )
 
+    def beside(self, columns: Mapping[str, Floats]) -> "Features":
+        """With more columns of (n,)."""
+        return replace(self, columns={**self.columns, **columns})
+
     def summed(self, probabilities: Floats) -> "Features":
         """With columns of what the probabilities of the parts, (p,), say of each prediction.
 
@@ -65,6 +70,14 @@ class Features:
 def fields_of(operator: str) -> tuple[str, ...]:
     """The fields of a task's struct that `features` reads."""
     return ("score", *_FIELDS.get(operator, ()))
+
+
+def said(operator: str, rows: pa.ChunkedArray | pa.StructArray) -> Strings:
+    """(n,): in one word what each struct says that truth can agree with; empty where it says nothing of the kind."""
+    if operator not in SAYS:
+        return np.full(len(rows), "", np.str_)
+    words = pc.fill_null(pc.struct_field(rows, SAYS[operator]).cast(pa.string()), "")
+    return np.asarray(words.to_pylist(), np.str_)
 
 
 def paths_of(operator: str, field: str) -> tuple[str, ...]:
