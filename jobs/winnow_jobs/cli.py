@@ -9,12 +9,14 @@ import typer
 from winnow_jobs.commands import people, run, spec
 from winnow_jobs.commands.compact import compact
 from winnow_jobs.commands.demo import demo
+from winnow_jobs.commands.duplicates import duplicates
 from winnow_jobs.commands.evaluate import evaluate
 from winnow_jobs.commands.export import export
 from winnow_jobs.commands.fit_anomaly import fit_anomaly
 from winnow_jobs.commands.learn import learn_command
 from winnow_jobs.commands.models import models
 from winnow_jobs.commands.operators import operators
+from winnow_jobs.commands.search import search
 from winnow_jobs.commands.verify import verify
 from winnow_jobs.render import Screen
 from winnow_jobs.resolved import CODE_VERSION
@@ -39,6 +41,8 @@ app.command()(spec.doctor)
 app.command()(verify)
 app.command()(compact)
 app.command()(evaluate)
+app.command()(search)
+app.command()(duplicates)
 app.add_typer(operators, name="operators")
 app.command()(demo)
 

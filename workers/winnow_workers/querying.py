@@ -1,0 +1,46 @@
+"""How does a single image become a vector that can be compared with a task's rows? By the very same task."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from winnow_storage.errors import UsageError
+from winnow_workers.catalogue import operator_named
+from winnow_workers.decode import DecodeLimits, DecodeSettings, decode
+from winnow_workers.limits import check_bytes
+from winnow_workers.operator import Operator, TaskConfig, View
+
+Doubles = npt.NDArray[np.float64]
+FIELD = "vector"
+
+
+def embed_image(
+    config: TaskConfig, read: Callable[[], bytes], limits: DecodeLimits, settings: DecodeSettings
+) -> Doubles:
+    """The vector (width,) of one image, whose bytes `read` gives, on the CPU.
+
+    Raises:
+        ItemSignal: it cannot be decoded, or is over a limit.
+        ModelError: the task's model cannot be opened.
+        UsageError: the operator makes no vectors.
+    """
+    data = read()
+    check_bytes(len(data), limits)
+    operator = _opened(config)
+    try:
+        decoded = decode(data, needed_side_px=operator.needed_side_px, limits=limits, settings=settings)
+        (prediction,) = operator.run([View(decoded.pixels, decoded.width_px, decoded.height_px)])
+    finally:
+        operator.close()
+    if FIELD not in prediction.fields:
+        raise UsageError(f"the operator {config.operator!r} makes no vectors", hint="name a task of embed: --task")
+    return np.asarray(prediction.fields[FIELD], dtype=np.float64)
+
+
+def _opened(config: TaskConfig) -> Operator[Any]:
+    kind = operator_named(config.operator)
+    operator = kind(cast("Any", kind.params_type.model_validate(dict(config.params))), config.model, "cpu")
+    operator.open()
+    return operator
