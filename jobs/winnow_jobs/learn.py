@@ -169,7 +169,7 @@ def _beside(
         )
     missing = [float("nan")] * lengths.pop()
     points = np.array([missing if one.vector is None else one.vector for one in outcomes], np.float64)
-    there = np.isfinite(points).all(axis=1)
+    there: npt.NDArray[np.bool_] = np.asarray(np.isfinite(points).all(axis=1), np.bool_)
     truths, right = [one.truth for one in outcomes], np.array([one.ok for one in outcomes], np.bool_)
     known = gather(vectors.name, vectors.digest, points[there], right[there], list(np.array(truths)[there]))
     groups = np.unique([one.content for one in outcomes], return_inverse=True)[1].astype(np.int64)

@@ -55,7 +55,9 @@ class Neighbours(BaseModel):
             raise ValueError(f"vectors of length {vectors.shape[1]}, the labelled ones have {self.length}")
         mean, axes, points = _read(self.mean, 1), _read(self.axes, self.length), _read(self.points, self._axes)
         right, truths = np.array(self.right, np.bool_), np.array(self.truths)
-        found = {name: np.full(len(vectors), np.nan) for name in ("near_agree", "near_right", "near")}
+        found: dict[str, Floats] = {
+            name: np.full(len(vectors), np.nan) for name in ("near_agree", "near_right", "near")
+        }
         for start in range(0, len(vectors), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             distances = _distances((vectors[chunk] - mean.ravel()) @ axes.T, points)
