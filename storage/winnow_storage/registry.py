@@ -12,9 +12,10 @@ from typing import Any
 from winnow_storage import blobs, ids
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import BlobMissing, ModelError, StoreError
+from winnow_storage.stages import STAGES, StageEvent, StageLog, pointed_at, version_before
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_STAGES = "stages"  # the folder of the stage log, so no version may be called so
+SAFETENSORS, ONNX = "model.safetensors", "model.onnx"  # what a version's file is called, by its format
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class ModelEntry:
 
     name: str
     version: str
-    uri: str  # of the safetensors file
+    uri: str  # of the model file, safetensors or ONNX
     sha256: str
     bytes: int
     added_at: str  # ISO 8601, UTC
@@ -39,6 +40,8 @@ def utc_now() -> datetime:
 class Registry:
     """Models below `models/` of a store: NAME/VERSION/{model.safetensors,card.json} and NAME/stages/00000001.json.
 
+    An ONNX model's file is `model.onnx`; what card.json calls `file` is it.
+
     A version exists once its card does; a stage is what its last log entry says.
     """
 
@@ -46,7 +49,15 @@ class Registry:
         self._store = store
         self._now = now
 
-    def add(self, name: str, data: bytes, card: Mapping[str, Any], *, version: str | None = None) -> ModelEntry:
+    def add(
+        self,
+        name: str,
+        data: bytes,
+        card: Mapping[str, Any],
+        *,
+        version: str | None = None,
+        file: str = SAFETENSORS,
+    ) -> ModelEntry:
         """Add a model file, as the next whole number if no `version` is given.
 
         The bytes of the newest version (or of `version`) again give that entry, and nothing new.
@@ -56,25 +67,28 @@ class Registry:
         """
         _check("name", name)
         sha256, there = ids.digest_bytes(data), self.entries(name)
-        if version is None:
-            if there and there[-1].sha256 == sha256:
-                return there[-1]
-            version = self._reserve(name, data, there)
-        else:
-            _check("version", version)
-            self._put_weights(name, version, data)
         document = {"sha256": sha256, "bytes": len(data), "added_at": self._now().isoformat(), "card": dict(card)}
-        self._store.put_if_absent(_card_key(name, version), ids.canonical_json(document).encode())
-        return self._entry(name, version, self._stages(name))
+        if file != SAFETENSORS:
+            document["file"] = file
+        if version is not None:
+            _check("version", version)
+            if not self._put(name, version, data, document, file):
+                raise _other_bytes(name, version)
+            return self._entry(name, version, self._stages(name))
+        if there and there[-1].sha256 == sha256:
+            return there[-1]
+        number = 1 + max((int(entry.version) for entry in there if entry.version.isdigit()), default=0)
+        while not self._put(name, str(number), data, document, file):
+            number += 1
+        return self._entry(name, str(number), self._stages(name))
 
     def entries(self, name: str | None = None) -> list[ModelEntry]:
         """All versions of `name`, or of every model: by name, then oldest first."""
         found = []
         for each in [name] if name is not None else self._store.folders("models/"):
             stages = self._stages(each)
-            versions = [part for part in self._store.folders(f"models/{each}/") if part != _STAGES]
             complete = []
-            for version in versions:
+            for version in self.versions(each):
                 with contextlib.suppress(BlobMissing):  # of an `add` that was killed between weights and card
                     complete.append(self._entry(each, version, stages))
             found += sorted(complete, key=_age)
@@ -104,7 +118,9 @@ class Registry:
             hint=_nearest(wanted, known, f"{name}@") or f"winnow models promote {name} VERSION {wanted or 'STAGE'}",
         )
 
-    def promote(self, name: str, version: str, stage: str) -> ModelEntry:
+    def promote(
+        self, name: str, version: str, stage: str, *, by: str | None = None, why: str | None = None
+    ) -> ModelEntry:
         """Point `stage` at `version`; nothing new is written if it does already.
 
         Raises:
@@ -117,62 +133,107 @@ class Registry:
                 f"cannot promote {name}@{version} to {stage!r}: a version and a word that is no version are needed",
                 hint=f"winnow models promote {name} {entry.version} prod",
             )
+        log = self._log(name)
         while stage not in entry.stages:
-            number = 1 + max((int(key) for key in self._stage_log(name)), default=0)
-            record = {"stage": stage, "version": version, "at": self._now().isoformat()}
-            won = self._store.put_if_absent(_stage_key(name, number), ids.canonical_json(record).encode())
+            won = log.append(log.next(log.events(), "promote", stage, version, (by, why)))
             entry = self._entry(name, version, self._stages(name))
             if won:
                 break
         return entry
 
-    def _reserve(self, name: str, data: bytes, there: Iterable[ModelEntry]) -> str:
-        """The next whole number under which `data` could be put; one that a killed `add` left half is taken over."""
-        number = 1 + max((int(entry.version) for entry in there if entry.version.isdigit()), default=0)
-        while True:
-            try:
-                self._put_weights(name, str(number), data)
-            except ModelError:
-                number += 1
-            else:
-                return str(number)
+    def rollback(self, name: str, stage: str, *, by: str | None = None, why: str | None = None) -> ModelEntry:
+        """Point `stage` at the version again that it named before the present one; again, at the one before that.
 
-    def _put_weights(self, name: str, version: str, data: bytes) -> None:
-        key = _weights_key(name, version)
-        if not self._store.put_if_absent(key, data) and self._store.get(key) != data:
+        Raises:
+            ModelError: no such model or stage, nothing before, a version that is gone, or somebody moved the stage at
+                this moment.
+        """
+        self.resolve(name)
+        log = self._log(name)
+        events = log.events()
+        version = version_before(events, name, stage)
+        try:
+            self.resolve(f"{name}@{version}")
+        except ModelError as error:
             raise ModelError(
-                f"{name}@{version} is there already, with other bytes", hint="leave --version out for the next number"
+                f"{name}@{stage} was version {version} before, which is not in the registry any more",
+                hint=f"winnow models promote {name} VERSION {stage}",
+            ) from error
+        if not log.append(log.next(events, "rollback", stage, version, (by, why))):
+            raise ModelError(
+                f"somebody else moved a stage of {name} at this moment; {stage} was not rolled back",
+                hint=f"look at winnow models show {name}@{stage}, then try again",
             )
+        return self._entry(name, version, self._stages(name))
+
+    def history(self, name: str) -> list[StageEvent]:
+        """What the stages of a model named, oldest first."""
+        return self._log(name).events()
+
+    def read(self, entry: ModelEntry) -> bytes:
+        """The bytes of a version's file, unchecked.
+
+        Raises:
+            BlobMissing: it is gone.
+        """
+        return self._store.get(f"models/{entry.name}/{entry.version}/{entry.uri.rpartition('/')[2]}")
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model by name, those among them that have no readable card."""
+        return [part for part in self._store.folders(f"models/{name}/") if part != STAGES]
+
+    def names(self) -> list[str]:
+        """The models that there are."""
+        return self._store.folders("models/")
+
+    def entry(self, name: str, version: str) -> ModelEntry:
+        """One version, as its card.json says; `stages` are left empty where their log is damaged.
+
+        Raises:
+            BlobMissing: it has no card.
+            StoreError: the card is damaged.
+        """
+        try:
+            stages = self._stages(name)
+        except StoreError:
+            stages = {}
+        return self._entry(name, version, stages)
+
+    def _put(self, name: str, version: str, data: bytes, document: Mapping[str, Any], file: str) -> bool:
+        """Whether this version is these bytes now. One that a killed `add` left half is taken over by its own bytes."""
+        key, card = f"models/{name}/{version}/{file}", _card_key(name, version)
+        if not self._store.put_if_absent(key, data) and self._store.get(key) != data:
+            return False
+        if self._store.put_if_absent(card, ids.canonical_json(document).encode()):
+            return True
+        there = self._json(card)  # of a file of the other format, perhaps
+        return (there.get("sha256"), there.get("file", SAFETENSORS)) == (document["sha256"], file)
+
+    def _log(self, name: str) -> StageLog:
+        return StageLog(self._store, name, self._now)
 
     def _entry(self, name: str, version: str, stages: Mapping[str, str]) -> ModelEntry:
         key = _card_key(name, version)
         document = self._json(key)
+        file = document.get("file", SAFETENSORS)
+        if file not in (SAFETENSORS, ONNX):
+            raise self._damaged(key)
         try:
             return ModelEntry(
                 name=name,
                 version=version,
-                uri=blobs.uri_of(self._store.root, _weights_key(name, version)),
+                uri=blobs.uri_of(self._store.root, f"models/{name}/{version}/{file}"),
                 sha256=document["sha256"],
                 bytes=document["bytes"],
                 added_at=document["added_at"],
                 stages=tuple(sorted(stage for stage, pointed in stages.items() if pointed == version)),
-                card=document["card"],
+                card=dict(document["card"]),
             )
-        except KeyError as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise self._damaged(key) from error
 
-    def _stages(self, name: str) -> dict[str, str]:
-        """Stage -> version, as the last entry of each stage says."""
-        records = [self._json(_stage_key(name, int(key))) for key in self._stage_log(name)]
-        try:
-            return {record["stage"]: record["version"] for record in records}
-        except KeyError as error:
-            raise self._damaged(f"models/{name}/{_STAGES}/") from error
-
-    def _stage_log(self, name: str) -> list[str]:
-        prefix = f"models/{name}/{_STAGES}/"
-        names = (info.key.removeprefix(prefix).removesuffix(".json") for info in self._store.walk(prefix))
-        return [each for each in names if each.isdigit()]
+    def _stages(self, name: str) -> Mapping[str, str]:
+        return pointed_at(self._log(name).events())
 
     def _json(self, key: str) -> dict[str, Any]:
         try:
@@ -200,7 +261,7 @@ def _age(entry: ModelEntry) -> tuple[str, int]:
 
 
 def _check(what: str, word: str) -> None:
-    if _NAME.fullmatch(word) is None or word == _STAGES:
+    if _NAME.fullmatch(word) is None or word == STAGES:
         raise ModelError(
             f"{word!r} cannot be a model's {what}",
             hint="use letters, digits, '.', '_' and '-', and not the word 'stages'",
@@ -212,13 +273,11 @@ def _nearest(word: str, known: Iterable[str], before: str) -> str | None:
     return f"did you mean {before}{near[0]}?" if near else None
 
 
-def _weights_key(name: str, version: str) -> str:
-    return f"models/{name}/{version}/model.safetensors"
+def _other_bytes(name: str, version: str) -> ModelError:
+    return ModelError(
+        f"{name}@{version} is there already, with other bytes", hint="leave --version out for the next number"
+    )
 
 
 def _card_key(name: str, version: str) -> str:
     return f"models/{name}/{version}/card.json"
-
-
-def _stage_key(name: str, number: int) -> str:
-    return f"models/{name}/{_STAGES}/{number:08d}.json"

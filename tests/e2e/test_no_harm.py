@@ -52,8 +52,8 @@ def write_job(folder: Path, items: int) -> tuple[Path, list[str]]:
     for seed in (1, 2):
         path = folder / f"kind{seed}.safetensors"
         path.write_bytes(encode_model(build_network(card.architecture, {}, n_labels=3, seed=seed).state_dict(), card))
-        data, described = as_model_file(path.read_bytes(), where=path.name, sha256=None, card=None)
-        digests.append(registry.add("kind", data, described).sha256)
+        file = as_model_file(path.read_bytes(), where=path.name, sha256=None, card=None)
+        digests.append(registry.add("kind", file.data, file.card).sha256)
     registry.promote("kind", "1", "prod")
     spec = folder / "job.yaml"
     spec.write_text(SPEC, encoding="utf-8")

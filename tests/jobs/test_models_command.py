@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from winnow_jobs.cli import main
+from winnow_workers.models.build import build_network
 from winnow_workers.models.model_file import ModelCard, Preprocessing, encode_model, read_card
 
 
@@ -27,8 +28,12 @@ def model(tmp_path: Path) -> Path:
         preprocessing=Preprocessing(height_px=32, width_px=32, channels=1, mean=(0.5,), std=(0.5,)),
     )
     path = tmp_path / "model.safetensors"
-    path.write_bytes(encode_model({"weight": torch.zeros(2)}, card))
+    path.write_bytes(encode_model(weights(2), card))
     return path
+
+
+def weights(labels: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    return build_network("builtin/digit_cnn", {}, n_labels=labels, seed=seed).state_dict()
 
 
 def test_add_list_show_promote(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:
@@ -36,7 +41,7 @@ def test_add_list_show_promote(capsys: pytest.CaptureFixture[str], model: Path, 
     code, added, _ = run(capsys, "models", "add", "kind", model, "--stage", "prod", *registry)
     assert (code, added["version"], added["stages"]) == (0, "1", ["prod"])
     assert added["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
-    model.write_bytes(encode_model({"weight": torch.ones(2)}, ModelCard(architecture="builtin/digit_cnn")))
+    model.write_bytes(encode_model(weights(2, seed=1), ModelCard(architecture="builtin/digit_cnn", labels=("a", "b"))))
     _, second, _ = run(capsys, "models", "add", "kind", model, *registry)
     assert (second["version"], second["stages"]) == ("2", [])
     _, shown, _ = run(capsys, "models", "show", "models/kind@prod", *registry)
@@ -51,10 +56,10 @@ def test_add_list_show_promote(capsys: pytest.CaptureFixture[str], model: Path, 
 
 
 def test_add__a_state_dict_needs_its_digest_and_a_card(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    weights = tmp_path / "weights.pth"
-    torch.save({"weight": torch.zeros(3)}, weights)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    command = ("models", "add", "kind", weights, "--registry", tmp_path / "registry")
+    pickled = tmp_path / "weights.pth"
+    torch.save(weights(1), pickled)
+    digest = hashlib.sha256(pickled.read_bytes()).hexdigest()
+    command = ("models", "add", "kind", pickled, "--registry", tmp_path / "registry")
     code, refused, _ = run(capsys, *command)
     assert (code, refused["exit_code"]) == (2, 2)
     assert "only read with its digest given" in refused["error"]
@@ -63,16 +68,108 @@ def test_add__a_state_dict_needs_its_digest_and_a_card(capsys: pytest.CaptureFix
     code, refused, _ = run(capsys, *command, "--sha256", digest)
     assert (code, "says nothing of its architecture" in refused["error"]) == (2, True)
     card = tmp_path / "card.json"
-    card.write_text('{"architecture": "torchvision/resnet18", "labels": ["x"]}')
+    card.write_text('{"architecture": "builtin/digit_cnn", "labels": ["x"]}')
     code, added, _ = run(capsys, *command, "--sha256", digest, "--card", card)
     assert code == 0
     stored = Path(added["uri"].removeprefix("file://")).read_bytes()
     described = read_card(stored, where="stored")
     assert described is not None
-    assert described.architecture == "torchvision/resnet18"
+    assert described.architecture == "builtin/digit_cnn"
     card.write_text('{"architecture": 3}')
     code, refused, _ = run(capsys, *command, "--sha256", digest, "--card", card)
     assert (code, "is not valid" in refused["error"]) == (2, True)
+
+
+def test_rollback__goes_back_step_by_step_and_keeps_the_history(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    registry = ("--registry", tmp_path / "registry")
+    for seed in range(3):
+        model.write_bytes(
+            encode_model(weights(2, seed), ModelCard(architecture="builtin/digit_cnn", labels=("a", "b")))
+        )
+        run(capsys, "models", "add", "kind", model, "--stage", "prod", *registry)
+    code, back, _ = run(capsys, "models", "rollback", "kind", "prod", "--by", "ann", "--why", "misses cats", *registry)
+    assert (code, back["version"], back["left"]) == (0, "2", "3")
+    _, back, _ = run(capsys, "models", "rollback", "kind", "prod", *registry)
+    assert (back["version"], back["left"]) == ("1", "2")
+    code, refused, _ = run(capsys, "models", "rollback", "kind", "prod", *registry)
+    assert (code, "was no other before" in refused["error"]) == (2, True)
+    code, refused, _ = run(capsys, "models", "rollback", "kind", "prd", *registry)
+    assert (code, refused["hint"]) == (2, "did you mean kind@prod?")
+    _, shown, _ = run(capsys, "models", "show", "kind@prod", *registry)
+    said = [(one["action"], one["version"], one["why"]) for one in shown["history"]]
+    assert said[-2:] == [("rollback", "2", "misses cats"), ("rollback", "1", None)]
+    assert shown["history"][-2]["by"] == "ann"
+
+
+def test_verify__says_what_is_wrong_and_ends_with_one(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "registry"
+    registry = ("--registry", place)
+    run(capsys, "models", "add", "kind", model, "--stage", "prod", *registry)
+    code, checked, _ = run(capsys, "models", "verify", *registry)
+    assert (code, checked) == (0, {"versions": 1, "stages": 1, "sound": True, "findings": []})
+    stored = place / "models/kind/1/model.safetensors"
+    data = stored.read_bytes()
+    stored.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    card = place / "models/kind/1/card.json"
+    code, checked, _ = run(capsys, "models", "verify", "kind", *registry)
+    assert (code, checked["findings"][0]["place"]) == (1, "kind@1")
+    assert "of the sha256" in checked["findings"][0]["what"]
+    stored.write_bytes(data)
+    document = json.loads(card.read_text())
+    card.write_text(json.dumps(document | {"card": document["card"] | {"labels": ["a", "c"]}}))
+    _, checked, _ = run(capsys, "models", "verify", *registry)
+    assert "other things than the file's own card: labels" in checked["findings"][0]["what"]
+    card.unlink()
+    _, checked, _ = run(capsys, "models", "verify", *registry)
+    assert "its card or its file is not there" in checked["findings"][0]["what"]
+    stored.unlink()
+    _, checked, _ = run(capsys, "models", "verify", *registry)
+    assert [one["place"] for one in checked["findings"]] == ["kind@prod"]
+    code, refused, _ = run(capsys, "models", "verify", "knid", *registry)
+    assert (code, refused["hint"]) == (2, "did you mean kind?")
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        ("architecture: builtin/digit_cnn\nlabels: [a, b, c]\n", "wrong shapes: head.1.weight"),
+        ("architecture: smp/unet/resnet19\n", "has no encoder 'resnet19'"),
+        ("architecture: smp/unett/resnet18\n", "smp has no model named 'unett'"),
+        ("architecture: builtin/digit_cnn\nlabls: [a, b]\n", "labls: Extra inputs are not permitted"),
+        ("architecture: builtin/digit_cnn\nkind: clasify\n", "kind: Input should be 'classify'"),
+        ("architecture: builtin/digit_cnn\nlabels: [a, b]\nparent: kind@9\n", "has no model 'kind'"),
+        ("a: [\n", "is neither YAML nor JSON"),
+    ],
+)
+def test_add__a_card_that_does_not_fit(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path, card: str, said: str
+) -> None:
+    (tmp_path / "card.yaml").write_text(card)
+    command = ("models", "add", "kind", model, "--card", tmp_path / "card.yaml", "--registry", tmp_path / "registry")
+    code, refused, _ = run(capsys, *command)
+    assert code == 2
+    assert said in refused["error"]
+
+
+def test_add__a_card_beside_the_file_is_kept_in_it(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    registry = ("--registry", tmp_path / "registry")
+    run(capsys, "models", "add", "kind", model, *registry)
+    (tmp_path / "card.yaml").write_text(
+        "architecture: builtin/digit_cnn\nkind: classify\nlabels: [x, y]\nlicence: CC0-1.0\nparent: kind@1\n"
+        "preprocessing: {height_px: 32, width_px: 32, channels: 1, mean: [0.5], std: [0.5]}\n"
+        "metrics: {accuracy: 0.91, measured_on: held-out}\n"
+    )
+    _, added, _ = run(capsys, "models", "add", "kind", model, "--card", tmp_path / "card.yaml", *registry)
+    assert (added["version"], added["card"]["metrics"]) == ("2", {"accuracy": 0.91, "measured_on": "held-out"})
+    own = read_card(Path(added["uri"].removeprefix("file://")).read_bytes(), where="stored")
+    assert own is not None
+    assert (own.kind, own.parent, own.labels) == ("classify", "kind@1", ("x", "y"))
 
 
 def test_add__a_missing_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

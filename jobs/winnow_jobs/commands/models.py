@@ -1,6 +1,9 @@
 """`winnow models`: what the registry holds, and how something comes into it."""
 
+import getpass
 import hashlib
+import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,14 +11,21 @@ import typer
 
 from winnow_jobs.commands.options import AsJson, now
 from winnow_jobs.machine import registry_uri
+from winnow_jobs.model_check import check_registry
 from winnow_jobs.render import Screen
+from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import ModelError
 from winnow_storage.registry import ModelEntry, Registry
+from winnow_storage.stages import StageEvent
 from winnow_storage.uri import parse
 from winnow_workers.models.convert import as_model_file
 
-models = typer.Typer(no_args_is_help=True, help="The model registry: add, list, show, promote.")
+models = typer.Typer(no_args_is_help=True, help="The model registry.")
+EXIT_FINDINGS = 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+By = Annotated[str | None, typer.Option(help="Who does it; the user of this machine by default.", show_default=False)]
+Why = Annotated[str | None, typer.Option(help="Why, for the history.", show_default=False)]
 RegistryUri = Annotated[
     str | None,
     typer.Option(
@@ -49,14 +59,16 @@ def add(
     name: Annotated[str, typer.Argument(help="The name it gets, such as kind.")],
     file: Annotated[
         Path,
-        typer.Argument(help="A safetensors file with its card, or a weights_only state dict with --sha256 and --card."),
+        typer.Argument(
+            help="A safetensors or ONNX file with its card, or a weights_only state dict with --sha256 and --card."
+        ),
     ],
     *,
     stage: Annotated[
         str | None, typer.Option(help="Promote it to this stage at once, such as prod.", show_default=False)
     ] = None,
     sha256: Annotated[str | None, typer.Option(help="What the file's digest must be.", show_default=False)] = None,
-    card: Annotated[Path | None, typer.Option(help="A JSON card for a file that has none.", show_default=False)] = None,
+    card: Annotated[Path | None, typer.Option(help="A YAML or JSON card: docs/models.md.", show_default=False)] = None,
     registry: RegistryUri = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,11 +80,12 @@ def add(
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256:
         raise ModelError(f"{file} has the sha256 {found}, not {sha256}", hint="get the file again, or correct --sha256")
-    encoded, described = as_model_file(data, where=str(file), sha256=sha256, card=card)
+    model = as_model_file(data, where=str(file), sha256=sha256, card=card)
     models_here = open_registry(registry)
-    entry = models_here.add(name, encoded, described)
+    _check_parent(models_here, model.card.get("parent"))
+    entry = models_here.add(name, model.data, model.card, file=model.file)
     if stage is not None:
-        models_here.promote(name, entry.version, stage)
+        models_here.promote(name, entry.version, stage, by=getpass.getuser())
         entry = models_here.resolve(f"{name}@{entry.version}")
     screen = Screen(as_json=as_json)
     if not screen.record(record_of(entry)):
@@ -99,12 +112,21 @@ def show(
     registry: RegistryUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one model with its card."""
-    entry = open_registry(registry).resolve(ref.removeprefix("models/"))
+    """Show one model with its card, and what its model's stages named before."""
+    models_here = open_registry(registry)
+    entry = models_here.resolve(ref.removeprefix("models/"))
+    history = models_here.history(entry.name)
     screen = Screen(as_json=as_json)
-    if not screen.record(record_of(entry)):
-        for key, value in record_of(entry).items():
+    if screen.record(record_of(entry) | {"history": [asdict(event) for event in history]}):
+        return
+    for key, value in record_of(entry).items():
+        if key != "card":
             screen.say(f"{key}: {value}")
+    for key, value in entry.card.items():
+        if value not in (None, {}, [], ()):
+            screen.say(f"card.{key}: {value}")
+    for event in history:
+        screen.say(_said_event(event))
 
 
 @models.command()
@@ -113,13 +135,79 @@ def promote(
     version: Annotated[str, typer.Argument(help="Its version.")],
     stage: Annotated[str, typer.Argument(help="The stage, such as prod.")],
     *,
+    by: By = None,
+    why: Why = None,
     registry: RegistryUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a stage name this version from now on. Runs that are open keep what they pinned."""
     models_here = open_registry(registry)
-    models_here.promote(name, version, stage)
+    models_here.promote(name, version, stage, by=by or getpass.getuser(), why=why)
     entry = models_here.resolve(f"{name}@{stage}")
     screen = Screen(as_json=as_json)
     if not screen.record(record_of(entry)):
         screen.say(f"models/{name}@{stage} is version {entry.version}")
+
+
+@models.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="The model's name.")],
+    stage: Annotated[str, typer.Argument(help="The stage, such as prod.")],
+    *,
+    by: By = None,
+    why: Why = None,
+    registry: RegistryUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a stage name the version again that it named before; once more, the one before that.
+
+    Runs that are open keep what they pinned.
+    """
+    models_here = open_registry(registry)
+    left = models_here.resolve(f"{name}@{stage}").version
+    entry = models_here.rollback(name, stage, by=by or getpass.getuser(), why=why)
+    screen = Screen(as_json=as_json)
+    if not screen.record(record_of(entry) | {"left": left}):
+        screen.say(f"models/{name}@{stage} is version {entry.version} again, no longer {left}")
+
+
+@models.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(help="One model only.", show_default=False)] = None,
+    *,
+    registry: RegistryUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every stored version: its bytes by sha256, that it opens, that its card is the file's; and every stage.
+
+    Ends with exit code 1 if anything is wrong.
+    """
+    models_here = open_registry(registry)
+    checked = check_registry(models_here, name)
+    screen = Screen(as_json=as_json)
+    if not screen.record(checked.record()):
+        for finding in checked.findings:
+            screen.say(f"{finding.place}: {finding.what}" + (f"\n  next: {finding.hint}" if finding.hint else ""))
+        screen.say(
+            f"{counted(checked.versions, 'version')} and {counted(checked.stages, 'stage')} checked: "
+            + (counted(len(checked.findings), "finding") if checked.findings else "all sound")
+        )
+    if checked.findings:
+        raise typer.Exit(EXIT_FINDINGS)
+
+
+def _check_parent(registry: Registry, parent: object) -> None:
+    """A parent is a digest, or a version that is there.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    if isinstance(parent, str) and not _SHA256.fullmatch(parent):
+        registry.resolve(parent)
+
+
+def _said_event(event: StageEvent) -> str:
+    verb = "is" if event.action == "promote" else "went back to"
+    by = f" by {event.by}" if event.by else ""
+    why = f": {event.why}" if event.why else ""
+    return f"{event.at}  {event.stage} {verb} {event.version}{by}{why}"

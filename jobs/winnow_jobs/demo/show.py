@@ -148,8 +148,8 @@ def register_model(registry: Registry, name: str, path: Path) -> None:
     """Put a trained model file into the registry as its `prod`."""
     from winnow_workers.models.convert import as_model_file
 
-    data, card = as_model_file(path.read_bytes(), where=str(path), sha256=None, card=None)
-    entry = registry.add(name, data, card)
+    file = as_model_file(path.read_bytes(), where=str(path), sha256=None, card=None)
+    entry = registry.add(name, file.data, file.card)
     registry.promote(name, entry.version, "prod")
 
 

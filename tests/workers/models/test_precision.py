@@ -156,7 +156,7 @@ def test_operators__say_their_precision(name: str) -> None:
 
 
 def test_embed__a_fingerprint_has_no_network() -> None:
-    with pytest.raises(ModelError, match="has no network to run in bfloat16"):
+    with pytest.raises(ModelError, match="has no network, so precision: bf16 means nothing"):
         opened("embed", "builtin/fingerprint", "bf16")
 
 

@@ -48,8 +48,6 @@ def draws_masks(model: ResolvedModel) -> bool:
         named = read_config(place.read_bytes(), where=str(place)).get("architectures") or ()
         return any(str(one).endswith("ForInstanceSegmentation") for one in named)
     if is_onnx(model):
-        raise ModelError(
-            f"{model.name}: ONNX files are for detect only", hint="name a torchvision, smp or transformers segmenter"
-        )
+        return False
     architecture = model.architecture or architecture_of(model, open_weights(model).card)
     return architecture.startswith("torchvision/maskrcnn")

@@ -8,6 +8,8 @@ from winnow_storage.errors import ModelError
 from winnow_workers.models import libraries
 from winnow_workers.models.model_file import Preprocessing
 
+ONNX = "onnx/file"  # of what is known by its file only
+
 # the networks of `nets`, with the input that each was made for
 BUILTIN_NETS: Mapping[str, Preprocessing] = MappingProxyType(
     {
@@ -32,6 +34,8 @@ def check_architecture(architecture: str) -> None:
         ModelError: its library has no model of that name; names the nearest ones.
     """
     library, name = split(architecture)
+    if architecture == ONNX:
+        return
     if library == "builtin":
         known: Sequence[str] = sorted(BUILTIN_NETS)
     elif library == "torchvision":
@@ -55,8 +59,18 @@ def check_architecture(architecture: str) -> None:
 
 
 def default_preprocessing(architecture: str) -> Preprocessing:
-    """What an architecture's input is where neither the task nor the weights' card says it."""
+    """What an architecture's input is where neither the task nor the weights' card says it.
+
+    Raises:
+        ModelError: it is an ONNX file's own.
+    """
     library, name = split(architecture)
+    if architecture == ONNX:
+        raise ModelError(
+            "the ONNX file does not say what is done to pixels before it",
+            hint="add input: {height_px: ..., width_px: ..., mean: [...], std: [...]} to the task, or register the "
+            "file with a card that says preprocessing: winnow models add NAME FILE --card card.yaml",
+        )
     if library == "builtin":
         return BUILTIN_NETS[name]
     if library == "timm":

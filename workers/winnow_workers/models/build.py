@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models import libraries
-from winnow_workers.models.architectures import check_architecture, is_detector, is_segmenter, split
+from winnow_workers.models.architectures import ONNX, check_architecture, is_detector, is_segmenter, split
 from winnow_workers.models.load import LoadedWeights, load_weights
 from winnow_workers.models.model_file import ModelCard
+from winnow_workers.models.onnx_file import is_onnx
 from winnow_workers.models.reference import ResolvedModel
 
 if TYPE_CHECKING:
@@ -42,18 +43,31 @@ def open_network(model: ResolvedModel, *, device: str, n_labels: int | None) -> 
     Raises:
         ModelError: unknown architecture, weights that do not fit it, or weights that cannot be used.
     """
+    if is_onnx(model):
+        from winnow_workers.models.onnx_network import open_onnx
+
+        onnx, card = open_onnx(model, device=device)
+        return Network(onnx.eval(), ONNX, card, {})
     loaded = open_weights(model)
     architecture = architecture_of(model, loaded.card)
+    arguments, n_labels = network_arguments(loaded, n_labels)
+    seed = model.weights.seed if model.weights.seed is not None else 0
+    module = build_network(architecture, arguments, n_labels=n_labels, seed=seed)
+    if model.weights.kind != "random":
+        fill(module, loaded.tensors, where=f"{model.name} ({architecture})")
+    if loaded.card is not None and loaded.card.variant == "bf16":
+        module.is_bfloat16_variant = True  # type: ignore[assignment]  # precision.open_batch asks for it
+    return Network(module.eval().to(device), architecture, loaded.card, loaded.tensors)
+
+
+def network_arguments(loaded: LoadedWeights, n_labels: int | None) -> tuple[dict[str, Any], int | None]:
+    """What the builder is given: the card's arguments, and its number of labels, else `n_labels`."""
     arguments = dict(loaded.card.arguments) if loaded.card is not None else {}
     if loaded.card is not None and loaded.card.labels:
         n_labels = len(loaded.card.labels)
     if any(name.startswith("aux_classifier.") for name in loaded.tensors):
         arguments.setdefault("aux_loss", True)  # torchvision's segmenters are published with their auxiliary head
-    seed = model.weights.seed if model.weights.seed is not None else 0
-    module = build_network(architecture, arguments, n_labels=n_labels, seed=seed)
-    if model.weights.kind != "random":
-        fill(module, loaded.tensors, where=f"{model.name} ({architecture})")
-    return Network(module.eval().to(device), architecture, loaded.card, loaded.tensors)
+    return arguments, n_labels
 
 
 def open_weights(model: ResolvedModel) -> LoadedWeights:
@@ -147,8 +161,18 @@ def fill(module: "nn.Module", tensors: "Mapping[str, torch.Tensor]", *, where: s
     Raises:
         ModelError: lists what is missing, what is too much and which shapes differ.
     """
-    given = {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in tensors.items()}
-    own = module.state_dict()
+    problems = misfits(module.state_dict(), tensors)
+    if problems:
+        raise ModelError(
+            f"the weights do not fit {where}; " + "; ".join(problems),
+            hint="check the architecture and the number of labels that the weights were trained with",
+        )
+    module.load_state_dict(_renamed(tensors), strict=False)
+
+
+def misfits(own: "Mapping[str, torch.Tensor]", tensors: "Mapping[str, torch.Tensor]") -> list[str]:
+    """What is missing, what is too much and which shapes differ between a network's weights and those of a file."""
+    given = _renamed(tensors)
     # counters of batches, which old files lack and inference does not use
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in own]
@@ -157,14 +181,12 @@ def fill(module: "nn.Module", tensors: "Mapping[str, torch.Tensor]", *, where: s
         for name in own
         if name in given and given[name].shape != own[name].shape
     ]
-    problems = [
+    return [
         f"{title} {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
         for title, names in (("missing:", missing), ("unexpected:", unexpected), ("wrong shapes:", shapes))
         if names
     ]
-    if problems:
-        raise ModelError(
-            f"the weights do not fit {where}; " + "; ".join(problems),
-            hint="check the architecture and the number of labels that the weights were trained with",
-        )
-    module.load_state_dict(given, strict=False)
+
+
+def _renamed(tensors: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    return {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in tensors.items()}

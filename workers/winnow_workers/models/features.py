@@ -20,6 +20,11 @@ def pooled_features(module: "nn.Module", architecture: str, wish: "Wish | None" 
     from winnow_workers.models.nets import Pooled
 
     library, _ = split(architecture)
+    if getattr(module, "kind", None) in ("classify", "segment", "detect"):  # of an ONNX file
+        raise ModelError(
+            f"the card of this ONNX file says kind: {module.kind}, it gives no features",
+            hint="export the model as an embedder: winnow models export NAME@VERSION --kind embed --onnx FILE",
+        )
     reset = getattr(module, "reset_classifier", None)
     if is_segmenter(architecture) or is_detector(architecture) or (library == "timm" and reset is None):
         raise ModelError(

@@ -45,6 +45,11 @@ def load_weights(model: ResolvedModel) -> LoadedWeights:
         raise ModelError(
             f"{model.name}: this operator takes no transformers model", hint="use torchvision/NAME or timm/NAME"
         )
+    if weights.uri is not None and weights.uri.lower().endswith(".onnx"):
+        raise ModelError(
+            f"{model.name}: this operator, or this kind of it, takes no ONNX file",
+            hint="ONNX files are for classify, embed, detect, and segment by classes",
+        )
     if weights.uri is None or weights.sha256 is None:
         raise ModelError(f"{model.name}: {weights.kind} weights have no file", hint="resolve the spec again")
     uri = weights.uri

@@ -11,7 +11,15 @@ from winnow_storage.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
+_MAGIC = b'{"'  # what follows the eight bytes of a safetensors header's length
+Kind = Literal["classify", "detect", "segment", "instances", "ocr", "anomaly", "embed"]
+Variant = Literal["bf16", "int8"]
 CARD_KEY = "winnow"  # the key of the card in the safetensors metadata
+
+
+def is_safetensors(data: bytes) -> bool:
+    """Whether bytes begin as a safetensors file does."""
+    return data[8:10] == _MAGIC
 
 
 class Preprocessing(BaseModel):
@@ -50,7 +58,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    architecture: str  # torchvision/NAME, timm/NAME or builtin/NAME
+    architecture: str  # torchvision/NAME, timm/NAME, smp/NAME/ENCODER or builtin/NAME; of an ONNX file, its origin's
     arguments: Mapping[str, Any] = {}  # of the architecture's builder
     labels: tuple[str, ...] = ()  # the label set, in the order of the model's outputs
     preprocessing: Preprocessing | None = None
@@ -58,6 +66,11 @@ class ModelCard(BaseModel):
     extra: Mapping[str, Any] = {}  # the architecture's own numbers, such as an anomaly threshold
     licence: str | None = None
     trained_on: str | None = None
+    # left out at their defaults, so that cards of before they were keep their bytes
+    kind: Kind | None = Field(default=None, exclude_if=lambda value: value is None)
+    parent: str | None = Field(default=None, exclude_if=lambda value: value is None)  # NAME@VERSION or a sha256
+    variant: Variant | None = Field(default=None, exclude_if=lambda value: value is None)
+    metrics: Mapping[str, float | int | str] = Field(default={}, exclude_if=lambda value: not value)
 
 
 def encode_model(tensors: Mapping[str, "torch.Tensor"], card: ModelCard) -> bytes:

@@ -67,6 +67,16 @@ def _settle_precision(batch: FixedBatch, wanted: Wanted) -> None:
     import torch
 
     device = batch.device
+    if _is_onnx(batch):
+        if wanted.precision == "bf16":
+            raise ModelError(
+                f"{wanted.model.name}: an ONNX file runs in the precision that it was written in",
+                hint="remove precision: from the task",
+            )
+        return
+    if any(getattr(part, "is_bfloat16_variant", False) for part in batch.module.modules()):
+        batch.precision = "bf16"  # measured when it was made, its card says how well
+        return
     if wanted.precision == "fp32" or (wanted.precision == "auto" and not has_bfloat16(device)):
         return
     try:
@@ -86,6 +96,12 @@ def _settle_precision(batch: FixedBatch, wanted: Wanted) -> None:
             hint="write precision: fp32 in this task, or auto, which uses bfloat16 only where it agrees",
         )
     batch.precision = "bf16" if reached >= THRESHOLD else "fp32"
+
+
+def _is_onnx(batch: FixedBatch) -> bool:
+    from winnow_workers.models.onnx_network import OnnxModule
+
+    return any(isinstance(part, OnnxModule) for part in batch.module.modules())
 
 
 def _settle_size(batch: FixedBatch, wanted: Wanted) -> None:

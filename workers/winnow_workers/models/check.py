@@ -1,0 +1,70 @@
+"""Does a model file hold what its card says? Its tensors beside those of the network that the card names, by shape.
+
+The network is built without memory for its weights (torch's meta device), so a large one costs its names only.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from winnow_storage.errors import ModelError
+from winnow_workers.models import onnx_file
+from winnow_workers.models.architectures import check_architecture
+from winnow_workers.models.build import build_network, misfits, network_arguments
+from winnow_workers.models.load import LoadedWeights
+from winnow_workers.models.model_file import ModelCard, decode_model, is_safetensors
+from winnow_workers.models.patchcore import BACKBONE_PREFIX
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check_file(data: bytes, *, where: str) -> ModelCard | None:
+    """Make sure that a file opens and fits its card; the card, None where the file has none.
+
+    Raises:
+        ModelError: neither safetensors nor ONNX, a card that is not valid, an architecture that cannot be built, or
+            tensors that are not its own.
+    """
+    if not is_safetensors(data):
+        return onnx_file.check_onnx(data, where=where)
+    tensors, card = decode_model(data, where=where)
+    if card is not None:
+        check_fit(LoadedWeights(tensors, card), card.architecture, n_labels=None, where=where)
+    return card
+
+
+def check_fit(loaded: LoadedWeights, architecture: str, *, n_labels: int | None, where: str) -> None:
+    """Make sure that tensors are those of an architecture.
+
+    Raises:
+        ModelError: as `check_file`.
+    """
+    if any(name.startswith(BACKBONE_PREFIX) for name in loaded.tensors):
+        return  # an anomaly detector: its operator checks head and backbone together when it opens
+    check_architecture(architecture)
+    arguments, count = network_arguments(loaded, n_labels)
+    own = meta_state(architecture, arguments, count)
+    problems = misfits(own, loaded.tensors)
+    if problems:
+        raise ModelError(
+            f"the weights do not fit {where} ({architecture}); " + "; ".join(problems),
+            hint="check the architecture, its arguments and the number of labels that the weights were trained with",
+        )
+
+
+def meta_state(architecture: str, arguments: Mapping[str, Any], n_labels: int | None) -> "Mapping[str, torch.Tensor]":
+    """The names and shapes of a network's weights.
+
+    Raises:
+        ModelError: it cannot be built.
+    """
+    import torch
+
+    with torch.device("meta"):
+        return build_network(architecture, arguments, n_labels=n_labels).state_dict()
+
+
+def differing_fields(card: ModelCard | None, stored: Mapping[str, Any]) -> Sequence[str]:
+    """The fields in which a file's card is not the one that the registry keeps beside it."""
+    own = {} if card is None else card.model_dump(mode="json")
+    return sorted(key for key in set(own) | set(stored) if own.get(key) != stored.get(key))
