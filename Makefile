@@ -15,7 +15,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt types contracts unit test-long bench bench-long bench-demo bench-operators bench-ocr bench-confidence bench-peers-setup soak lock clean
+.PHONY: help setup demo test lint fmt types contracts unit test-long bench bench-long bench-demo bench-operators bench-ocr bench-confidence bench-people bench-peers-setup soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ bench-ocr: setup ## pages a second of winnow run beside rapidocr called directly
 
 bench-confidence: setup ## is p_ok a true probability on hard tasks, and does review by it find the errors; a minute
 	$(BIN)/python -m tests.benchmarks.confidence
+
+bench-people: setup ## people in the loop: are promises kept; one JSON line per point, within 15 minutes
+	$(BIN)/python -m tests.benchmarks.annotation.guarantee --splits 100
 
 soak: setup ## five hundred kills and more, by a seed; about an hour
 	$(BIN)/python -m tests.benchmarks.engine.soak --kills 500

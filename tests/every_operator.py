@@ -23,7 +23,7 @@ from winnow_jobs.demo.sources import PHOTOGRAPHS, photograph
 from winnow_jobs.runs import Runs
 from winnow_storage.blobs import open_store
 from winnow_storage.dataset import read_results
-from winnow_storage.schemas import result_schema
+from winnow_storage.schemas import IMAGE_SUFFIXES, result_schema
 from winnow_storage.uri import parse
 from winnow_workers.catalogue import OPERATORS
 from winnow_workers.models.labels import labels_of
@@ -96,6 +96,11 @@ def further_photographs(folder: Path, count: int, *, seed: int = 0) -> None:
         seen.add(content)
         (folder / f"{number:04d}.{suffix}").write_bytes(content)
         number += 1
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files below a folder that are items, by their names alone."""
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower().lstrip(".") in IMAGE_SUFFIXES]
 
 
 def _part(source: np.ndarray, rng: np.random.Generator) -> Image.Image:

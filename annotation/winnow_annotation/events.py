@@ -5,12 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from winnow_annotation.label_studio import instant
-from winnow_annotation.tasks import value_of
+from winnow_annotation.tasks import BLIND, value_of
 from winnow_storage.ids import canonical_json, digest_value
 from winnow_storage.records import Label
-from winnow_storage.schemas import Route
-
-_BLIND = (Route.AUDIT, Route.CALIBRATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ def events_of(task: Mapping[str, Any], seen: Mapping[str, Label], origin: Origin
 def _label(event: str, task: Mapping[str, Any], annotation: Mapping[str, Any], origin: Origin) -> Label:
     data = task["data"]
     skipped = bool(annotation["was_cancelled"])
-    shown = None if data["purpose"] in _BLIND else _shown(task, annotation)
+    shown = None if data["purpose"] in BLIND else _shown(task, annotation)
     return Label(
         label_id=_label_id(origin, annotation["id"], event, annotation["updated_at"]),
         event=event,

@@ -9,10 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cleanlab.filter import find_label_issues
-from cleanlab.rank import get_label_quality_scores
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 
 from winnow_annotation.consensus.votes import Floats, Ints
 from winnow_storage.errors import UsageError
@@ -44,6 +40,9 @@ def suspects(vectors: Floats, labels: Sequence[str], *, seed: int = 0) -> list[S
     Raises:
         UsageError: fewer than two classes have enough labels.
     """
+    from cleanlab.filter import find_label_issues  # it and scikit-learn take seconds to import
+    from cleanlab.rank import get_label_quality_scores
+
     kept, classes, codes = _learnable(labels)
     probabilities = out_of_fold(vectors[kept], codes, seed=seed)
     quality = np.asarray(get_label_quality_scores(codes, probabilities, method="self_confidence"))
@@ -61,6 +60,8 @@ def out_of_fold(vectors: Floats, codes: Ints, *, seed: int = 0) -> Floats:
 
     Of several penalties that one which makes the labels likeliest.
     """
+    from sklearn.model_selection import StratifiedKFold
+
     inputs = np.asarray(vectors, np.float64)
     inputs = inputs - inputs.mean(axis=0)
     inputs /= max(float(inputs.std()), 1e-12)
@@ -70,6 +71,8 @@ def out_of_fold(vectors: Floats, codes: Ints, *, seed: int = 0) -> Floats:
 
 
 def _predicted(inputs: Floats, codes: Ints, folds: Sequence[tuple[Ints, Ints]], penalty: float) -> Floats:
+    from sklearn.linear_model import LogisticRegression
+
     found = np.zeros((len(codes), int(codes.max()) + 1))
     for train, held in folds:
         head: Any = LogisticRegression(C=penalty, max_iter=_MAX_STEPS).fit(inputs[train], codes[train])

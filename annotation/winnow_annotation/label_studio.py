@@ -27,18 +27,20 @@ _SERVER_HINT = "read Label Studio's log, then run the same command again: nothin
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project as the server has it."""
+    """A project as the server has it; `overlap` is how many people answer a task at first."""
 
     id: int
     config: str
+    overlap: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class FoundTask:
-    """A task that stands in a project, and how many answers it has."""
+    """A task that stands in a project, how many answers it has, and how many people are to answer it."""
 
     id: int
     annotations: int
+    overlap: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class LabelStudioClient:
                 if error.status_code == 404:
                     return None
                 raise
-            return Project(int(found.id), str(found.label_config))
+            return _project(found)
 
     def ensure_project(self, title: str, config: str) -> Project:
         """The oldest project of that title (cut to what Label Studio allows), made if there is none."""
@@ -116,15 +118,37 @@ class LabelStudioClient:
             same = [found for found in self._sdk.projects.list(title=title) if found.title == title]
             if same:
                 oldest = min(same, key=lambda found: int(found.id))
-                return Project(int(oldest.id), str(oldest.label_config))
+                return _project(oldest)
             made = self._sdk.projects.create(title=title, label_config=config, description="Filled by winnow push")
-            return Project(int(made.id), str(made.label_config))
+            return _project(made)
 
     def change_config(self, project_id: int, config: str) -> None:
         """Give a project another interface, if the server says that the answers it holds still fit."""
         with self._asking(f"change the interface of project {project_id}"):
             self._sdk.projects.validate_label_config(project_id, label_config=config)
             self._sdk.projects.update(project_id, label_config=config)
+
+    def change_overlap(self, project_id: int, overlap: int) -> None:
+        """Let so many people answer each task of the project, those that stand in it included."""
+        with self._asking(f"change how many people answer the tasks of project {project_id}"):
+            self._sdk.projects.update(project_id, maximum_annotations=overlap)
+
+    def raise_overlaps(self, project_id: int, wanted: Mapping[str, int]) -> int:
+        """Let that many people answer the tasks with these dedupe_keys, where it is fewer now; how many that were.
+
+        A task that enough people had answered is served again, to those who have not answered it.
+        """
+        changed = 0
+        for key, tasks in self.find_tasks(project_id, list(wanted)).items():
+            for task in tasks[:1]:
+                if task.overlap >= wanted[key]:
+                    continue
+                with self._asking(f"put task {task.id} before another person"):
+                    self._sdk.tasks.update(
+                        str(task.id), overlap=wanted[key], is_labeled=task.annotations >= wanted[key]
+                    )
+                changed += 1
+        return changed
 
     def find_tasks(self, project_id: int, dedupe_keys: Sequence[str]) -> dict[str, list[FoundTask]]:
         """The tasks that carry one of the keys, by key, lowest id first. Keys without a task are absent."""
@@ -134,7 +158,7 @@ class LabelStudioClient:
             with self._asking(f"look for tasks in project {project_id}"):
                 for task in self._tasks_with(project_id, wanted):
                     found.setdefault(task["data"]["dedupe_key"], []).append(
-                        FoundTask(int(task["id"]), int(task["total_annotations"] or 0))
+                        FoundTask(int(task["id"]), int(task["total_annotations"] or 0), int(task.get("overlap") or 1))
                     )
         return {key: sorted(tasks, key=lambda task: task.id) for key, tasks in found.items()}
 
@@ -235,7 +259,7 @@ class LabelStudioClient:
                 view=view.id,
                 page_size=_PAGE,
                 fields="task_only",
-                include="id,data,total_annotations",
+                include="id,data,total_annotations,overlap",
                 resolve_uri=False,
             )
             for task in pages:
@@ -254,6 +278,10 @@ class LabelStudioClient:
                 f"Label Studio at {self.url} did not answer (to {what}): {error or type(error).__name__}",
                 hint="start it, or correct review.label_studio.url; then run the same command again",
             ) from error
+
+
+def _project(found: Any) -> Project:
+    return Project(int(found.id), str(found.label_config), int(found.maximum_annotations or 1))
 
 
 def instant(text: str) -> datetime:

@@ -54,11 +54,12 @@ class PeopleSpec(PeopleModel):
     """The keys of `review` that say how many people are asked about an item, and what is made of their answers.
 
     `overlap` answers are wanted in any case, another one only while the consensus is not sure, `max_overlap` at most.
-    `gold` is by task.
+    `gold` is by task. `blind`: nobody sees the model's answer, so that theirs and its are evidence of their own.
     """
 
     overlap: int = Field(default=1, ge=1, le=MOST_PEOPLE)
     max_overlap: int | None = Field(default=None, ge=1, le=MOST_PEOPLE)
+    blind: bool = False
     consensus: ConsensusSpec = ConsensusSpec()
     adjudicate: AdjudicateSpec | None = None
     gold: Mapping[str, GoldSpec] = {}

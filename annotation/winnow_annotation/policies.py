@@ -96,32 +96,133 @@ class ScoreBetween(_Model):
 Uncalibrated = Literal["review", "hold"] | ScoreBelow | ScoreBetween
 
 
-class Policy(_Model):
-    """What is done with the predictions of one task.
+class Rule(_Model):
+    """When is a prediction accepted? At most one of the first four; without any, `uncalibrated` decides alone.
 
-    `min_p_ok`: accept from this probability on. `max_error`: accept only what keeps the share of wrong ones among
-    the accepted under this, with certainty `confidence`. `uncalibrated` holds while a prediction's p_ok is null (for
-    all predictions, where neither of the two is given).
+    `min_p_ok`: from this probability on. `max_error`: where at most this share of the accepted is wrong, with certainty
+    `confidence`. `max_loss`: likewise of a loss in [0, 1] (1 - F1 of boxes, 1 - mean IoU of masks, character error
+    rate); without `confidence` the expected loss that passes, over all items. `min_recall`: of what is harmful at least
+    this share is not let through. The last three are promises: their threshold is found from labels of uniform random
+    draws, over `rank`. While there is none (or no p_ok, for the first), `uncalibrated` holds.
     """
 
     min_p_ok: float | None = Field(default=None, ge=0, le=1)
     max_error: float | None = Field(default=None, gt=0, lt=1)
-    confidence: float = Field(default=0.9, gt=0, lt=1)
+    max_loss: float | None = Field(default=None, gt=0, lt=1)
+    min_recall: float | None = Field(default=None, gt=0, lt=1)
+    confidence: float | None = Field(default=None, gt=0, lt=1)
+    rank: Literal["score", "p_ok"] = "score"
     uncalibrated: Uncalibrated = "review"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.min_p_ok is not None and self.max_error is not None:
-            raise ValueError("give min_p_ok or max_error, not both")
-        if self.max_error is not None and not isinstance(self.uncalibrated, str):
-            raise ValueError("with max_error, uncalibrated is review or hold: a raw score keeps no promise")
+        given = [name for name in ("min_p_ok", *PROMISES) if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give {given[0]} or {given[1]}, not both")
+        if self.is_promise and not isinstance(self.uncalibrated, str):
+            raise ValueError(f"with {given[0]}, uncalibrated is review or hold: a raw score keeps no promise")
+        if not self.is_promise and self.confidence is not None:
+            raise ValueError(f"confidence belongs to a promise: {', '.join(PROMISES)}")
+        if self.min_recall is not None and self.rank != "score":
+            raise ValueError("min_recall ranks by how harmful the model thinks an item: leave rank out")
         return self
+
+    @property
+    def promise(self) -> str | None:
+        """Which promise it makes: one of PROMISES."""
+        return next((name for name in PROMISES if getattr(self, name) is not None), None)
+
+    @property
+    def is_promise(self) -> bool:
+        """Whether its threshold is found from labels."""
+        return self.promise is not None
+
+    @property
+    def certainty(self) -> float:
+        """Of a promise."""
+        return DEFAULT_CONFIDENCE if self.confidence is None else self.confidence
+
+
+PROMISES = ("max_error", "max_loss", "min_recall")
+DEFAULT_CONFIDENCE = 0.9
+DEFAULT_RULE = ""  # the name of a policy's own rule, beside those of its classes
+
+
+class Policy(Rule):
+    """What is done with the predictions of one task: its own rule, and what is said of single classes before that.
+
+    `classes`: predictions of a class go by its own rule; of several in an image, by the first in the order of the spec.
+    Items with any class of `always_review` go to people whatever their score, those whose classes are all in
+    `never_review` never for being unsure (they may be drawn to audit). `harmful`: the classes that `min_recall` is
+    about; predictions of these are `flagged`: reviewed, or accepted as they are.
+    """
+
+    classes: Mapping[str, Rule] = {}
+    always_review: tuple[str, ...] = ()
+    never_review: tuple[str, ...] = ()
+    harmful: tuple[str, ...] = ()
+    flagged: Literal["review", "accept"] = "review"
+
+    @model_validator(mode="after")
+    def _classes_are_told_apart(self) -> Self:
+        both = sorted(set(self.always_review) & set(self.never_review))
+        if both:
+            raise ValueError(f"always_review and never_review both name {both[0]!r}")
+        listed = {*self.always_review, *self.never_review} & set(self.classes)
+        if listed:
+            raise ValueError(f"classes has a rule for {min(listed)!r}, which always_review or never_review decides")
+        if any(rule.min_recall is not None for rule in self.classes.values()):
+            raise ValueError("min_recall is about all that is harmful: give it to the task, with harmful: [CLASS, ...]")
+        if self.harmful and self.min_recall is None:
+            raise ValueError("harmful belongs to min_recall")
+        return self
+
+    def rules(self) -> Mapping[str, Rule]:
+        """By name: the policy's own, then those of its classes in the order of the spec."""
+        return {DEFAULT_RULE: self, **self.classes}
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether anything is said of single classes."""
+        return bool(self.classes or self.always_review or self.never_review or self.min_recall is not None)
 
 
 class ReviewSpec(PeopleSpec):
-    """The `review` section. `budget`: review tasks of a run, over all its tasks; `audit`: share of the accepted."""
+    """The `review` section. `budget`: review tasks of a run, over all its tasks; `audit`: share of the accepted.
+
+    `calibrate`: so many predictions of each task with a policy go to people by a uniform random draw, whatever the
+    model says: what promises are fitted on. Draws come first inside the budget.
+    """
 
     label_studio: LabelStudioSpec | None = None
     policies: Mapping[str, Policy] = {}
     budget: int = Field(default=500, ge=0)
     audit: float = Field(default=0.0, ge=0, le=1)
+    calibrate: int = Field(default=0, ge=0)
+
+
+# Which operators' predictions have these: a degree of being wrong, classes, and a score of one class among others.
+_WITH_LOSS = ("detect", "segment", "ocr")
+_WITH_CLASSES = ("classify", "detect", "segment", "anomaly")
+_WITH_HARM = ("classify", "detect", "anomaly")
+
+
+def check_policy(operator: str, policy: Policy) -> None:
+    """Whether the operator's predictions are such as the policy speaks of.
+
+    Raises:
+        SpecError: they are not.
+    """
+    if any(rule.max_loss is not None for rule in policy.rules().values()) and operator not in _WITH_LOSS:
+        raise SpecError(
+            f"{operator} is right or wrong, it has no max_loss",
+            hint=f"write max_error; max_loss is for {', '.join(_WITH_LOSS)}",
+        )
+    if policy.min_recall is not None and operator not in _WITH_HARM:
+        raise SpecError(f"min_recall is not for {operator}", hint=f"it is for {', '.join(_WITH_HARM)}")
+    if policy.min_recall is not None and operator != "anomaly" and not policy.harmful:
+        raise SpecError("min_recall does not say what is harmful", hint="add harmful: [CLASS, ...]")
+    if policy.names_classes and operator not in _WITH_CLASSES:
+        raise SpecError(
+            f"predictions of {operator} have no classes", hint="remove classes, always_review and never_review"
+        )

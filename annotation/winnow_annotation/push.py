@@ -40,10 +40,12 @@ def push(
     output: BlobStore,
     labels: Mapping[str, Sequence[str]],
     render: Render,
+    overlap: int = 1,
 ) -> PushSummary:
     """Send what is not there yet, most urgent first as given; `labels` has the label set of each task that needs one.
 
-    `render` makes a JPEG of an image that browsers do not open as it is.
+    `render` makes a JPEG of an image that browsers do not open as it is. `overlap` people answer each, until more are
+    asked for.
 
     Raises:
         SpecError: a task that people cannot answer, or images that Label Studio could not show.
@@ -52,9 +54,10 @@ def push(
     """
     ledger.add_review_tasks([item.pending(output.root.uri) for item in items])
     sent = swept = 0
-    for task in dict.fromkeys(item.task for item in items):
-        own = [item for item in items if item.task == task]
-        project = _project(client, ledger, own[0], labels.get(task, ()))
+    for queue in dict.fromkeys(item.queue for item in items):
+        own = [item for item in items if item.queue == queue]
+        people = overlap if queue == own[0].task else 1  # one adjudicator decides
+        project = _project(client, ledger, own[0], labels.get(own[0].task, ()), overlap=people)
         todo = _not_pushed(ledger, own, output, project.project_id)
         images = _images(client, todo, output, project.project_id, render=render)
         sent += sum(_send(client, ledger, chunk, images, project.project_id) for chunk in _chunks(todo))
@@ -62,21 +65,28 @@ def push(
     return PushSummary(sent, len(items) - sent, swept)
 
 
-def _project(client: LabelStudioClient, ledger: Ledger, item: PushItem, labels: Sequence[str]) -> LabelStudioProject:
+def _project(
+    client: LabelStudioClient, ledger: Ledger, item: PushItem, labels: Sequence[str], *, overlap: int
+) -> LabelStudioProject:
     """The project of an item's task: the one in the ledger if the server still has it, with the right interface."""
     config = labelling_config(item.operator, labels)
-    known = ledger.project(client.url, item.job, item.task)
-    if known is not None and client.project(known.project_id) is not None:
+    known = ledger.project(client.url, item.job, item.queue)
+    served = None if known is None else client.project(known.project_id)
+    if known is not None and served is not None:
+        if served.overlap < overlap:  # a person may have set more in Label Studio: theirs stays
+            client.change_overlap(known.project_id, overlap)
         if known.config_hash == config_hash(config):
             return known  # a person may have refined the interface since: theirs stays
         project_id = known.project_id
         client.change_config(project_id, config)
     else:
-        made = client.ensure_project(f"{item.job} / {item.task}", config)
+        made = client.ensure_project(f"{item.job} / {item.queue}", config)
         project_id = made.id
         if made.config != config:
             client.change_config(project_id, config)
-    project = LabelStudioProject(client.url, item.job, item.task, project_id, config_hash(config))
+        if made.overlap < overlap:
+            client.change_overlap(project_id, overlap)
+    project = LabelStudioProject(client.url, item.job, item.queue, project_id, config_hash(config))
     ledger.save_project(project)
     return project
 

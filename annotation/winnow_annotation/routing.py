@@ -1,110 +1,242 @@
-"""What is done with each prediction? Accept, review, audit or hold, within one budget of review tasks.
+"""What is done with each prediction? Accept, review, audit, calibrate or hold, within one budget of review tasks.
 
 All predictions are seen once, in any order, to choose those that go to a person. What is done with each of the others
 then follows from itself and its task's policy, so memory is that of the budget, not of the predictions.
 """
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from winnow_annotation.policies import Policy
+from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_annotation.sampling import drawn, position
-from winnow_annotation.wishes import REVIEWED, WISHES, Code, Codes, Numbers, Predictions, Reason, numbers, wishes
+from winnow_annotation.wishes import (
+    NO_THRESHOLDS,
+    REVIEWED,
+    WISHES,
+    Code,
+    Codes,
+    Numbers,
+    Predictions,
+    Reason,
+    Thresholds,
+    numbers,
+    wishes,
+)
 from winnow_storage.schemas import Route
 
 _SLACK = 4096  # candidates above what is wanted that wait for the next sort
 
-_AUDITED = np.array([WISHES[code].route is Route.ACCEPT and code is not Code.NO_POLICY for code in Code])
+AUDITED = np.array([WISHES[code].route is Route.ACCEPT and code is not Code.NO_POLICY for code in Code])
 _UNSENT = [
     (Route.HOLD, wish.when_refused) if wish.route is Route.REVIEW else (wish.route, wish.reason)
     for wish in (WISHES[code] for code in Code)
 ]
 
-# What is compared comes first: position, task, item, version, place; p_ok, score, item, version, place and code.
-_Drawn = tuple[float, str, str, str, int]
+# What is compared comes first: position, task, item, version, place, code; p_ok, score, item, version, place, code.
+_Drawn = tuple[float, str, str, str, int, int]
 _Unsure = tuple[float, float, str, str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A prediction that goes to a person."""
+    """A prediction that goes to a person. `code` is what its policy alone said; `inclusion` the chance of a draw."""
 
     task: str
     item_id: str
     place: int  # where it was seen, as the caller said
     route: Route
     reason: Reason
+    code: Code
+    inclusion: float | None = None
 
 
-def labels_needed(max_error: float, confidence: float) -> int:
-    """How many uniform random labels, all of them right, show an error below `max_error` with that certainty.
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What was drawn at random of one task's `predictions`, of which `accepted` would be accepted and can be audited.
 
-    The zero-failure case of the binomial bound: (1 - max_error)^n <= 1 - confidence.
+    `wanted` to calibrate by the spec, `calibrated` after the budget; `audit_drawn` and `audited` likewise.
     """
-    return math.ceil(math.log(1 - confidence) / math.log(1 - max_error))
+
+    predictions: int
+    accepted: int
+    wanted: int
+    calibrated: int
+    audit_drawn: int
+    audited: int
 
 
-def unsent(predictions: Predictions, policy: Policy | None) -> tuple[pa.StringArray, pa.StringArray]:
+def unsent(
+    predictions: Predictions, policy: Policy | None, thresholds: Thresholds = NO_THRESHOLDS
+) -> tuple[pa.StringArray, pa.StringArray]:
     """The route and the reason of each prediction, should it be none of those that go to a person."""
     # made here: the first array of a process makes pyarrow import pandas, which delays every command by half a second
     routes, reasons = (pa.array([str(one[part]) for one in _UNSENT]) for part in (0, 1))
-    codes = pa.array(wishes(predictions, policy))
+    codes = pa.array(wishes(predictions, policy, thresholds))
     return routes.take(codes), reasons.take(codes)
 
 
 class Choice:
     """Who goes to a person? The same whatever the order in which predictions are seen.
 
-    Audit draws come first inside the budget; a draw that no longer fits stays accepted (those that fit are the ones
-    with the lowest draw, so they are random too). Reviews follow by turns: the most urgent of each task (lowest p_ok,
-    then lowest score) before the second of any, since scores do not compare between tasks. The rest is held,
-    and so is what would be reviewed a second time.
+    Random draws come first inside the budget: to calibrate (so many of each task with a policy, of all its predictions)
+    and to audit (a share of the accepted). What no longer fits is as if it had not been drawn; those that fit are the
+    ones with the lowest draw, so they are random too, and both kinds are cut in proportion. Reviews follow by turns:
+    the most urgent of each task (lowest p_ok, then lowest score) before the second of any, since scores do not compare
+    between tasks. The rest is held, and so is what would be reviewed a second time.
     """
 
-    def __init__(self, policies: Mapping[str, Policy], *, budget: int, audit: float, seed: str) -> None:
-        self._policies = policies
-        self._budget = budget
-        self._share = audit
+    def __init__(self, review: ReviewSpec, *, seed: str, thresholds: Mapping[str, Thresholds] | None = None) -> None:
+        self._review = review
         self._seed = seed
-        self._draws: list[_Drawn] = []
+        self._thresholds = thresholds or {}
+        self._audits: list[_Drawn] = []
+        self._audit_drawn: dict[str, int] = defaultdict(int)
+        self._calibrations: dict[str, _Lowest] = {}
         self._reviews: dict[str, _MostUrgent] = {}
+        self._codes: dict[str, NDArray[np.int64]] = {}
 
     def see(self, task: str, predictions: Predictions, *, place: int) -> None:
         """Some predictions of a task, each of an item that was not seen before for it."""
-        if self._budget == 0:
+        policy = self._review.policies.get(task)
+        codes = wishes(predictions, policy, self._thresholds.get(task, NO_THRESHOLDS))
+        self._codes.setdefault(task, np.zeros(len(Code), np.int64))
+        self._codes[task] += np.bincount(codes, minlength=len(Code))
+        if self._review.budget == 0:
             return
-        codes = wishes(predictions, self._policies.get(task))
-        if self._share > 0:
-            self._draw(task, predictions, codes, place)
-        self._reviews.setdefault(task, _MostUrgent(self._budget)).add(predictions, codes, place)
+        if policy is not None and self._review.calibrate > 0:
+            wanted = min(self._review.calibrate, self._review.budget)
+            lowest = self._calibrations.setdefault(task, _Lowest(f"{self._seed}\0calibrate", wanted))
+            lowest.add(task, predictions, codes, place)
+        if self._review.audit > 0:
+            self._audit(task, predictions, codes, place)
+        self._reviews.setdefault(task, _MostUrgent(self._review.budget)).add(predictions, codes, place)
 
     def sent(self) -> list[Sent]:
-        """Those that go to a person, most urgent first; not more than the budget."""
-        audited = sorted(self._draws)[: self._budget]
+        """Those that go to a person, most urgent first, draws mixed among them; not more than the budget."""
+        draws = self._kept_draws()
+        drawn_items = {(one.task, one.item_id) for one in draws}
         turns = sorted(
-            (turn, task, one) for task, urgent in self._reviews.items() for turn, one in enumerate(urgent.least())
+            (turn, task, one)
+            for task, urgent in self._reviews.items()
+            for turn, one in enumerate(one for one in urgent.least() if (task, one[2]) not in drawn_items)
         )
-        audits = [Sent(task, item, place, Route.AUDIT, Reason.AUDIT_DRAW) for _, task, item, _, place in audited]
         reviews = [
-            Sent(task, item, place, Route.REVIEW, WISHES[Code(code)].reason)
-            for _, task, (_, _, item, _, place, code) in turns[: self._budget - len(audited)]
+            Sent(task, item, place, Route.REVIEW, WISHES[Code(code)].reason, Code(code))
+            for _, task, (_, _, item, _, place, code) in turns[: self._review.budget - len(draws)]
         ]
-        return audits + reviews
+        order = [((number + 0.5) / len(reviews), one.task, one.item_id, one) for number, one in enumerate(reviews)]
+        order += [
+            (position(f"{self._seed}\0order", one.item_id, one.task), one.task, one.item_id, one) for one in draws
+        ]
+        return [one for *_, one in sorted(order, key=lambda entry: entry[:3])]
 
-    def _draw(self, task: str, predictions: Predictions, codes: Codes, place: int) -> None:
-        chosen = pa.array(np.flatnonzero(_AUDITED[codes]))
-        pairs = zip(
-            predictions.item_ids.take(chosen).to_pylist(), predictions.versions.take(chosen).to_pylist(), strict=True
+    def draws(self) -> dict[str, Draws]:
+        """What was drawn, by task with a policy."""
+        kept = self._kept_draws()
+        return {
+            task: Draws(
+                predictions=int(codes.sum()),
+                accepted=int(codes[AUDITED].sum()),
+                wanted=min(self._review.calibrate, int(codes.sum())),
+                calibrated=sum(one.task == task and one.route is Route.CALIBRATE for one in kept),
+                audit_drawn=self._audit_drawn[task],
+                audited=sum(one.task == task and one.route is Route.AUDIT for one in kept),
+            )
+            for task, codes in sorted(self._codes.items())
+            if task in self._review.policies
+        }
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """For each task, how many predictions take each route: those sent, and of all others what `unsent` says."""
+        left = {task: codes.copy() for task, codes in self._codes.items()}
+        found: dict[str, dict[str, int]] = {task: defaultdict(int) for task in sorted(left)}
+        for one in self.sent():
+            left[one.task][one.code] -= 1
+            found[one.task][str(one.route)] += 1
+        for task, codes in left.items():
+            for (route, _), count in zip(_UNSENT, codes.tolist(), strict=True):
+                found[task][str(route)] += count
+        return {task: {route: count for route, count in sorted(of.items()) if count} for task, of in found.items()}
+
+    def _audit(self, task: str, predictions: Predictions, codes: Codes, place: int) -> None:
+        chosen = np.flatnonzero(AUDITED[codes])
+        for item, version, code in _taken(predictions, codes, chosen):
+            if drawn(self._seed, item, task, share=self._review.audit):
+                self._audits.append((position(self._seed, item, task), task, item, version, place, code))
+                self._audit_drawn[task] += 1
+        if len(self._audits) > 2 * self._review.budget + _SLACK:
+            self._audits = sorted(self._audits)[: self._review.budget]
+
+    def _kept_draws(self) -> list[Sent]:
+        wanted = {task: lowest.least() for task, lowest in self._calibrations.items()}
+        calibrations, audits = sum(map(len, wanted.values())), sum(self._audit_drawn.values())
+        room = _room(self._review.budget, calibrations, audits)
+        turns = sorted((turn, task, one) for task, some in wanted.items() for turn, one in enumerate(some))[:room]
+        kept = {task: sum(name == task for _, name, _ in turns) for task in wanted}
+        inclusion = {task: count / max(1, int(self._codes[task].sum())) for task, count in kept.items()}
+        found = [_sent(one, Route.CALIBRATE, Reason.CALIBRATE_DRAW, inclusion[task]) for _, task, one in turns]
+        taken = {(one.task, one.item_id) for one in found}
+        others = [one for one in sorted(self._audits) if (one[1], one[2]) not in taken]
+        fitting = others[: self._review.budget - len(found)]
+        both = sum(
+            bool(AUDITED[one.code]) and drawn(self._seed, one.item_id, one.task, share=self._review.audit)
+            for one in found
         )
-        for item, version in pairs:
-            if drawn(self._seed, item, task, share=self._share):
-                self._draws.append((position(self._seed, item, task), task, item, version, place))
-        if len(self._draws) > 2 * self._budget + _SLACK:
-            self._draws = sorted(self._draws)[: self._budget]
+        share = self._review.audit * len(fitting) / max(1, audits - both)
+        return found + [_sent(one, Route.AUDIT, Reason.AUDIT_DRAW, share) for one in fitting]
+
+
+def _room(budget: int, calibrations: int, audits: int) -> int:
+    """How many draws to calibrate fit, if both kinds are cut in proportion."""
+    if calibrations + audits <= budget:
+        return calibrations
+    return min(calibrations, max(round(budget * calibrations / (calibrations + audits)), budget - audits))
+
+
+def _sent(one: _Drawn, route: Route, reason: Reason, inclusion: float) -> Sent:
+    _, task, item, _, place, code = one
+    return Sent(task, item, place, route, reason, Code(code), inclusion)
+
+
+def _taken(predictions: Predictions, codes: Codes, chosen: NDArray[np.int64]) -> Sequence[tuple[str, str, int]]:
+    """Item, version and code of those at these places."""
+    places = pa.array(chosen)
+    columns = (column.take(places).to_pylist() for column in (predictions.item_ids, predictions.versions))
+    return list(zip(*columns, codes[chosen].tolist(), strict=True))
+
+
+class _Lowest:
+    """The `wanted` predictions of a task with the lowest positions: a uniform random draw of all that were seen."""
+
+    def __init__(self, seed: str, wanted: int) -> None:
+        self._seed = seed
+        self._wanted = wanted
+        self._kept: list[_Drawn] = []
+        self._bound = 1.0
+
+    def add(self, task: str, predictions: Predictions, codes: Codes, place: int) -> None:
+        positions = np.array([position(self._seed, item, task) for item in predictions.item_ids.to_pylist()])
+        chosen = np.flatnonzero(positions <= self._bound)
+        found = _taken(predictions, codes, chosen)
+        self._kept += [
+            (at, task, item, version, place, code)
+            for at, (item, version, code) in zip(positions[chosen].tolist(), found, strict=True)
+        ]
+        if len(self._kept) > 2 * self._wanted + _SLACK:
+            self.least()
+
+    def least(self) -> list[_Drawn]:
+        """Those wanted, lowest first."""
+        self._kept = sorted(self._kept)[: self._wanted]
+        if len(self._kept) == self._wanted:
+            self._bound = self._kept[-1][0]
+        return self._kept
 
 
 class _MostUrgent:

@@ -9,17 +9,18 @@ from typing import Any, Self
 from winnow_annotation.kinds.catalogue import kind_of
 from winnow_annotation.kinds.geometry import Frame, Result
 from winnow_storage.records import ReviewTask
-from winnow_storage.schemas import Route
+from winnow_storage.schemas import Purpose
 
 _SHORT_DIGEST = 12  # characters of a model's digest that people see
-_BLIND = frozenset({Route.AUDIT, Route.CALIBRATE})
+BLIND = frozenset({Purpose.AUDIT, Purpose.CALIBRATE, Purpose.GOLD, Purpose.SECOND_LOOK})
 
 
 @dataclass(frozen=True, slots=True)
 class PushItem:
     """A prediction on its way to a person: the columns of `schemas.ROUTES` that matter here.
 
-    `route` is review, audit or calibrate; the last two are blind: the person does not see the prediction.
+    `route` is a `schemas.Purpose`. Those in BLIND are blind: the person does not see the prediction. Of adjudicate
+    `prediction` has what people said: {answers: [{annotators, value}]}, or null.
     """
 
     dedupe_key: str
@@ -68,7 +69,17 @@ class PushItem:
     @property
     def is_blind(self) -> bool:
         """Whether the prediction is kept from the person."""
-        return self.route in _BLIND
+        return self.route in BLIND
+
+    @property
+    def queue(self) -> str:
+        """Whose project of Label Studio it goes to: that of the task, or of the task's adjudicators."""
+        return adjudication_queue(self.task) if self.route == Purpose.ADJUDICATE else self.task
+
+
+def adjudication_queue(task: str) -> str:
+    """The project in which disputes about a task are decided, as the ledger names it."""
+    return f"{task} / adjudicate"
 
 
 def review_task(item: PushItem, *, image: str) -> dict[str, Any]:
@@ -92,12 +103,34 @@ def review_task(item: PushItem, *, image: str) -> dict[str, Any]:
     if shown is None or shown.get("error") is not None:
         return {"data": data}
     frame = None if item.width is None or item.height is None else Frame(item.width, item.height)
+    if item.route == Purpose.ADJUDICATE:
+        return {"data": data, "predictions": _who_said_what(item.operator, shown, frame)}
     prediction: dict[str, Any] = {"result": kind_of(item.operator).results(shown, frame)}
     prediction["model_version"] = short_digest(item.model)
     score = shown_score(item.p_ok, item.score)
     if score is not None:
         prediction["score"] = score
     return {"data": data, "predictions": [prediction]}
+
+
+def _who_said_what(operator: str, shown: Mapping[str, Any], frame: Frame | None) -> list[dict[str, Any]]:
+    """Each answer as a prediction that is called by those who gave it."""
+    return [
+        {"result": shown_value(operator, one["value"], frame), "model_version": ", ".join(one["annotators"])}
+        for one in shown["answers"]
+    ]
+
+
+def shown_value(operator: str, value: Mapping[str, Any], frame: Frame | None) -> list[Result]:
+    """A person's answer as the interface draws it."""
+    drawn = {"label": None, "boxes": None, "masks": None, "lines": None, "regions": None, "heat_map": None, **value}
+    if operator == "detect":
+        drawn["boxes"] = [{**box, "score": 1.0, "is_output": True} for box in drawn["boxes"] or []]
+    if operator == "segment":
+        drawn["masks"] = value.get("instances") or drawn["masks"]
+    if operator == "anomaly" and value.get("is_anomalous") is None:
+        return []
+    return kind_of(operator).results(drawn, frame)
 
 
 def value_of(operator: str, answer: Sequence[Result]) -> Mapping[str, Any]:

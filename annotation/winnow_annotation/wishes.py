@@ -1,5 +1,6 @@
 """What does a task's policy alone say of its predictions, before audit and budget? Pure, over columns of numbers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
@@ -9,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from winnow_annotation.policies import Policy, ScoreBelow, ScoreBetween
+from winnow_annotation.policies import DEFAULT_RULE, Policy, Rule, ScoreBelow, ScoreBetween
+from winnow_annotation.ranks import flagged, names_any, names_only, ranks
 from winnow_storage.schemas import Route
 
 Numbers = NDArray[np.float64]
@@ -28,7 +30,13 @@ class Reason(StrEnum):
     SCORE_UNSURE = "score_unsure"
     NO_SCORE = "no_score"
     PROMISE_UNSUPPORTED = "promise_unsupported"  # max_error without the random labels that would show it
+    PROMISED = "promised"  # at or above the threshold of a promise that labels support
+    BELOW_PROMISE = "below_promise"
+    ALWAYS_REVIEW = "always_review"  # its class is listed
+    NEVER_REVIEW = "never_review"
+    FLAGGED = "flagged"  # predicted to be harmful
     AUDIT_DRAW = "audit_draw"
+    CALIBRATE_DRAW = "calibrate_draw"
     OVER_BUDGET = "over_budget"
     SAME_CONTENT = "same_content"  # a person is asked about another item of the same bytes
 
@@ -38,6 +46,7 @@ class Predictions:
     """Predictions of one task without an error, as columns of equal length; scores and p_ok may be null.
 
     `is_repeated` says that the run has the same prediction of the same bytes before: nobody is asked a second time.
+    `details` has the task's structs, with what `ranks.fields_read` names; without it only scores and p_ok are known.
     """
 
     item_ids: pa.StringArray
@@ -45,6 +54,15 @@ class Predictions:
     scores: pa.FloatArray
     p_ok: pa.FloatArray
     is_repeated: pa.BooleanArray | None = None
+    operator: str = ""
+    details: pa.StructArray | None = None
+
+    @property
+    def rows(self) -> pa.StructArray:
+        """The structs, or as much of them as is known."""
+        if self.details is not None:
+            return self.details
+        return pa.StructArray.from_arrays([self.scores, self.p_ok], names=["score", "p_ok"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +90,12 @@ class Code(IntEnum):
     SCORE_HIGH = 10
     SCORE_UNSURE = 11
     SAME_CONTENT = 12
+    PROMISED = 13
+    BELOW_PROMISE = 14
+    ALWAYS_REVIEW = 15
+    NEVER_REVIEW = 16
+    FLAGGED = 17
+    FLAGGED_IS_FINE = 18
 
 
 _PROMISE = Reason.PROMISE_UNSUPPORTED
@@ -90,30 +114,80 @@ WISHES = MappingProxyType(
         Code.SCORE_HIGH: Wish(Route.ACCEPT, Reason.SCORE_HIGH),
         Code.SCORE_UNSURE: Wish(Route.REVIEW, Reason.SCORE_UNSURE),
         Code.SAME_CONTENT: Wish(Route.HOLD, Reason.SAME_CONTENT),
+        Code.PROMISED: Wish(Route.ACCEPT, Reason.PROMISED),
+        Code.BELOW_PROMISE: Wish(Route.REVIEW, Reason.BELOW_PROMISE),
+        Code.ALWAYS_REVIEW: Wish(Route.REVIEW, Reason.ALWAYS_REVIEW),
+        Code.NEVER_REVIEW: Wish(Route.ACCEPT, Reason.NEVER_REVIEW),
+        Code.FLAGGED: Wish(Route.REVIEW, Reason.FLAGGED),
+        Code.FLAGGED_IS_FINE: Wish(Route.ACCEPT, Reason.FLAGGED),
     }
 )
 REVIEWED = np.array([WISHES[code].route is Route.REVIEW for code in Code])  # by code
 
 
-def wishes(predictions: Predictions, policy: Policy | None) -> Codes:
-    """The code of each prediction's wish."""
-    codes = _by_policy(predictions, policy)
+Thresholds = Mapping[str, float]  # by the name of a rule: the rank from which its promise accepts
+NO_THRESHOLDS: Thresholds = MappingProxyType({})
+UNRULED = -1  # no rule decides: the class is listed, or the prediction is flagged
+
+
+def wishes(predictions: Predictions, policy: Policy | None, thresholds: Thresholds = NO_THRESHOLDS) -> Codes:
+    """The code of each prediction's wish; a promise without a threshold is one that labels do not support."""
+    codes = _by_policy(predictions, policy, thresholds)
     if predictions.is_repeated is None:
         return codes
     again = REVIEWED[codes] & predictions.is_repeated.to_numpy(zero_copy_only=False)
     return np.where(again, np.int8(Code.SAME_CONTENT), codes)
 
 
-def _by_policy(predictions: Predictions, policy: Policy | None) -> Codes:
+def ruled_by(operator: str, rows: pa.StructArray, policy: Policy) -> Codes:
+    """(n,) which of the policy's rules decides each prediction, by its place in `policy.rules()`, or UNRULED."""
+    found = np.zeros(len(rows), np.int8)
+    if not policy.names_classes:
+        return found
+    if policy.min_recall is not None:
+        found[flagged(operator, rows, policy.harmful)] = UNRULED
+    for place, name in reversed(list(enumerate(policy.classes, start=1))):  # the first one has the last word
+        found[names_any(operator, rows, [name])] = place
+    found[names_only(operator, rows, policy.never_review)] = UNRULED
+    found[names_any(operator, rows, policy.always_review)] = UNRULED
+    return found
+
+
+def _by_policy(predictions: Predictions, policy: Policy | None, thresholds: Thresholds) -> Codes:
     count = len(predictions.item_ids)
     if policy is None:
         return _all(count, Code.NO_POLICY)
-    if policy.max_error is not None:
-        return _all(count, Code.PROMISE_HELD if policy.uncalibrated == "hold" else Code.PROMISE)
-    by_score = _by_score(numbers(predictions.scores), policy)
-    if policy.min_p_ok is None:
+    if not policy.names_classes:
+        return _by_rule(predictions, policy, policy, thresholds.get(DEFAULT_RULE))
+    rules = ruled_by(predictions.operator, predictions.rows, policy)
+    codes = _unruled(predictions, policy)
+    for place, (name, rule) in enumerate(policy.rules().items()):
+        of_it = rules == place
+        if of_it.any():
+            codes = np.where(of_it, _by_rule(predictions, policy, rule, thresholds.get(name)), codes)
+    return codes
+
+
+def _unruled(predictions: Predictions, policy: Policy) -> Codes:
+    """Of those that no rule decides; of the others nothing."""
+    rows, operator = predictions.rows, predictions.operator
+    codes = _all(len(rows), Code.FLAGGED_IS_FINE if policy.flagged == "accept" else Code.FLAGGED)
+    codes[names_only(operator, rows, policy.never_review)] = Code.NEVER_REVIEW
+    codes[names_any(operator, rows, policy.always_review)] = Code.ALWAYS_REVIEW
+    return codes
+
+
+def _by_rule(predictions: Predictions, policy: Policy, rule: Rule, threshold: float | None) -> Codes:
+    count = len(predictions.item_ids)
+    if rule.is_promise:
+        if threshold is None:
+            return _all(count, Code.PROMISE_HELD if rule.uncalibrated == "hold" else Code.PROMISE)
+        is_sure = ranks(predictions.operator, predictions.rows, rule, policy.harmful) >= threshold
+        return np.where(is_sure, np.int8(Code.PROMISED), np.int8(Code.BELOW_PROMISE))
+    by_score = _by_score(numbers(predictions.scores), rule)
+    if rule.min_p_ok is None:
         return by_score
-    is_high = numbers(predictions.p_ok) >= policy.min_p_ok
+    is_high = numbers(predictions.p_ok) >= rule.min_p_ok
     by_p_ok = np.where(is_high, np.int8(Code.P_OK_HIGH), np.int8(Code.P_OK_LOW))
     return np.where(pc.is_valid(predictions.p_ok).to_numpy(zero_copy_only=False), by_p_ok, by_score)
 
@@ -124,8 +198,8 @@ def numbers(column: pa.FloatArray) -> Numbers:
     return found
 
 
-def _by_score(score: Numbers, policy: Policy) -> Codes:
-    rule = policy.uncalibrated
+def _by_score(score: Numbers, decided_by: Rule) -> Codes:
+    rule = decided_by.uncalibrated
     if rule == "review":
         return _all(len(score), Code.UNCALIBRATED)
     if rule == "hold":

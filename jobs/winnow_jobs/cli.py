@@ -8,6 +8,7 @@ import typer
 
 from winnow_jobs.commands import people, run, spec
 from winnow_jobs.commands.compact import compact
+from winnow_jobs.commands.consensus import consensus
 from winnow_jobs.commands.demo import demo
 from winnow_jobs.commands.duplicates import duplicates
 from winnow_jobs.commands.evaluate import evaluate
@@ -16,6 +17,7 @@ from winnow_jobs.commands.fit_anomaly import fit_anomaly
 from winnow_jobs.commands.learn import learn_command
 from winnow_jobs.commands.models import models
 from winnow_jobs.commands.operators import operators
+from winnow_jobs.commands.route import route
 from winnow_jobs.commands.search import search
 from winnow_jobs.commands.verify import verify
 from winnow_jobs.render import Screen
@@ -34,6 +36,7 @@ app = typer.Typer(
 for command in (spec.validate, spec.plan, run.run, run.resume, people.status, people.push, people.pull, people.report):
     app.command()(command)
 app.command("learn")(learn_command)
+app.command()(route)
 models.command("fit-anomaly")(fit_anomaly)
 app.add_typer(models, name="models")
 app.add_typer(export, name="export")
@@ -41,6 +44,7 @@ app.command()(spec.doctor)
 app.command()(verify)
 app.command()(compact)
 app.command()(evaluate)
+app.command()(consensus)
 app.command()(search)
 app.command()(duplicates)
 app.add_typer(operators, name="operators")

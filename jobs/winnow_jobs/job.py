@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from winnow_annotation.policies import resolve_secret
+from winnow_jobs.audit import audit_records
 from winnow_jobs.begin import begin_or_go_on, open_runs
 from winnow_jobs.engine import Engine
 from winnow_jobs.events import Listener, Note
@@ -20,7 +21,7 @@ from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.dataset import results_glob
-from winnow_storage.errors import UsageError, WinnowError
+from winnow_storage.errors import StoreError, UsageError, WinnowError
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import RunRecord
 from winnow_storage.uri import parse
@@ -61,6 +62,7 @@ def run_job(
         listener(Note(f"nothing is due: no item of {spec.corpus.uri} is new, changed or asked for again"))
         sync_ledger(runs, ledger)
         record = _nothing_due(runs, spec)
+    record["audit"] = _audits(spec, runs, listener)
     return _with_push(record, spec, runs, ledger, options, listener)
 
 
@@ -85,6 +87,7 @@ def resume_run(output: str, run_id: str, options: Options, listener: Listener) -
     listener(Note(f"going on with {plan.run_id}: {_size_of(plan)}"))
     with _own_unless(None, options) as engine:
         record = _drive(runs, plan, plan.spec, ledger, options, listener, engine)
+    record["audit"] = _audits(plan.spec, runs, listener)
     return _with_push(record, plan.spec, runs, ledger, options, listener)
 
 
@@ -120,6 +123,14 @@ def _drive(
     summary = finish(runs, plan, tally, seconds)
     sync_ledger(runs, ledger)
     return run_record(summary, spec)
+
+
+def _audits(spec: ResolvedSpec, runs: Runs, listener: Listener) -> list[dict[str, Any]]:
+    try:
+        return audit_records(spec, runs)
+    except StoreError as error:  # the run is closed, and what it selected must still reach people
+        listener(Note(f"what audits say cannot be read: {error.message}; next: {error.hint}", warning=True))
+        return []
 
 
 def _size_of(plan: PlanDocument) -> str:

@@ -224,10 +224,13 @@ def _majority(verdicts: Sequence[Sequence[bool] | None]) -> list[bool] | None:
 
 
 def _labels(runs: Runs) -> list[Label]:
+    from winnow_jobs.consensus.answers import with_one_answer
+
     labels, findings = read_labels(runs.store)
     for finding in findings:
         raise StoreError(f"{runs.store.root}/{finding.key}: {finding.what}", hint=finding.next)
-    return labels
+    # where several people answered each is taken to say what they say together, in which the model has no voice
+    return with_one_answer(runs.store, labels)
 
 
 def _from_labels(job: str, task: str, labels: Iterable[Label]) -> Truths:

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from winnow_annotation.tasks import PushItem
+from winnow_annotation.tasks import PushItem, adjudication_queue
+from winnow_jobs.consensus.asked import asked_items
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.routes import TO_PEOPLE, iter_routes
@@ -18,6 +20,7 @@ from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ids import canonical_json
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import PushState, RunRecord
+from winnow_storage.schemas import Purpose
 from winnow_workers.fetch import Fetcher
 from winnow_workers.models.labels import labels_of
 from winnow_workers.rendition import to_browser_image
@@ -45,6 +48,7 @@ def sync_ledger(runs: Runs, ledger: Ledger) -> None:
         summary = runs.summary(run_id)
         if summary is not None:
             index_run(runs, ledger, runs.plan(run_id), summary)
+    ledger.add_review_tasks([item.pending(runs.store.root.uri) for item in asked_items(runs.store)])
 
 
 def index_run(runs: Runs, ledger: Ledger, plan: PlanDocument, summary: dict[str, Any] | None) -> int:
@@ -79,6 +83,9 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
 
     client = client_of(spec)
     output = runs.store.root.uri
+    if _put_gold(spec, runs):
+        sync_ledger(runs, ledger)
+    asked = asked_items(runs.store)
     waiting = ledger.review_tasks(output=output, states=[PushState.PENDING, PushState.SENDING])
     total = PushSummary(sent=0, already=0, swept=0)
     if not waiting:
@@ -89,8 +96,12 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
         keys = {task.dedupe_key for task in waiting if task.run_id == run_id}
         # by the run's own plan: the spec may have lost a task that people were already chosen for
         labels = {task.name: labels_of(task.config()) for task in runs.plan(run_id).tasks()}
-        items = [item for item in _push_items(runs, run_id) if item.dedupe_key in keys]
-        done = push(client, ledger, items, output=runs.store, labels=labels, render=render)
+        further = [item for item in asked if item.run_id == run_id]
+        items = _mixed([item for item in [*_push_items(runs, run_id), *further] if item.dedupe_key in keys])
+        if spec.review.blind:
+            items = [replace(item, prediction=None) if item.route == Purpose.REVIEW else item for item in items]
+        people = spec.review.overlap
+        done = push(client, ledger, items, output=runs.store, labels=labels, render=render, overlap=people)
         total = PushSummary(total.sent + done.sent, total.already + done.already, total.swept + done.swept)
     return total
 
@@ -104,8 +115,28 @@ def pull_labels(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> "PullSummary"
     """
     from winnow_annotation.pull import pull
 
-    tasks = [task.name for task in spec.tasks]
+    tasks = [queue for task in spec.tasks for queue in (task.name, adjudication_queue(task.name))]
     return pull(client_of(spec), ledger, runs.store, job=spec.job, tasks=tasks)
+
+
+def ask_further(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Listener) -> dict[str, int]:
+    """Send what people's answers made necessary, and put what is not settled before another person; how many each.
+
+    Nothing where the spec names no Label Studio.
+
+    Raises:
+        LabelStudioError: it is unreachable or refuses; the same call goes on.
+    """
+    if spec.review.label_studio is None:
+        return {"sent": 0, "reopened": 0}
+    from winnow_jobs.consensus.further import overlaps_wanted, raise_overlaps
+    from winnow_jobs.consensus.rows import standing_rows
+
+    sent = push_pending(spec, runs, ledger, listener).sent
+    wanted = overlaps_wanted(spec, runs, list(standing_rows(runs.store).values()))
+    tasks = [task.name for task in spec.tasks]
+    reopened = raise_overlaps(client_of(spec), ledger, runs.store.root.uri, wanted, queues=tasks) if wanted else 0
+    return {"sent": sent, "reopened": reopened}
 
 
 def client_of(spec: ResolvedSpec) -> "LabelStudioClient":
@@ -132,6 +163,23 @@ def _render(uri: str, version: str, *, fetcher: Fetcher) -> bytes:
             f"{uri} was read during its run and is {signal.outcome} now: {signal.reason}",
             hint="was it replaced? winnow run takes the new version; then push again",
         ) from signal
+
+
+def _put_gold(spec: ResolvedSpec, runs: Runs) -> int:
+    if not spec.review.gold:
+        return 0
+    from winnow_jobs.consensus.further import put_gold  # what it imports takes a second
+
+    return put_gold(spec, runs)
+
+
+def _mixed(items: Sequence[PushItem]) -> list[PushItem]:
+    """In their order, but with gold spread evenly among the others, so that nobody knows it by its place."""
+    gold = [item for item in items if item.route == Purpose.GOLD]
+    others = [item for item in items if item.route != Purpose.GOLD]
+    places = [((place + 0.5) / len(gold), item) for place, item in enumerate(gold)]
+    places += [((place + 0.5) / len(others), item) for place, item in enumerate(others)]
+    return [item for _, item in sorted(places, key=lambda pair: pair[0])]
 
 
 def _push_items(runs: Runs, run_id: str) -> Sequence[PushItem]:

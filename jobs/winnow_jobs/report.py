@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from winnow_jobs.calibrators import drift_warnings
+from winnow_jobs.audit import audit_alarms, audit_records
 from winnow_jobs.quality import Target, measure
+from winnow_jobs.report_people import people_views
 from winnow_jobs.report_tasks import ROUTE_COLUMNS, TaskRoutes, routes_by_task
 from winnow_jobs.resolved import ResolvedSpec
+from winnow_jobs.review_notes import review_lines, review_warnings
 from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.views import run_status
@@ -50,7 +52,7 @@ def write_report(
     """
     chosen = run_id or _newest_with_items(runs, spec.output)
     plan = runs.plan(chosen)
-    context = _context(plan, runs, ledger, truth)
+    context = _context(plan, runs, ledger, truth) | {"people": people_views(spec, runs)}
     page = _render(context).encode()
     if out is None:
         key = f"runs/{chosen}/report.html"
@@ -70,6 +72,9 @@ def write_report(
         "report": place,
         "outcomes": context["status"]["outcomes"],
         "quality": context["quality"],
+        "promises": context["summary"].get("review", {}).get("promises", []),
+        "audit": context["audits"],
+        "warnings": context["warnings"],
     }
 
 
@@ -84,6 +89,8 @@ def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None
     names = [task.name for task in plan.tasks()]
     routes = routes_by_task(iter_routes(runs.store, plan.run_id, ROUTE_COLUMNS), names)
     labels = ledger.label_counts(plan.spec.job)
+    review = (runs.summary(plan.run_id) or {}).get("review", {})
+    audits = audit_records(plan.spec, runs)
     predictions: Counter[str] = Counter()
     for _, receipt in runs.receipts(plan.run_id):
         predictions.update(receipt.predictions)
@@ -96,7 +103,9 @@ def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None
             for name in names
         ],
         "quality": _quality(plan, runs, truth),
-        "drift": drift_warnings((runs.summary(plan.run_id) or {}).get("review", {})),
+        "warnings": [*audit_alarms(audits), *review_warnings(review)],
+        "promises": review_lines(review),
+        "audits": audits,
         "reasons": _reasons(runs, plan.run_id),
         "results": results_glob(parse(plan.spec.output), plan.run_id),
     }

@@ -1,10 +1,12 @@
 """What exactly will a job do? The spec with everything pinned: places, models by digest, tasks by digest."""
 
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from winnow_annotation.people_spec import PEOPLE_KEYS
 from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.machine import registry_uri
 from winnow_jobs.spec import ExecutionSpec, SameContent, Section, TiffPages
@@ -95,7 +97,8 @@ class ResolvedSpec(Section):
         left_out["tasks"] = {"__all__": {"decode": True}}  # it stands beside them already
         document = self.model_dump(mode="json", exclude=left_out)
         document["run"] = {"shard_items": document["run"]["shard_items"]}
-        document["review"].pop("label_studio", None)
+        for name in ("label_studio", *PEOPLE_KEYS):
+            document["review"].pop(name, None)
         for name in ("inventory", "max_requests_per_s", "max_bytes_per_s"):  # how it is listed and read, not what
             del document["corpus"][name]
         return document
@@ -154,13 +157,21 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
         output=str(output),
         single_writer=spec.output.single_writer,
         tasks=tuple(tasks),
-        review=spec.review,
+        review=_with_places(spec.review, source.base),
         run=spec.run,
         limits=spec.limits,
         decode=spec.decode,
         ledger=spec.ledger,
         registry=str(registry),
     )
+
+
+def _with_places(review: ReviewSpec, base: Path) -> ReviewSpec:
+    """The files of known answers, where the spec names them beside itself, by their absolute paths."""
+    gold = {
+        task: one.model_copy(update={"truth": str((base / one.truth).absolute())}) for task, one in review.gold.items()
+    }
+    return review.model_copy(update={"gold": gold})
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> list[str]:

@@ -1,37 +1,37 @@
 """What is done with a run's predictions? Route them all, and write that to the bucket before anyone is asked.
 
-The committed rows are read twice: to choose who goes to a person, and to write what is done with each. Memory is that
-of a few shards and of the review tasks.
+The committed rows are read twice: to choose who goes to a person, and to write what is done with each; the rows of runs
+with answered random draws once more, when a promise is first fitted on them. Memory is that of a few shards and of the
+review tasks.
 """
 
 import base64
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow_annotation.policies import Policy, ReviewSpec
+from winnow_annotation.ranks import fields_read
 from winnow_annotation.routing import Choice, Sent, unsent
-from winnow_annotation.wishes import Predictions
-from winnow_jobs.calibrators import (
-    Calibrators,
-    columns_beside,
-    drift_records,
-    fields_read,
-    pinned_calibrators,
-    with_p_ok,
-)
+from winnow_annotation.wishes import NO_THRESHOLDS, Predictions, Thresholds
+from winnow_jobs.calibrators import Calibrators, columns_beside, drift_records, pinned_calibrators, with_p_ok
+from winnow_jobs.calibrators import fields_read as calibrator_fields
 from winnow_jobs.copies import repeated_rows
+from winnow_jobs.promises import ReadPredictions, pinned_promises, thresholds_of
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, RoutesWriter, count_routes, is_routed
 from winnow_jobs.runs import PlanDocument
 from winnow_jobs.scratch import scratch
 from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
-from winnow_storage.ids import dedupe_key
+from winnow_storage.errors import BlobMissing
+from winnow_storage.ids import canonical_json, dedupe_key
 from winnow_storage.parquet_rows import read_rows
 from winnow_storage.parts import WorkReader
 from winnow_storage.schemas import ROUTES
@@ -47,46 +47,113 @@ Shards = dict[int, BlobInfo]
 SentIn = dict[int, list[tuple[int, Sent]]]  # by shard: those that go to a person, with their place among all of them
 
 
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What decides the routes of a run: `review` as its plan says, or as someone asks what would be."""
+
+    store: BlobStore
+    plan: PlanDocument
+    review: ReviewSpec
+    calibrators: Calibrators
+    thresholds: Mapping[str, Thresholds]
+
+    def unsent(self, predictions: Predictions, task: str) -> tuple[pa.StringArray, pa.StringArray]:
+        """The routes and reasons of predictions of which none goes to a person."""
+        return unsent(predictions, self.review.policies.get(task), self.thresholds.get(task, NO_THRESHOLDS))
+
+
 def route_run(store: BlobStore, plan: PlanDocument) -> dict[str, Any]:
     """Route every prediction of a run whose shards are all committed; how many go where.
 
-    The object is put if absent and its content follows from the rows and the pinned calibrators alone, so doing it
-    again changes nothing.
+    The object is put if absent and its content follows from the rows, the pinned calibrators and the pinned promises
+    alone, so doing it again changes nothing.
     """
     calibrators = pinned_calibrators(store, plan)
+    promises = pinned_promises(store, plan, calibrators, reader(store, calibrators))
     if not is_routed(store, plan.run_id):
         with scratch("routes", item_bytes=ITEM_BYTES * len(plan.tasks())) as folder:
             writer = RoutesWriter(folder)
-            _decide_all(store, plan, calibrators, writer)
+            _decide_all(Routing(store, plan, plan.spec.review, calibrators, thresholds_of(promises)), writer)
             writer.put(store, plan.run_id)
     counts = count_routes(store, plan.run_id)
     selected = sum(count for routes in counts.values() for name, count in routes.items() if name in TO_PEOPLE)
     record = {"selected": selected, "routes": counts}
+    if promises:
+        record["promises"] = [one.record() for of in promises.values() for one in of.values()]
+    if plan.spec.review.calibrate or plan.spec.review.audit:
+        record["draws"] = _load_draws(store, plan.run_id)
     return record | ({"drift": drift_records(store, plan, calibrators)} if calibrators else {})
 
 
-def _decide_all(store: BlobStore, plan: PlanDocument, calibrators: Calibrators, writer: RoutesWriter) -> None:
+def reader(store: BlobStore, calibrators: Calibrators) -> ReadPredictions:
+    """What reads the predictions of one task of any run, by these calibrators."""
+
+    def read(plan: PlanDocument, task: ResolvedTask, policy: Policy) -> Iterator[Predictions]:
+        own = {name: one for name, one in calibrators.items() if name == task.name}
+        names = ("score", "p_ok", "error", *fields_read(task.kind, policy))
+        columns = ["item_id", "version", *_fields([task], own, names)]
+        for _, rows in _read(store, plan, own, committed_shards(store, plan.run_id), columns):
+            yield _predictions(_usable(rows, task.name), task)
+
+    return read
+
+
+def choose(routing: Routing, choices: Sequence[Choice], shards: Shards, also: Sequence[ReviewSpec] = ()) -> None:
+    """Show every prediction of the run to the choices, which may be of other review sections `also`."""
+    columns = list(
+        dict.fromkeys(name for of in (routing.review, *also) for name in _columns(replace(routing, review=of)))
+    )
+    for shard, rows in _read(routing.store, routing.plan, routing.calibrators, shards, columns):
+        for task in routing.plan.tasks():
+            predictions = _predictions(_usable(rows, task.name), task)
+            for choice in choices:
+                choice.see(task.name, predictions, place=shard)
+
+
+def seed_of(plan: PlanDocument) -> str:
+    """What a run's random draws follow from."""
+    return f"{plan.spec.job}\0{plan.run_id}"
+
+
+def _decide_all(routing: Routing, writer: RoutesWriter) -> None:
     # listed once: a worker may commit after its run was abandoned, and both passes must be of the same rows
-    shards = committed_shards(store, plan.run_id)
-    sent = _chosen(store, plan, calibrators, shards)
-    # the most urgent first, so that people get them in that order; the others as they stand in the shards
-    writer.add(_sent_routes(store, plan, calibrators, shards, sent))
-    for routes in _unsent_routes(store, plan, calibrators, shards, sent):
-        writer.add(routes)
-
-
-def _chosen(store: BlobStore, plan: PlanDocument, calibrators: Calibrators, shards: Shards) -> SentIn:
-    review = plan.spec.review
-    choice = Choice(review.policies, budget=review.budget, audit=review.audit, seed=f"{plan.spec.job}\0{plan.run_id}")
-    tasks = plan.tasks()
-    columns = ["item_id", "version", *_fields(plan, calibrators, ("score", "p_ok", "error"))]
-    for shard, rows in _read(store, plan, calibrators, shards, columns):
-        for task in tasks:
-            choice.see(task.name, _predictions(_usable(rows, task.name), task.name), place=shard)
+    shards = committed_shards(routing.store, routing.plan.run_id)
+    choice = _chosen(routing, shards)
     sent: SentIn = defaultdict(list)
     for order, one in enumerate(choice.sent()):
         sent[one.place].append((order, one))
-    return dict(sent)
+    draws = {task: asdict(one) for task, one in choice.draws().items()}
+    routing.store.put_if_absent(_draws_key(routing.plan.run_id), canonical_json(draws).encode())
+    # the most urgent first, so that people get them in that order; the others as they stand in the shards
+    writer.add(_sent_routes(routing.store, routing.plan, routing.calibrators, shards, sent))
+    for routes in _unsent_routes(routing, shards, sent):
+        writer.add(routes)
+
+
+def _chosen(routing: Routing, shards: Shards) -> Choice:
+    choice = Choice(routing.review, seed=seed_of(routing.plan), thresholds=routing.thresholds)
+    choose(routing, [choice], shards)
+    return choice
+
+
+def _draws_key(run_id: str) -> str:
+    return f"runs/{run_id}/draws.json"
+
+
+def _load_draws(store: BlobStore, run_id: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(store.get(_draws_key(run_id)))
+    except BlobMissing:  # routed by an older version
+        return {}
+    return found
+
+
+def _columns(routing: Routing, *more: str) -> list[str]:
+    found = ["item_id", "version"]
+    for task in routing.plan.tasks():
+        looked_at = fields_read(task.kind, routing.review.policies.get(task.name))
+        found += _fields([task], routing.calibrators, ("score", "p_ok", "error", *more, *looked_at))
+    return found
 
 
 def _sent_routes(
@@ -126,24 +193,23 @@ def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: Pla
             round_number=FIRST_ROUND,
         ),
         "prediction": as_json(struct),
+        "inclusion": one.inclusion,
     }
 
 
-def _unsent_routes(
-    store: BlobStore, plan: PlanDocument, calibrators: Calibrators, shards: Shards, sent: SentIn
-) -> Iterator[pa.Table]:
-    tasks = plan.tasks()
-    columns = [*_COMMON, *_fields(plan, calibrators, (*_OF_TASK, "error"))]
-    for shard, rows in _read(store, plan, calibrators, shards, columns):
-        for task in tasks:
+def _unsent_routes(routing: Routing, shards: Shards, sent: SentIn) -> Iterator[pa.Table]:
+    columns = dict.fromkeys([*_COMMON, *_columns(routing, *_OF_TASK)])
+    for shard, rows in _read(routing.store, routing.plan, routing.calibrators, shards, list(columns)):
+        for task in routing.plan.tasks():
             items = [one.item_id for _, one in sent.get(shard, ()) if one.task == task.name]
             usable = _usable(rows, task.name)
             is_sent = pc.is_in(usable["item_id"], pa.array(items, pa.string()))
-            yield _unsent_table(usable.filter(pc.invert(is_sent)), task, plan)
+            yield _unsent_table(usable.filter(pc.invert(is_sent)), task, routing)
 
 
-def _unsent_table(rows: pa.Table, task: ResolvedTask, plan: PlanDocument) -> pa.Table:
-    route, reason = unsent(_predictions(rows, task.name), plan.spec.review.policies.get(task.name))
+def _unsent_table(rows: pa.Table, task: ResolvedTask, routing: Routing) -> pa.Table:
+    route, reason = routing.unsent(_predictions(rows, task), task.name)
+    plan = routing.plan
     same = {"job": plan.spec.job, "run_id": plan.run_id, "task": task.name, "operator": task.kind}
     columns = {
         **{name: pa.repeat(value, rows.num_rows) for name, value in same.items()},
@@ -155,10 +221,11 @@ def _unsent_table(rows: pa.Table, task: ResolvedTask, plan: PlanDocument) -> pa.
     return pa.table([columns.get(field.name, pa.nulls(rows.num_rows, field.type)) for field in ROUTES], schema=ROUTES)
 
 
-def _fields(plan: PlanDocument, calibrators: Calibrators, names: Sequence[str]) -> list[str]:
+def _fields(tasks: Sequence[ResolvedTask], calibrators: Calibrators, names: Sequence[str]) -> list[str]:
     """As columns of the rows: these fields of every task, and those that its calibrator looks at."""
-    wanted = {task.name: dict.fromkeys([*names, *fields_read(calibrators.get(task.name))]) for task in plan.tasks()}
-    return [f"{task}.{name}" for task, fields in wanted.items() for name in fields] + columns_beside(calibrators)
+    wanted = {task.name: dict.fromkeys([*names, *calibrator_fields(calibrators.get(task.name))]) for task in tasks}
+    own = {name: one for name, one in calibrators.items() if name in wanted}
+    return [f"{task}.{name}" for task, fields in wanted.items() for name in fields] + columns_beside(own)
 
 
 def _unread(columns: Sequence[str], tasks: Sequence[str]) -> list[str]:
@@ -167,7 +234,9 @@ def _unread(columns: Sequence[str], tasks: Sequence[str]) -> list[str]:
 
 def _calibrated(rows: pa.Table, calibrators: Calibrators) -> pa.Table:
     for task, calibrator in calibrators.items():
-        if task in rows.column_names:
+        beside = calibrator.neighbours
+        # of an earlier run that had no such vectors p_ok stays as it was
+        if task in rows.column_names and (beside is None or beside.task in rows.column_names):
             rows = with_p_ok(rows, task, calibrator)
     return rows
 
@@ -179,7 +248,7 @@ def _read(
     work = WorkReader(store, plan.work)
 
     def read(shard: int) -> tuple[int, pa.Table]:
-        rows = _calibrated(read_rows(store, shards[shard], [*columns, "copied_from"]), calibrators)
+        rows = _calibrated(read_rows(store, shards[shard], [*dict.fromkeys(columns), "copied_from"]), calibrators)
         return shard, rows.append_column(_REPEATED, repeated_rows(work, plan, shard, rows))
 
     with ThreadPoolExecutor(READ_THREADS) as pool:
@@ -191,11 +260,11 @@ def _usable(rows: pa.Table, task: str) -> pa.Table:
     return rows.filter(pc.and_(pc.is_valid(rows[task]), pc.is_null(error)))
 
 
-def _predictions(rows: pa.Table, task: str) -> Predictions:
-    struct = rows[task]
+def _predictions(rows: pa.Table, task: ResolvedTask) -> Predictions:
+    struct = rows[task.name].combine_chunks()
     numbers = (pc.struct_field(struct, "score"), pc.struct_field(struct, "p_ok"))
-    columns = (rows["item_id"], rows["version"], *numbers, rows[_REPEATED])
-    return Predictions(*(column.combine_chunks() for column in columns))
+    items, versions, is_repeated = (rows[name].combine_chunks() for name in ("item_id", "version", _REPEATED))
+    return Predictions(items, versions, *numbers, is_repeated, task.kind, struct)
 
 
 def as_json(struct: dict[str, Any]) -> str:

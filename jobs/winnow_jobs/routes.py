@@ -9,8 +9,10 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from winnow_storage.blobs import BlobStore
@@ -56,6 +58,20 @@ def iter_routes(store: BlobStore, run_id: str, columns: Sequence[str] | None = N
         with pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True) as parquet:
             keys += json.loads((parquet.metadata.metadata or {}).get(_PARTS, b"[]"))
             yield from parquet.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+
+
+def iter_sent(store: BlobStore, run_id: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The routes of a run that go to people, which stand before all others, as far as an older file has `columns`.
+
+    Raises:
+        StoreError: as the store says. ArrowException, OSError: an object is no Parquet, or is damaged.
+    """
+    to_people = pa.array([str(route) for route in TO_PEOPLE])
+    for batch in iter_routes(store, run_id, columns):
+        chosen = batch.filter(pc.is_in(batch.column("route"), to_people))
+        yield from chosen.to_pylist()
+        if chosen.num_rows < batch.num_rows:
+            return
 
 
 def count_routes(store: BlobStore, run_id: str) -> dict[str, dict[str, int]]:

@@ -160,8 +160,11 @@ class JobSpec(Section):
 
     @model_validator(mode="after")
     def _policies_name_tasks(self) -> "JobSpec":
-        unknown = sorted(set(self.review.policies) - {task.name for task in self.tasks})
-        if unknown:
-            names = ", ".join(task.name for task in self.tasks)
-            raise ValueError(f"review.policies names {unknown[0]!r}, which is no task of this job (tasks: {names})")
+        for section, named in (("policies", self.review.policies), ("gold", self.review.gold)):
+            unknown = sorted(set(named) - {task.name for task in self.tasks})
+            if unknown:
+                names = ", ".join(task.name for task in self.tasks)
+                raise ValueError(
+                    f"review.{section} names {unknown[0]!r}, which is no task of this job (tasks: {names})"
+                )
         return self

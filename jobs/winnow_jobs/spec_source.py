@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from winnow_annotation.kinds.catalogue import kind_of
+from winnow_annotation.policies import Policy, check_policy
 from winnow_jobs.spec import JobSpec, TaskSpec
 from winnow_jobs.spec_errors import SECRETS, Explainer
 from winnow_jobs.yaml_marks import MarkedYaml, load_marked
@@ -55,7 +56,7 @@ def load_spec(path: Path, environ: Mapping[str, str] | None = None) -> SpecSourc
     for index, task in enumerate(spec.tasks):
         _check_task(task, index, marked)
         if task.name in spec.review.policies:
-            _check_policy(task, marked)
+            _check_policy(task, spec.review.policies[task.name], marked)
     return SpecSource(spec, path)
 
 
@@ -77,9 +78,11 @@ def _check_task(task: TaskSpec, index: int, marked: MarkedYaml) -> None:
         )
 
 
-def _check_policy(task: TaskSpec, marked: MarkedYaml) -> None:
+def _check_policy(task: TaskSpec, policy: Policy, marked: MarkedYaml) -> None:
     try:
-        kind_of(operator_named(task.operator).reviewed_as or task.operator)
+        kind = operator_named(task.operator).reviewed_as or task.operator
+        kind_of(kind)
+        check_policy(kind, policy)
     except SpecError as error:
         place = marked.where(("review", "policies", task.name), key=True)
         raise SpecError(f"{place}: {error.message}", hint=error.hint) from error

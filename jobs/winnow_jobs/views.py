@@ -4,7 +4,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from winnow_annotation.routing import labels_needed
+from winnow_annotation.guarantees.binomial import labels_needed
+from winnow_annotation.guarantees.bounded import labels_needed_in_expectation
+from winnow_jobs.audit import audit_records
 from winnow_jobs.draft import Draft
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.routes import is_routed
@@ -17,6 +19,7 @@ def plan_record(draft: Draft, standing: PlanDocument | None, runs: Runs) -> dict
     """What `winnow plan` says: what is due and why, on which models, and how much of it people may have to see."""
     plan, spec = draft.plan, draft.plan.spec
     due, digests = draft.due, _digests_before(runs)
+    promised = _promised_before(runs)
     return {
         "job": spec.job,
         "run_id": plan.run_id,
@@ -40,7 +43,7 @@ def plan_record(draft: Draft, standing: PlanDocument | None, runs: Runs) -> dict
                 "digest": task.model.digest,
                 "due": due.get(task.name, 0),
                 "why": _why(task, due.get(task.name, 0), digests),
-                "review": _policy_text(spec, task),
+                "review": _policy_text(spec, task, promised),
             }
             for task in plan.tasks()
         ],
@@ -63,17 +66,44 @@ def _why(task: ResolvedTask, due: int, before: dict[str, str]) -> str:
     return "new, changed, unavailable or asked for again"
 
 
-def _policy_text(spec: ResolvedSpec, task: ResolvedTask) -> str:
+def _policy_text(spec: ResolvedSpec, task: ResolvedTask, promised: list[dict[str, Any]]) -> str:
     policy = spec.review.policies.get(task.name)
     if policy is None:
         return ""
-    if policy.max_error is not None:
-        needed = labels_needed(policy.max_error, policy.confidence)
-        return (
-            f"max_error {policy.max_error} with confidence {policy.confidence} needs at least {needed} uniform random "
-            f"labels; there are none yet, so nothing is accepted under it: review up to the budget, hold the rest"
-        )
-    return ""
+    return "; ".join(_rule_text(spec, task, name, promised) for name, rule in policy.rules().items() if rule.is_promise)
+
+
+def _rule_text(spec: ResolvedSpec, task: ResolvedTask, name: str, promised: list[dict[str, Any]]) -> str:
+    """What the newest run promised by this rule, or what it takes to promise anything."""
+    rule = spec.review.policies[task.name].rules()[name]
+    target = getattr(rule, rule.promise or "")
+    for one in promised:
+        same = (one["task"], one["rule"], one["task_digest"], one["promise"])
+        if same == (task.name, name, task.digest, rule.promise) and one["target"] == target:
+            return f"as of run {one['run_id']}: {one['text']}"
+    needed = (
+        labels_needed_in_expectation(target)
+        if rule.max_loss is not None and rule.confidence is None
+        else labels_needed(1 - target if rule.min_recall is not None else target, rule.certainty)
+    )
+    draws = "harmful items among the uniform random draws" if rule.min_recall is not None else "uniform random labels"
+    meanwhile = "hold all" if rule.uncalibrated == "hold" else "review up to the budget, hold the rest"
+    calibrate = spec.review.calibrate
+    drawn = f"review.calibrate: {calibrate} a run" if calibrate else "review.calibrate is 0: set it, or none is drawn"
+    return (
+        f"{rule.promise} {target}{f' for {name}' if name else ''} needs at least {needed} {draws} "
+        f"({drawn}); until they are answered nothing is accepted under it: "
+        f"{meanwhile}"
+    )
+
+
+def _promised_before(runs: Runs) -> list[dict[str, Any]]:
+    """What the newest closed run that made promises said of each, with its id."""
+    for run_id in reversed(runs.ids()):
+        summary = runs.summary(run_id)
+        if summary is not None and (promises := summary.get("review", {}).get("promises")):
+            return [{"run_id": run_id} | one for one in promises]
+    return []
 
 
 def _review_estimate(plan: PlanDocument, runs: Runs) -> str:
@@ -109,6 +139,8 @@ def status_record(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> dict[str, A
             for task in spec.tasks
             if task.name in spec.review.policies or task.name in states
         },
+        "promises": _promised_before(runs),
+        "audit": audit_records(spec, runs),
     }
 
 

@@ -127,6 +127,8 @@ ROUTES = pa.schema(
         pa.field("dedupe_key", pa.string()),
         pa.field("round", pa.int32()),
         pa.field("prediction", pa.string()),  # JSON of the task's struct
+        # of random draws only (audit, calibrate): the chance that this prediction had of being drawn
+        pa.field("inclusion", pa.float64()),
     ]
 )
 

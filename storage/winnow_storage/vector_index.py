@@ -33,6 +33,7 @@ from winnow_storage.vectors import ROWS, VectorBlock, Vectors
 
 FORMAT = 1
 CUT = "0000"  # an id that ends so ends a segment: 65,536 rows on average, whatever comes or goes elsewhere
+MAX_ROWS = 262_144  # of a segment that no id ends, so that memory is bounded
 MIN_ROWS = 4096  # of a segment, so that small corpora have one
 CONNECTIVITY = 16
 EXPANSION_ADD = 128
@@ -221,6 +222,9 @@ def _segments(vectors: Vectors, cut: str, min_rows: int) -> Iterator[VectorBlock
         if start < len(block.vectors):
             waiting.append(_part(block, start, len(block.vectors)))
             count += len(block.vectors) - start
+        if count >= MAX_ROWS:
+            yield _joined(waiting)
+            waiting, count = [], 0
     if waiting:
         yield _joined(waiting)
 

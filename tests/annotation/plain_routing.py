@@ -42,28 +42,56 @@ class _Wish:
 
 
 def route(
-    predictions: Sequence[Candidate], policies: Mapping[str, Policy], *, budget: int, audit: float, seed: str
+    predictions: Sequence[Candidate],
+    policies: Mapping[str, Policy],
+    *,
+    budget: int,
+    audit: float,
+    seed: str,
+    calibrate: int = 0,
 ) -> list[Decision]:
     """One decision per candidate, sorted by task and item: the same for every order of `predictions`.
 
-    Audit draws come first inside the budget; a draw that no longer fits stays accepted (those that fit are the ones
-    with the lowest draw, so they are random too). Reviews follow by turns: the most urgent of each task (lowest p_ok,
-    then lowest score) before the second of any, since scores do not compare between tasks. The rest is held.
+    Draws come first inside the budget, those to calibrate and those to audit cut in proportion (those that fit are the
+    ones with the lowest draw, so they are random too). Reviews follow by turns: the most urgent of each task (lowest
+    p_ok, then lowest score) before the second of any, since scores do not compare between tasks. The rest is held.
     """
     wishes = {candidate: _wish(candidate, policies.get(candidate.task)) for candidate in sorted(predictions, key=_id)}
-    audited = _audit_draws(wishes, budget=budget, share=audit, seed=seed)
-    reviews = _by_turns([one for one, wish in wishes.items() if wish.route is Route.REVIEW])
-    sent = [*audited, *reviews[: budget - len(audited)]]
-    order = {candidate: place for place, candidate in enumerate(sent)}
-    return [_decide(one, wish, order.get(one)) for one, wish in wishes.items()]
+    uniform = _calibrations([one for one in wishes if one.task in policies], wanted=min(calibrate, budget), seed=seed)
+    audits = _audit_draws(wishes, share=audit, seed=seed)
+    room = len(uniform)
+    if len(uniform) + len(audits) > budget:
+        share = round(budget * len(uniform) / (len(uniform) + len(audits)))
+        room = min(len(uniform), max(share, budget - len(audits)))
+    uniform = uniform[:room]
+    audits = [one for one in audits if one not in uniform][: budget - room]
+    reviews = [one for one, wish in wishes.items() if wish.route is Route.REVIEW and one not in uniform]
+    reviews = _by_turns(reviews)[: budget - room - len(audits)]
+    places = [((number + 0.5) / len(reviews), _item(one), one) for number, one in enumerate(reviews)]
+    places += [(position(f"{seed}\0order", one.item_id, one.task), _item(one), one) for one in [*uniform, *audits]]
+    order = {candidate: place for place, (_, _, candidate) in enumerate(sorted(places, key=lambda entry: entry[:2]))}
+    return [_decide(one, wish, order.get(one), is_uniform=one in uniform) for one, wish in wishes.items()]
 
 
-def _audit_draws(wishes: Mapping[Candidate, _Wish], *, budget: int, share: float, seed: str) -> list[Candidate]:
+def _item(candidate: Candidate) -> tuple[str, str]:
+    return candidate.task, candidate.item_id
+
+
+def _calibrations(candidates: Sequence[Candidate], *, wanted: int, seed: str) -> list[Candidate]:
+    turns: list[tuple[int, str, Candidate]] = []
+    for task in {one.task for one in candidates}:
+        own = [one for one in candidates if one.task == task]
+        own.sort(key=lambda one: (position(f"{seed}\0calibrate", one.item_id, one.task), _id(one)))
+        turns += [(turn, task, one) for turn, one in enumerate(own[:wanted])]
+    return [one for _, _, one in sorted(turns, key=lambda turn: turn[:2])]
+
+
+def _audit_draws(wishes: Mapping[Candidate, _Wish], *, share: float, seed: str) -> list[Candidate]:
     accepted = [
         one for one, wish in wishes.items() if wish.route is Route.ACCEPT and wish.reason is not Reason.NO_POLICY
     ]
     hits = [one for one in accepted if drawn(seed, one.item_id, one.task, share=share)]
-    return sorted(hits, key=lambda one: (position(seed, one.item_id, one.task), _id(one)))[:budget]
+    return sorted(hits, key=lambda one: (position(seed, one.item_id, one.task), _id(one)))
 
 
 def _by_turns(reviews: Sequence[Candidate]) -> list[Candidate]:
@@ -75,8 +103,10 @@ def _by_turns(reviews: Sequence[Candidate]) -> list[Candidate]:
     return [one for _, _, one in sorted(turns, key=lambda turn: turn[:2])]
 
 
-def _decide(candidate: Candidate, wish: _Wish, order: int | None) -> Decision:
+def _decide(candidate: Candidate, wish: _Wish, order: int | None, *, is_uniform: bool) -> Decision:
     if order is not None:
+        if is_uniform:
+            return Decision(candidate, Route.CALIBRATE, Reason.CALIBRATE_DRAW, order)
         if wish.route is Route.ACCEPT:
             return Decision(candidate, Route.AUDIT, Reason.AUDIT_DRAW, order)
         return Decision(candidate, Route.REVIEW, wish.reason, order)

@@ -37,6 +37,13 @@ def test_review_spec__reads_what_the_design_shows() -> None:
         ({"uncalibrated": "maybe"}, "review"),
         ({"min_p_ok": 1.5}, "less than or equal to 1"),
         ({"min_pok": 0.5}, "Extra inputs"),
+        ({"max_loss": 0.1, "max_error": 0.1}, "not both"),
+        ({"min_p_ok": 0.5, "confidence": 0.9}, "confidence belongs to a promise"),
+        ({"harmful": ["gore"]}, "harmful belongs to min_recall"),
+        ({"min_recall": 0.9, "rank": "p_ok"}, "leave rank out"),
+        ({"always_review": ["a"], "never_review": ["a"]}, "both name 'a'"),
+        ({"classes": {"a": {"min_p_ok": 0.9}}, "never_review": ["a"]}, "has a rule for 'a'"),
+        ({"classes": {"a": {"min_recall": 0.9}}}, "give it to the task"),
     ],
 )
 def test_policy__refuses_what_contradicts_itself(policy: dict[str, object], message: str) -> None:

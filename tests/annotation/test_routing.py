@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from tests.annotation import plain_routing
 from tests.annotation.plain_routing import Candidate, Decision
 from winnow_annotation import routing
-from winnow_annotation.policies import Policy, ScoreBelow
-from winnow_annotation.routing import Choice, labels_needed, unsent
+from winnow_annotation.guarantees.binomial import labels_needed
+from winnow_annotation.policies import Policy, ReviewSpec, ScoreBelow
+from winnow_annotation.routing import Choice, unsent
 from winnow_annotation.wishes import Predictions, Reason
 from winnow_storage.schemas import Route
 
@@ -52,9 +54,11 @@ def route(
     audit: float,
     seed: str,
     batch: int = 3,
+    calibrate: int = 0,
 ) -> list[Decision]:
     """One decision per candidate, sorted by task and item."""
-    choice = Choice(policies, budget=budget, audit=audit, seed=seed)
+    review = ReviewSpec(policies=policies, budget=budget, audit=audit, calibrate=calibrate)
+    choice = Choice(review, seed=seed)
     for place, (task, some) in enumerate(batches(candidates, batch)):
         choice.see(task, predictions(some), place=place)
     sent = {(one.task, one.item_id): (order, one) for order, one in enumerate(choice.sent())}
@@ -68,6 +72,8 @@ def route(
                 assert one.place == place
                 decision = Decision(each, one.route, one.reason, order)
             decisions.append(decision)
+    counts = Counter((one.candidate.task, str(one.route)) for one in decisions)
+    assert {(task, name): n for task, of in choice.counts().items() for name, n in of.items()} == counts
     return sorted(decisions, key=lambda one: (one.candidate.task, one.candidate.item_id, one.candidate.version))
 
 
@@ -141,6 +147,7 @@ def test_labels_needed__is_the_zero_failure_bound() -> None:
     assert (1 - 0.02) ** 114 <= 0.1 < (1 - 0.02) ** 113
 
 
+PEOPLE = (Route.REVIEW, Route.AUDIT, Route.CALIBRATE)
 CANDIDATES = st.lists(
     st.builds(
         Candidate,
@@ -156,17 +163,17 @@ CANDIDATES = st.lists(
 
 
 @settings(deadline=None)
-@given(CANDIDATES, st.integers(0, 12), st.floats(0, 1), st.randoms(use_true_random=False))
+@given(CANDIDATES, st.integers(0, 12), st.floats(0, 1), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_route__does_not_depend_on_order_and_keeps_the_budget(
-    candidates: list[Candidate], budget: int, audit: float, random: object
+    candidates: list[Candidate], budget: int, audit: float, calibrate: int, random: object
 ) -> None:
-    decisions = route(candidates, POLICIES, budget=budget, audit=audit, seed="s")
+    decisions = route(candidates, POLICIES, budget=budget, audit=audit, calibrate=calibrate, seed="s")
     shuffled = list(candidates)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert route(shuffled, POLICIES, budget=budget, audit=audit, seed="s") == decisions
+    assert route(shuffled, POLICIES, budget=budget, audit=audit, calibrate=calibrate, seed="s") == decisions
     assert {d.candidate for d in decisions} == set(candidates)
     assert len(decisions) == len(candidates)
-    sent = [d for d in decisions if d.route in (Route.REVIEW, Route.AUDIT)]
+    sent = [d for d in decisions if d.route in PEOPLE]
     assert sorted(d.order for d in sent if d.order is not None) == list(range(len(sent)))
     assert len(sent) <= budget
     refused = [d for d in decisions if d.reason is Reason.OVER_BUDGET]
@@ -178,7 +185,8 @@ def test_route__does_not_depend_on_order_and_keeps_the_budget(
 @given(data=st.data())
 def test_route__as_the_rule_with_everything_in_memory(slack: int, data: st.DataObject) -> None:
     candidates = data.draw(CANDIDATES)
-    chosen = {"budget": data.draw(st.integers(0, 12)), "audit": data.draw(st.floats(0, 1))}
+    chosen: dict[str, Any] = {"budget": data.draw(st.integers(0, 12)), "audit": data.draw(st.floats(0, 1))}
+    chosen["calibrate"] = data.draw(st.integers(0, 4))
     plain = plain_routing.route(candidates, POLICIES, seed="s", **chosen)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(routing, "_SLACK", slack)

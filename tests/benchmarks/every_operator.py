@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.benchmarks.engine.line import say
 from tests.e2e.winnow import WINNOW
-from tests.every_operator import checks, further_photographs, write_job
+from tests.every_operator import checks, further_photographs, image_files, write_job
 
 SHOWN = 5
 
@@ -31,7 +31,7 @@ def main() -> int:
         folder = Path(scratch)
         shutil.copytree(options.demo / "corpus", folder / "corpus")
         further_photographs(folder / "corpus/further", options.further)
-        files = [path for path in (folder / "corpus").rglob("*") if path.is_file()]
+        files = image_files(folder / "corpus")
         command = [WINNOW, "run", write_job(folder, options.demo / "models"), "--json"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode not in (0, 3):  # some of the demo's images are bad on purpose

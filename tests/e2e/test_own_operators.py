@@ -1,5 +1,6 @@
 """The page about operators of one's own, followed to the letter: its files written, its commands run, its rows read."""
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,11 @@ from scipy import ndimage
 from skimage import data
 
 from tests.e2e.winnow import DEADLINE_S, WINNOW
+from winnow_jobs.cli import main
+from winnow_jobs.runs import Runs
+from winnow_jobs.verify.run import verify_run
+from winnow_storage.blobs import open_store
+from winnow_storage.uri import parse
 
 PAGE = Path(__file__).parents[2] / "docs/own-operators.md"
 THRESHOLD, NEAR = 150.0, 0.2
@@ -91,6 +97,26 @@ def test_page__its_predictions_are_routed_as_classes(
     assert {route["operator"] for route in routes} == {"classify"}
     for route in routes:
         assert (route["route"] == "review") == (route["score"] < NEAR)
+
+
+def test_page__the_run_is_sound_and_can_be_measured(
+    followed: tuple[Path, "subprocess.CompletedProcess[str]"],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, _ = followed
+    assert verify_run(Runs(open_store(parse(str(folder / "out")))), "0001").findings == []
+    monkeypatch.syspath_prepend(folder)
+    truth = ["key,label"] + [
+        f"{path.name},{'sharp' if laplacian_variance(path) >= THRESHOLD else 'blurred'}"
+        for path in sorted((folder / "photos").iterdir())
+    ]
+    (folder / "truth.csv").write_text("\n".join(truth) + "\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(folder / "job.yaml"), "--truth", str(folder / "truth.csv"), "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert ended.value.code == 0, record
+    assert (record["operator"], record["task"]) == ("classify", "sharpness")
 
 
 def laplacian_variance(path: Path) -> float:

@@ -29,6 +29,7 @@ from PIL import (
 
 from winnow_workers import jpeg, png_samples, tiff_samples
 from winnow_workers.colour import Rgb, to_srgb
+from winnow_workers.device_jpegs import NVJPEG, DeviceJpegs
 from winnow_workers.headers import avif, bmp, gif, png, tiff, webp
 from winnow_workers.headers import jpeg as jpeg_header
 from winnow_workers.headers.tags import ORIENTATION, Directory, exif_orientation
@@ -92,13 +93,14 @@ _WIDEST_PIXEL_BYTES = 48
 class Decoded:
     """`pixels` is uint8 RGB (height, width, 3), possibly scaled down; the two sizes are the upright image's full ones.
 
-    `format` is lower-case, such as "jpeg".
+    `format` is lower-case, such as "jpeg"; `decoder` the one that made the pixels, where it is not the CPU's.
     """
 
     pixels: "PixelsHWC"
     width_px: int
     height_px: int
     format: str
+    decoder: str | None = None
 
 
 def decode(
@@ -108,11 +110,12 @@ def decode(
     limits: DecodeLimits,
     settings: DecodeSettings = WHITE,
     page: int = 1,
+    on_device: DeviceJpegs | None = None,
 ) -> Decoded:
     """The pixels of the first frame, or of a page of a TIFF (from 1; 0 only asks what is wrong with it all).
 
     A JPEG whose shorter side is at least twice `needed_side_px` is decoded at 1/2, 1/4 or 1/8 (DCT scaling), never
-    below `needed_side_px`; None asks for every pixel.
+    below `needed_side_px`; None asks for every pixel. `on_device` is asked first for a usual JPEG.
 
     Raises:
         Unreadable: empty, truncated, damaged, or of a format that is not listed.
@@ -132,7 +135,7 @@ def decode(
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         if name == "jpeg":
-            plain = _decode_plain_jpeg(data, needed_side_px=needed_side_px, limits=limits)
+            plain = _decode_plain_jpeg(data, needed_side_px=needed_side_px, limits=limits, on_device=on_device)
             if plain is not None:
                 return plain
         if name == "tiff":
@@ -164,21 +167,27 @@ def kind_of(data: bytes) -> str | None:
     return name if name in _KINDS else None
 
 
-def _decode_plain_jpeg(data: bytes, *, needed_side_px: int | None, limits: DecodeLimits) -> Decoded | None:
+def _decode_plain_jpeg(
+    data: bytes, *, needed_side_px: int | None, limits: DecodeLimits, on_device: DeviceJpegs | None
+) -> Decoded | None:
     found = jpeg.read_markers(data)
     if found is None or found.width_px * found.height_px > limits.max_pixels:
         return None
     width, height = found.width_px, found.height_px
     if is_bomb(3 * width * height, len(data), limits) or jpeg_header.has_many_scans(data, limits.max_scans):
         return None
-    pixels = jpeg.decode_plain(data, found, jpeg.scale_for(width, height, needed_side_px))
+    scale = jpeg.scale_for(width, height, needed_side_px)
+    pixels = None if on_device is None else on_device.decode(data, found, scale)
+    decoder = None if pixels is None else NVJPEG
+    if pixels is None:
+        pixels = jpeg.decode_plain(data, found, scale)
     if pixels is None:
         return None
     if found.orientation in _UPRIGHT:
         pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[found.orientation]))
     if found.orientation in _SWAPS_SIDES:
         width, height = height, width
-    return Decoded(pixels, width, height, "jpeg")
+    return Decoded(pixels, width, height, "jpeg", decoder)
 
 
 def _decode_tiff(data: bytes, page: int, *, limits: DecodeLimits, settings: DecodeSettings) -> Decoded:

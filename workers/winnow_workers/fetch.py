@@ -22,6 +22,7 @@ from winnow_storage.packed.reading import Content, MemberReader
 from winnow_storage.uri import Location
 from winnow_workers.copies import Leader
 from winnow_workers.decode import Decoded, DecodeLimits, DecodeSettings, decode
+from winnow_workers.device_jpegs import DeviceJpegs
 from winnow_workers.limits import WHITE, check_bytes
 from winnow_workers.pdf_page import decode_page
 from winnow_workers.signals import REPLACED, ItemSignal, Missing, OutOfMemory, Rejected, Unavailable, Unreadable
@@ -71,6 +72,7 @@ class Fetcher:
     ) -> None:
         self.limits = limits
         self.settings = settings
+        self.on_device: DeviceJpegs | None = None  # once it is open, JPEGs are decoded there where they can be
         self._throttle = throttle
         self._open_root = open_root
         self._stores: dict[Location, BlobStore] = {}
@@ -110,7 +112,12 @@ class Fetcher:
             return decode_page(content.data, content.page, limits=self.limits)
         page = 1 if content.page is None else content.page
         return decode(
-            content.data, needed_side_px=needed_side_px, limits=self.limits, settings=self.settings, page=page
+            content.data,
+            needed_side_px=needed_side_px,
+            limits=self.limits,
+            settings=self.settings,
+            page=page,
+            on_device=self.on_device,
         )
 
     def read(self, item: Item) -> Content:

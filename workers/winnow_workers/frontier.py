@@ -90,9 +90,9 @@ class IsolatingRunner:
         begun = Begun()
         for start in range(0, len(views), self._batch_size):
             batch = views[start : start + self._batch_size]
-            pending = self._begin(batch) if begun.held_bytes < most_bytes else None
-            begun.batches.append((batch, pending))
-            begun.held_bytes += 0 if pending is None else pending.held_bytes
+            awaited = self._begin(batch) if begun.held_bytes < most_bytes else None
+            begun.batches.append((batch, awaited))
+            begun.held_bytes += 0 if awaited is None else awaited.held_bytes
         return begun
 
     def end(self, begun: Begun) -> list[Prediction | TaskFailure]:
@@ -115,10 +115,10 @@ class IsolatingRunner:
         except Exception:  # it is said by whom, and of which view, when the batch is run again in its turn
             return None
 
-    def _attempt(self, batch: Sequence[View], pending: Pending | None = None) -> Sequence[Prediction | TaskFailure]:
+    def _attempt(self, batch: Sequence[View], awaited: Pending | None = None) -> Sequence[Prediction | TaskFailure]:
         self._entering(self.task)
         try:
-            predictions = self.operator.run(batch) if pending is None else pending.collect()
+            predictions = self.operator.run(batch) if awaited is None else awaited.collect()
         except WinnowError:
             raise
         except Exception as error:

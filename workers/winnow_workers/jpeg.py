@@ -23,7 +23,7 @@ _TABLES_AND_COMMENT = {0xC4, 0xDB, 0xDD, 0xFE}
 _WITHOUT_CONSEQUENCE = frozenset(_TABLES_AND_COMMENT | set(range(0xE3, 0xF0)) - {_APP14})
 _EXIF = b"Exif\0\0"
 _YCC_IDS = b"\x01\x02\x03"
-_LEAST_SIDE_PX = 64  # below, the scales' roundings meet, and nothing is to be won
+LEAST_SIDE_PX = 64  # below, the scales' roundings meet, and nothing is to be won
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def decode_plain(data: bytes, found: PlainJpeg, scale: int) -> npt.NDArray[np.ui
     Raises:
         MemoryError: there is none for the pixels.
     """
-    if min(found.width_px, found.height_px) // scale < _LEAST_SIDE_PX:
+    if min(found.width_px, found.height_px) // scale < LEAST_SIDE_PX:
         return None
     height, width = -(-found.height_px // scale), -(-found.width_px // scale)
     sides = (height, width) if scale > 1 else (0, 0)

@@ -10,6 +10,8 @@ from winnow_workers.signals import Rejected
 Format = Literal["jpeg", "png", "webp", "tiff", "gif", "bmp", "avif", "pdf"]
 FORMATS: tuple[Format, ...] = ("jpeg", "png", "webp", "tiff", "gif", "bmp", "avif", "pdf")
 
+JpegDecoder = Literal["cpu", "gpu", "auto"]
+
 # Smaller images are no danger, whatever their ratio: a plain colour of 10 megapixels has every right to be a short file
 RATIO_FROM_BYTES = 32 << 20
 
@@ -34,11 +36,17 @@ class DecodeLimits(BaseModel):
 
 
 class DecodeSettings(BaseModel):
-    """What decides pixels where a file leaves it open: the colour that shows through transparency, as "#rrggbb"."""
+    """What decides pixels where a file leaves it open: the colour that shows through transparency, as "#rrggbb".
+
+    `jpeg` is who decodes usual JPEGs: the CPU, a GPU (whose pixels are a little other), or, with `auto`, a GPU where
+    there is one that decodes alike.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     background: Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$"), AfterValidator(str.lower)] = "#ffffff"
+    # left out at its default: documents and digests of before it existed keep theirs
+    jpeg: JpegDecoder = Field(default="cpu", exclude_if=lambda value: value == "cpu")
 
     @property
     def background_rgb(self) -> tuple[int, int, int]:

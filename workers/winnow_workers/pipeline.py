@@ -23,6 +23,7 @@ from winnow_workers.ahead import EXTRA_DECODERS, ReadAhead
 from winnow_workers.catalogue import operator_named
 from winnow_workers.copies import Leader, LeaderReader, Wanted, with_copies
 from winnow_workers.decode import DecodeLimits, DecodeSettings
+from winnow_workers.device_jpegs import AT_ONCE, open_device_jpegs
 from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
 from winnow_workers.limits import WHITE
@@ -89,6 +90,7 @@ class Pipeline:
 
         Raises:
             ModelError: one of them cannot be used.
+            EnvironmentFault: JPEGs are to be decoded on a GPU, and that cannot be had.
         """
         for task in self.config.tasks:
             kind = operator_named(task.operator)
@@ -107,6 +109,8 @@ class Pipeline:
         self._opened()
 
     def _opened(self) -> None:
+        if not self._alone:  # an image that ends its process must not do so in the device's decoder
+            self.fetcher.on_device = open_device_jpegs(self.config.decode.jpeg, self.config.device)
         self.schema = result_schema({name: operator.fields() for name, operator in self.operators.items()})
         wanted = {one.name: Wanted(one.model.digest, self.schema.field(one.name).type) for one in self.config.tasks}
         self.leaders = LeaderReader(self.store, wanted, self._pool)
@@ -130,10 +134,10 @@ class Pipeline:
         stages = Stages()
         self._entering(FETCH)
         items = self.items(shard)
-        with (
-            closing(ReadAhead(self._fetch, items, decoders=self.config.threads + EXTRA_DECODERS)) as ahead,
-            self._models,
-        ):
+        decoders = self.config.threads + EXTRA_DECODERS
+        if self.fetcher.on_device is not None:
+            decoders += AT_ONCE  # they wait for the device
+        with closing(ReadAhead(self._fetch, items, decoders=decoders)) as ahead, self._models:
             chunks = self._chunks(ahead, stages)
             work = through_tasks_ahead if self._is_ahead else through_tasks
             batches = [self._rows(chunk, said, shard) for chunk, said in work(self.runners, chunks, stages)]

@@ -1,4 +1,4 @@
-"""How does a single image become a vector that can be compared with a task's rows? By the very same task."""
+"""How does a single image, or a text, become a vector that can be compared with a task's rows? By that task."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -37,6 +37,24 @@ def embed_image(
     if FIELD not in prediction.fields:
         raise UsageError(f"the operator {config.operator!r} makes no vectors", hint="name a task of embed: --task")
     return np.asarray(prediction.fields[FIELD], dtype=np.float64)
+
+
+def embed_text(config: TaskConfig, text: str) -> Doubles:
+    """The vector (width,) of a text, by the text tower of the pair that embedded the images.
+
+    Raises:
+        UsageError: the task's model is no pair or not pooled by its own way, or the text is too long.
+        ModelError: the pair cannot be opened, or has no tokenizer.
+    """
+    pooling = config.params.get("pooling", "model")
+    if pooling != "model":
+        raise UsageError(
+            f"only the vectors of pooling: model share a space with texts, these are of {pooling}",
+            hint="leave pooling out of the task, then: winnow run SPEC",
+        )
+    from winnow_workers.models.pair_text import text_vector
+
+    return text_vector(config.model, text)
 
 
 def _opened(config: TaskConfig) -> Operator[Any]:

@@ -72,7 +72,7 @@ def build_row(
         "shard": shard,
     }
     for name, answer in answers.items():
-        row[name] = _struct(answer, operators[name])
+        row[name] = _struct(answer, operators[name], None if decoded is None else decoded.decoder)
     return row
 
 
@@ -121,8 +121,11 @@ def _error(answer: Prediction | TaskFailure) -> str:
     return answer.error if isinstance(answer, TaskFailure) else ""
 
 
-def _struct(answer: Prediction | TaskFailure, operator: Operator[OperatorParams]) -> dict[str, object]:
-    common: dict[str, object] = {"model": operator.model.digest, "preproc": operator.preproc}
+def _struct(
+    answer: Prediction | TaskFailure, operator: Operator[OperatorParams], decoder: str | None
+) -> dict[str, object]:
+    preproc = operator.preproc if decoder is None else f"{operator.preproc}-{decoder}"
+    common: dict[str, object] = {"model": operator.model.digest, "preproc": preproc}
     if isinstance(answer, TaskFailure):
         return common | {"error": answer.error}
     return common | {

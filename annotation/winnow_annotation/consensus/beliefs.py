@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+BELIEVED = ("classify", "anomaly")  # operators of whose predictions a probability of each answer follows
 _MOST = 0.999  # a model is never certain: people can always outvote it
 
 

@@ -12,6 +12,7 @@ class State(StrEnum):
     DISPUTED = "disputed"  # as many as may answer did, and they differ
     UNSURE = "unsure"  # as many as may answer did; they agree, but not surely enough
     ADJUDICATED = "adjudicated"  # an adjudicator's answer stands
+    WITHDRAWN = "withdrawn"  # nobody's answer stands any more
 
 
 @dataclass(frozen=True, slots=True)

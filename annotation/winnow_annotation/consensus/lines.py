@@ -71,11 +71,11 @@ def _answer(
 
 
 def _lines(value: Mapping[str, Any]) -> list[Shape]:
-    """Lines with the box around each; a text without lines is one line that fills everything."""
-    lines = value.get("lines") or []
-    if not lines and value.get("full_text"):
+    """Lines with the box around each; a text without places is one line that fills everything."""
+    placed = [line for line in value.get("lines") or [] if line.get("polygon")]
+    if not placed and value.get("full_text"):
         return [{"text": value["full_text"], "polygon": None, "box": [0.0, 0.0, 1.0, 1.0], "order": 0}]
-    return [{**line, "box": box_xyxy_px(line["polygon"])} for line in lines if line.get("polygon")]
+    return [{**line, "box": box_xyxy_px(line["polygon"])} for line in placed]
 
 
 def _right(edits: int, length: int) -> float:

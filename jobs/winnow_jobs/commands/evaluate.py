@@ -21,6 +21,7 @@ from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.uri import parse
+from winnow_workers.catalogue import operator_named
 from winnow_workers.evaluation.acceptance import Acceptance
 from winnow_workers.evaluation.texts import Normalisation
 
@@ -118,7 +119,7 @@ def _task(source: SpecSource | None, task: str | None, operator: str | None) -> 
                 hint="winnow evaluate SPEC --task NAME --truth ..., or --predictions FILE --operator classify",
             )
         return task or "prediction", operator
-    known = {one.name: one.operator for one in source.spec.tasks}
+    known = {one.name: operator_named(one.operator).reviewed_as or one.operator for one in source.spec.tasks}
     if task is None:
         measured = [name for name, kind in known.items() if kind in OPERATORS]
         if len(measured) != 1:

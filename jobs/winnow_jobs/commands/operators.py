@@ -123,7 +123,11 @@ def _reviewed(operator: str, task: TaskConfig, bench: Bench) -> Finding:
     if claimed is None:
         note = "it claims none: a task of it can have no policy"
         return Finding(operator_kind.NAME, ok=None, why=operator_kind.WHY, note=note)
-    problems = operator_kind.check_kind(bench, claimed, labels_of(task))
+    labels = labels_of(task)
+    if not labels and "labels" in kind.params_type.model_fields:
+        note = "not checked: the task has no labels; add --params '{labels: [...]}'"
+        return Finding(operator_kind.NAME, ok=None, why=operator_kind.WHY, note=note)
+    problems = operator_kind.check_kind(bench, claimed, labels)
     return finding(operator_kind.NAME, operator_kind.WHY, problems)
 
 

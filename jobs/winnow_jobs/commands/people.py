@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from winnow_jobs.audit import audit_alarms
 from winnow_jobs.commands.options import AsJson, SpecPath
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.people import pull_labels, push_pending, sync_ledger
@@ -89,6 +90,17 @@ def _show_status(screen: Screen, record: dict[str, Any]) -> None:
     for task, counts in record["review"].items():
         states = ", ".join(f"{count} {state}" for state, count in counts["tasks"].items())
         screen.say(f"{task}: review tasks: {states or 'none'}; {counted(counts['labels'], 'label')}")
+    for one in record["promises"]:
+        screen.say(f"run {one['run_id']}: {one['text']}")
+    for one in record["audit"]:
+        found = one["all"]
+        low, high = found["error_interval"]
+        screen.say(
+            f"{one['task']}: audited {found['answered']:,} of the accepted, {found['wrong']:,} wrong "
+            f"({found['error']:.2%}, 95 % interval {low:.2%} to {high:.2%})"
+        )
+    for text in audit_alarms(record["audit"]):
+        screen.note(text, warning=True)
 
 
 def report(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from winnow_jobs.calibrators import drift_warnings
+from winnow_jobs.audit import audit_alarms
 from winnow_jobs.commands.options import AsJson, SpecPath, now, split
 from winnow_jobs.events import Listener
 from winnow_jobs.job import Ended, find_output, resume_run, run_job
@@ -19,6 +19,7 @@ from winnow_jobs.plan import Selection, read_since
 from winnow_jobs.profile import profile_lines
 from winnow_jobs.render import Screen, outcomes_text
 from winnow_jobs.resolved import resolve_spec
+from winnow_jobs.review_notes import review_lines, review_warnings
 from winnow_jobs.spec_source import load_spec
 from winnow_jobs.words import counted
 from winnow_storage.errors import UsageError
@@ -162,7 +163,7 @@ def _drive(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if not screen.record(ended.record):
         _show(screen, ended.record)
-    for text in drift_warnings(ended.record["review"]):
+    for text in [*audit_alarms(ended.record.get("audit", ())), *review_warnings(ended.record["review"])]:
         screen.note(text, warning=True)
     code = _exit_code(screen, ended.record, tolerated, again)
     if ended.push_error is not None:
@@ -196,6 +197,8 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
     review = record["review"]
     if review["selected"] or review["pushed"]:
         screen.say(f"for people: {review['selected']} selected, {review['pushed']} pushed to Label Studio")
+    for text in review_lines(review):
+        screen.say(f"promised: {text}")
     if record["results"]:
         screen.say(f"results: {record['results']}")
 

@@ -8,7 +8,7 @@ import typer
 from winnow_jobs.commands.options import AsJson
 from winnow_jobs.render import Screen
 from winnow_jobs.runs import Runs
-from winnow_jobs.similar.query import Query, of_image, of_item
+from winnow_jobs.similar.query import Query, of_image, of_item, of_text
 from winnow_jobs.similar.space import Space, current_space
 from winnow_jobs.spec_source import load_spec
 from winnow_jobs.words import counted
@@ -34,6 +34,12 @@ def search(
     item: Annotated[
         str | None, typer.Option(help="An item of the corpus: its key, item_id or uri.", show_default=False)
     ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="What should be seen, in words; of images that a CLIP or SigLIP pair embedded.", show_default=False
+        ),
+    ] = None,
     task: Task = None,
     count: Annotated[int, typer.Option("-k", "--count", min=1, max=10_000, help="How many to find.")] = 10,
     approximate: Annotated[
@@ -45,19 +51,20 @@ def search(
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the images that are most like one, by the current embeddings of a job.
+    """Find the images that are most like one, or like what a text says, by the current embeddings of a job.
 
     The score is the cosine of two vectors, 1 for the same. An image from elsewhere is embedded by the model that made
     the rows, whatever the spec says now.
     """
     screen = Screen(as_json=as_json)
-    if (image is None) == (item is None):
+    if sum(one is not None for one in (image, item, text)) != 1:
         raise UsageError(
-            "winnow search takes --image or --item, one of them", hint="winnow search job.yaml --item photos/cat.jpg"
+            "winnow search takes --image, --item or --text, one of them",
+            hint="winnow search job.yaml --item photos/cat.jpg",
         )
     space = current_space(runs_of(spec, output, "search"), task)
     say_left_out(screen, space)
-    query = of_item(space, item) if item is not None else of_image(space, str(image))
+    query = _query(space, image, item, text)
     found, built = _look(screen, space, query, count, approximate=approximate)
     record = {
         **about(space),
@@ -72,6 +79,12 @@ def search(
     }
     if not screen.record(record):
         _show(screen, record)
+
+
+def _query(space: Space, image: str | None, item: str | None, text: str | None) -> Query:
+    if item is not None:
+        return of_item(space, item)
+    return of_image(space, image) if image is not None else of_text(space, text or "")
 
 
 def runs_of(spec: Path | None, output: str | None, command: str) -> Runs:
@@ -129,7 +142,7 @@ def _look(
 
 def _show(screen: Screen, record: dict[str, Any]) -> None:
     query = record["query"]
-    what = query.get("item") or query.get("image")
+    what = query.get("item") or query.get("image") or repr(query.get("text"))
     screen.say(
         f"nearest to {what} by {record['task']} ({record['model']}), {record['method']}, "
         f"among {counted(record['vectors'], 'vector')}"

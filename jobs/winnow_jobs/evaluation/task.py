@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from winnow_jobs.consensus.answers import agreed_answers
 from winnow_jobs.evaluation.compare import OPERATORS, Pair, Resampling, compare
 from winnow_jobs.evaluation.rows import Row, Rows
 from winnow_jobs.evaluation.true_items import TruthSet, pair_keys
@@ -67,7 +68,13 @@ def truth_of(
     events, damaged = read_labels(runs.store)
     if damaged:
         raise UsageError(f"{damaged[0].key}: {damaged[0].what}", hint="winnow verify --all SPEC")
-    return from_labels(events, task, operator, purposes)
+    jobs = {event.job for event in events if event.task == task}
+    agreed = {
+        item: value
+        for job in sorted(jobs)
+        for item, (_, value) in agreed_answers(runs.store, events, job, task, operator).items()
+    }
+    return from_labels(events, task, operator, purposes, agreed)
 
 
 def evaluate_rows(

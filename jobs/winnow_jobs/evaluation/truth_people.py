@@ -1,7 +1,8 @@
 """What did people say? The job's own labels, or a Label Studio export, as truth: one answer per item.
 
-Of several people's answers about a class or a verdict the most frequent counts, a tie going to the newest; of all other
-answers the newest. What was skipped or deleted says nothing.
+Of several people's answers about an item their consensus counts (`winnow consensus`), in which the model has no voice;
+of an export, which is read without a job, the most frequent class or verdict, a tie going to the newest, and of all
+other answers the newest. What was skipped or deleted says nothing.
 """
 
 import json
@@ -20,8 +21,16 @@ BLIND = frozenset({"audit", "calibrate"})
 _BY_MAJORITY = {"classify": "label", "anomaly": "is_anomalous"}
 
 
-def from_labels(events: Iterable[Label], task: str, operator: str, purposes: Collection[str]) -> TruthSet:
+def from_labels(
+    events: Iterable[Label],
+    task: str,
+    operator: str,
+    purposes: Collection[str],
+    agreed: Mapping[str, Mapping[str, Any]] | None = None,
+) -> TruthSet:
     """People's answers about a task, from the events as they happened; only those of `purposes`, if any is named.
+
+    `agreed` has by item_id what several answers about an item together say.
 
     Raises:
         UsageError: there is none.
@@ -46,7 +55,8 @@ def from_labels(events: Iterable[Label], task: str, operator: str, purposes: Col
     items: dict[str, TrueItem] = {}
     for key, labels in by_key.items():
         values = [json.loads(one.value or "{}") for one in labels if one.version == versions[key]]
-        item = _consensus(values, operator)
+        together = (agreed or {}).get(labels[-1].item_id) if len(values) > 1 else None
+        item = _consensus(values, operator) if together is None else _answer(together, operator)
         if item is not None:
             items[key] = item
     notes = [f"{skipped:,} answers were skipped or are none of this interface"] if skipped else []

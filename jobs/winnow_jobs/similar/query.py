@@ -1,4 +1,4 @@
-"""What is searched for? The vector of an item that has one, or of another image: by the rows' own task."""
+"""What is searched for? The vector of an item that has one, of another image, or of a text: by the rows' own task."""
 
 import difflib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from winnow_jobs.similar.space import Space
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import UsageError
 from winnow_storage.uri import parse
-from winnow_workers.querying import embed_image
+from winnow_workers.querying import embed_image, embed_text
 from winnow_workers.signals import ItemSignal
 
 _NAMES = ("key", "item_id", "uri")  # what an item may be called by
@@ -66,6 +66,18 @@ def of_image(space: Space, image: str) -> Query:
             f"{image} cannot be searched by: {signal.reason}", hint="give --image one image file"
         ) from signal
     return Query({"image": location.uri}, vector)
+
+
+def of_text(space: Space, text: str) -> Query:
+    """A text, in the space that the pair of a CLIP or SigLIP folder shares.
+
+    Raises:
+        UsageError: the text is empty, or no text can be compared with these vectors.
+        ModelError: the model of the rows is not there any more, or is another one.
+    """
+    if not text.strip():
+        raise UsageError("--text is empty", hint="say what should be seen in the images")
+    return Query({"text": text}, embed_text(space.task.config(), text))
 
 
 def _place(rows: pa.Table, item: str) -> int | None:

@@ -58,8 +58,9 @@ class Space:
         if not self.others:
             return None
         return (
-            f"{counted(self.others, 'item')} left out: the task {self.task.name!r} is another one since run "
-            f"{min(self.runs, key=int)} (its model or parameters), and has not embedded them. winnow run SPEC does"
+            f"{counted(self.others, 'item')} left out: the task {self.task.name!r} as it is in run {self.plan.run_id} "
+            "has not embedded them, and what another model or other parameters made cannot be compared. winnow run "
+            "SPEC embeds them"
         )
 
 

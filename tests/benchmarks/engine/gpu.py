@@ -1,8 +1,10 @@
 """How busy does the pipeline keep a GPU? Bytes to committed Parquet beside the bare model, and decoding on the GPU.
 
-Without Ray: one process, the pipeline as an actor runs it. It needs an NVIDIA GPU with its driver (nvidia-smi), a torch
-and torchvision built for CUDA, a few GB of memory, and no network: weights are random. On an H200 with 16 cores:
+Without Ray: one process, the pipeline as an actor runs it: bytes to the device, all tasks begun with ahead, JPEGs
+decoded by the CPU's pool and then by the GPU (`decode.jpeg: gpu`). It needs an NVIDIA GPU with its driver (nvidia-smi),
+a torch and torchvision built for CUDA, a few GB of memory, no network: weights are random. On an H200 with 16 cores:
 
+    python -m pytest -k on_a_device tests/workers                       # first: is what it says right there?
     python -m tests.benchmarks.engine.gpu --device cuda --images 20000 --repeats 5
     python -m tests.benchmarks.engine.gpu --device cpu --images 32      # tries the script itself
 
@@ -10,6 +12,8 @@ The engine runs inside torch.autocast, beside a bare loop whose weights are bflo
 would be refused where random weights do not answer alike. In the loop the inputs lie on the device. Decoding on the GPU
 needs a torchvision built with nvJPEG (the wheels for CUDA are); cards with a JPEG engine (A100, H100, H200) use it. On
 a CPU all of it is float32, and the GPU's idle share and its JPEG decoder have null figures.
+
+Of the five tasks only reading text is on the CPU; its figure says how far the GPU is then from the bottleneck.
 """
 
 import argparse
@@ -19,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -29,6 +34,11 @@ import torchvision
 from tests.benchmarks.engine.images import jpegs
 from tests.benchmarks.engine.line import say
 from tests.benchmarks.engine.pipeline_side import FIVE_TASKS, RANDOM, open_pipeline, run_shards
+from winnow_workers.ahead import REQUESTS
+from winnow_workers.decode import DecodeLimits, decode
+from winnow_workers.device_jpegs import DeviceJpegs, open_device_jpegs
+from winnow_workers.jpeg_agreement import MOST_LEVELS, farthest_levels
+from winnow_workers.limits import JpegDecoder
 from winnow_workers.models.batch_size import best_size
 from winnow_workers.models.fixed_batch import CPU_BATCH, CUDA_BATCH
 from winnow_workers.models.resolve import resolve_model
@@ -43,13 +53,14 @@ IDLE = 0.10
 
 
 def engine(
-    paths: Sequence[Path], tasks: Sequence[TaskConfig], device: str, shard_items: int
+    paths: Sequence[Path], tasks: Sequence[TaskConfig], device: str, shard_items: int, jpeg: JpegDecoder = "cpu"
 ) -> tuple[float, float | None]:
     """Images per second from bytes to committed Parquet, and the share of the time in which the GPU was idle."""
     with tempfile.TemporaryDirectory() as scratch:
         pipeline, shards = open_pipeline(
             Path(scratch), paths, tasks, shard_items=shard_items, device=device, threads=torch.get_num_threads()
         )
+        pipeline.fetcher.on_device = open_device_jpegs(jpeg, device)  # as the pipeline does for a spec that says so
         with busy_samples(device) as samples:
             seconds = run_shards(pipeline, shards, within=lambda: precision(device))
         pipeline.close()
@@ -123,18 +134,75 @@ def gpu_decode_rate(paths: Sequence[Path]) -> float:
     return len(files) / (time.perf_counter() - start)
 
 
+def pool_decode_rate(paths: Sequence[Path], threads: int, on_device: DeviceJpegs | None) -> float:
+    """JPEGs per second from bytes to pixels on the host for a model of 224 px, by so many threads at once."""
+    files = [path.read_bytes() for path in paths]
+    limits = DecodeLimits()
+
+    def one(file: bytes) -> None:
+        decode(file, needed_side_px=SIDE_PX, limits=limits, on_device=on_device)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(one, files[:DECODE_BATCH]))
+        start = time.perf_counter()
+        list(pool.map(one, files))
+    return len(files) / (time.perf_counter() - start)
+
+
 def measure_model(name: str, paths: Sequence[Path], device: str, shard_items: int, repeats: int, setup: str) -> None:
-    """Two lines: the rate beside the bare model's, and how long the GPU was idle."""
+    """Two lines for each decoder: the rate beside the bare model's, and how long the GPU was idle."""
     task = TaskConfig("kind", "classify", resolve_model(f"torchvision/{name}", RANDOM))
-    ratios, rates, idle = [], [], []
+    decoders: tuple[JpegDecoder, ...] = ("cpu", "gpu") if device == "cuda" else ("cpu",)
+    for jpeg in decoders:
+        ratios, rates, idle = [], [], []
+        for _ in range(repeats):
+            alone = bare(name, device, len(paths))
+            rate, unused = engine(paths, [task], device, shard_items, jpeg)
+            ratios.append(rate / alone)
+            rates.append([round(rate, 1), round(alone, 1)])
+            idle += [] if unused is None else [unused]
+        what = f"10, {name}, JPEGs by the {jpeg}"
+        say(f"{what}, bytes to Parquet / bare model loop", ratios, at_least=OF_BARE, setup=setup, items_per_s=rates)
+        say(f"{what}, share of the time in which the GPU was idle", idle, at_most=IDLE, setup=setup)
+
+
+def measure_decoding(paths: Sequence[Path], device: str, repeats: int, setup: str) -> None:
+    """How far the GPU's pixels are from the CPU's, and how many JPEGs a second each of them decodes."""
+    on_device = open_device_jpegs("gpu", "cuda") if device == "cuda" else None
+    threads = torch.get_num_threads()
+    levels = None if on_device is None else farthest_levels(on_device)
+    point = "10, mean difference of the GPU's JPEGs from the CPU's, in levels of 255"
+    say(point, [] if levels is None else [levels], at_most=MOST_LEVELS, setup=setup)
+
+    def rates(rate: Callable[[], float], *, is_measured: bool) -> list[float]:
+        return [rate() for _ in range(repeats if is_measured else 0)]
+
+    has_gpu = on_device is not None
+    raw = rates(lambda: gpu_decode_rate(paths), is_measured=has_gpu)
+    say("10, JPEGs of 800 x 600 a second, decoded on the GPU and left there", raw, setup=setup)
+    ours = rates(lambda: pool_decode_rate(paths, REQUESTS, on_device), is_measured=has_gpu)
+    say("10, JPEGs of 800 x 600 a second, from bytes to pixels by the GPU", ours, setup=setup)
+    cpu = rates(lambda: pool_decode_rate(paths, threads, None), is_measured=True)
+    say("10, JPEGs of 800 x 600 a second, from bytes to pixels by the CPU's pool", cpu, setup=setup)
+
+
+def measure_five(paths: Sequence[Path], device: str, shard_items: int, repeats: int, setup: str) -> None:
+    """Five tasks in one job: images a second, how long the GPU was idle, and its time beside that of five jobs.
+
+    The last only on a GPU: what it is on a CPU is `five_tasks.py`'s.
+    """
+    fused, idle, ratios = [], [], []
     for _ in range(repeats):
-        alone = bare(name, device, len(paths))
-        rate, unused = engine(paths, [task], device, shard_items)
-        ratios.append(rate / alone)
-        rates.append([round(rate, 1), round(alone, 1)])
+        rate, unused = engine(paths, FIVE_TASKS, device, shard_items)
+        fused.append(rate)
+        if device == "cuda":
+            alone_s = sum(1.0 / engine(paths, [task], device, shard_items)[0] for task in FIVE_TASKS)
+            ratios.append(1.0 / rate / alone_s)
         idle += [] if unused is None else [unused]
-    say(f"10, {name}, bytes to Parquet / bare model loop", ratios, at_least=OF_BARE, setup=setup, items_per_s=rates)
-    say(f"10, {name}, share of the time in which the GPU was idle", idle, at_most=IDLE, setup=setup)
+    many = len(paths)
+    say("10, five tasks fused, images a second from bytes to Parquet", fused, setup=setup, images=many)
+    say("10, five tasks fused, share of the time in which the GPU was idle", idle, setup=setup, images=many)
+    say("10, five tasks fused, time beside that of five jobs", ratios, setup=setup, images=many)
 
 
 def main() -> int:
@@ -157,12 +225,9 @@ def main() -> int:
         paths = jpegs(Path(scratch) / "photos", options.images)
         for name in MODELS:
             measure_model(name, paths, device, options.shard_items, options.repeats, setup)
-        turns = range(options.repeats)
-        rates = [gpu_decode_rate(paths) for _ in turns] if device == "cuda" else []
-        say("10, JPEGs of 800 x 600 a second, decoded on the GPU", rates, setup=setup)
+        measure_decoding(paths, device, options.repeats, setup)
         few = paths[: max(1, len(paths) // 4)]  # reading text is on the CPU, and slow
-        fused = [engine(few, FIVE_TASKS, device, options.shard_items)[0] for _ in turns]
-        say("10, five tasks fused, images a second from bytes to Parquet", fused, setup=setup, images=len(few))
+        measure_five(few, device, options.shard_items, options.repeats, setup)
     return 0
 
 

@@ -38,24 +38,33 @@ K = 10
 
 def write_run(store: BlobStore, stored: np.ndarray, folder: Path) -> Vectors:
     """A run whose rows hold these vectors as float16."""
-    table = table_of(stored, dtype="float16").drop_columns(["width", "height", "bytes"])
-    keys = table["key"].to_pylist()
+    keys = [f"{place:08d}.jpg" for place in range(len(stored))]
     begin(store, Run("0001", dict.fromkeys(keys, "v1"), {}, [[]] * -(-len(keys) // SHARD_ROWS)), folder)
-    own = [field for field in table.schema.field("vector").type if field.name == "vector"]
+    own = [pa.field("vector", pa.list_(pa.float16(), stored.shape[1]))]
     schema = schemas.result_schema({"vector": own})
     for shard, start in enumerate(range(0, len(keys), SHARD_ROWS)):
-        rows = table.slice(start, SHARD_ROWS).to_pylist()
-        for row in rows:
-            row["vector"].pop("run_id")
-            row |= {
-                "item_id": item_id("corpus", row["key"]),
-                "outcome": "done",
-                "failed_tasks": [],
-                "run_id": "0001",
-                "shard": shard,
-            }
+        part, some = stored[start : start + SHARD_ROWS], keys[start : start + SHARD_ROWS]
+        given = {
+            "item_id": [item_id("corpus", key) for key in some],
+            "key": some,
+            "uri": [f"s3://b/{key}" for key in some],
+            "version": ["v1"] * len(some),
+            "outcome": ["done"] * len(some),
+            "failed_tasks": [[]] * len(some),
+            "run_id": ["0001"] * len(some),
+            "shard": [shard] * len(some),
+        }
+        struct = schema.field("vector").type
+        values = pa.FixedSizeListArray.from_arrays(pa.array(part.astype(np.float16).ravel()), stored.shape[1])
+        filled = {"model": pa.array(["m"] * len(some)), "vector": values}
+        children = [filled.get(field.name, pa.nulls(len(some), field.type)) for field in struct]
+        columns = [
+            pa.array(given[field.name], field.type) if field.name in given else pa.nulls(len(some), field.type)
+            for field in schemas.RESULT_COMMON
+        ]
+        rows = pa.table([*columns, pa.StructArray.from_arrays(children, fields=list(struct))], schema=schema)
         mine = receipt(shard, items_digest=f"{shard:064d}")
-        shards.commit_shard(store, shards.encode_shard(pa.Table.from_pylist(rows, schema=schema), mine), mine)
+        shards.commit_shard(store, shards.encode_shard(rows, mine), mine)
     return current_vectors(view_current(store.root), "vector")
 
 

@@ -40,6 +40,15 @@ def test_check__a_built_in_operator_on_images_of_ones_own(tmp_path: Path, capsys
     assert all(one["why"] for one in record["checks"])
 
 
+def test_check__answers_of_people_need_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    model = ("--model", "torchvision/squeezenet1_1", "--weights", "{random: 1}")
+    small = "input: {height_px: 64, width_px: 64}"
+    for params, ok in (("{" + small + "}", None), ("{" + small + ", labels: [a, b]}", True)):
+        code, out = said(capsys, "check", "classify", *model, "--params", params, "--json")
+        found = {one["check"]: one for one in json.loads(out)["checks"]}
+        assert (code, found["label studio"]["ok"]) == (0, ok), found
+
+
 def test_check__says_what_why_and_what_next(capsys: pytest.CaptureFixture[str]) -> None:
     code, out = said(capsys, "check", f"{BAD}:ByNeighbour")
     assert code == 1

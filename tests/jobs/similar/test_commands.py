@@ -102,8 +102,10 @@ def test_search__for_people(shelf: Path, capsys: pytest.CaptureFixture[str]) -> 
         (("--image", "corpus/nothing.png"), "there is no image at", "give --image"),
         (("--image", "corpus/broken.png"), "cannot be searched by: no image format", "one image file"),
         (("--image", "corpus"), "there is no image at", "give --image"),
-        (("--image", "a", "--item", "b"), "winnow search takes --image or --item, one of them", None),
-        ((), "winnow search takes --image or --item, one of them", None),
+        (("--text", "a cat"), "builtin/fingerprint embeds images only", "a whole CLIP or SigLIP pair"),
+        (("--text", " "), "--text is empty", "say what should be seen"),
+        (("--image", "a", "--item", "b"), "winnow search takes --image, --item or --text, one of them", None),
+        ((), "winnow search takes --image, --item or --text, one of them", None),
     ],
 )  # fmt: skip
 def test_search__what_is_wrong(
@@ -147,7 +149,7 @@ def test_search__two_models_are_never_mixed(
     assert {one["run_id"] for one in record["results"]} == {"0002"}
     assert (record["vectors"], record["left_out"]) == (4, 8)
     _, _, err = run(capsys, "search", "--output", tmp_path / "out", "--image", tmp_path / "corpus/cat.png")
-    assert err.startswith("warning: 8 items left out: the task 'vector' is another one since run 0002")
+    assert err.startswith("warning: 8 items left out: the task 'vector' as it is in run 0002 has not embedded them")
     record = ask(capsys, "search", "--output", tmp_path / "out", "--item", "woman.png")
     assert "woman.png has no vector of the task 'vector' in this space (done)" in record["error"]
 

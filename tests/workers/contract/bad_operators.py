@@ -176,6 +176,11 @@ class Endless(Good):
         return Prediction(super().one(view).fields, score=float("inf"), score_kind="s")
 
 
+class Wordy(Good):
+    def one(self, view: View) -> Prediction:
+        return Prediction(super().one(view).fields, score="high", score_kind="s")
+
+
 class Writes(Good):
     def one(self, view: View) -> Prediction:
         said = super().one(view)

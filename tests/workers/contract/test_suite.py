@@ -38,6 +38,7 @@ BROKEN = {
     "Uncalibrated": ({"scores"}, "p_ok 0.5 with the calibrator None"),
     "Unkind": ({"scores"}, "a score without a score_kind"),
     "Endless": ({"scores"}, "its score is inf"),
+    "Wordy": ({"rows", "scores"}, "TypeError: "),
     "Writes": ({"pixels", "bad image"}, "it writes into the pixels"),
     "StopsTheRun": ({"bad image"}, "an image that it cannot process ends the run: StoreError"),
     "Sulks": ({"bad image"}, "a good one gets another prediction"),

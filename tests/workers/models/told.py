@@ -21,6 +21,9 @@ class Told:
         self.streams += 1
         return ToldStream(self, ["copying", "running"][self.streams - 1])
 
+    def default_stream(self) -> "ToldStream":
+        return ToldStream(self, "default")
+
     def Event(self) -> "ToldEvent":
         self.events += 1
         return ToldEvent(self, f"event{self.events}")
@@ -43,6 +46,9 @@ class ToldStream:
 
     def wait_event(self, event: "ToldEvent") -> None:
         self.told.log.append(("wait", self.name, event.name))
+
+    def synchronize(self) -> None:
+        self.told.log.append(("synchronize", self.name))
 
 
 class ToldEvent:

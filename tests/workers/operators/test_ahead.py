@@ -28,12 +28,12 @@ def test_begin__says_the_same_later(name: str, fit: str) -> None:
     expected = operator.run(views)
     told = Told()
     ringed(batch_of(operator), told)
-    pending = operator.begin(views)
+    awaited = operator.begin(views)
     recorded = [step[1] for step in told.log if step[0] == "record" and step[2] == "running"]
     assert len(recorded) == 2  # two batches of eight, and nobody waited
     assert not {("synchronize", one) for one in recorded} & set(told.log)
-    assert pending.held_bytes > 0
-    for ours, theirs in zip(pending.collect(), expected, strict=True):
+    assert awaited.held_bytes > 0
+    for ours, theirs in zip(awaited.collect(), expected, strict=True):
         assert_alike(ours, theirs)
     assert {("synchronize", one) for one in recorded} <= set(told.log)
 

@@ -86,8 +86,10 @@ class Calibrator(_Record):
         return tuple(path for name in names for path in paths_of(operator, name))
 
     def p_ok(self, features: Features) -> Floats:
-        """(n,), NaN where a feature is missing; never 0 or 1. `features` hold what `neighbours` say, if any."""
+        """(n,), NaN where a feature is missing; never 0 or 1. All NaN without what `neighbours` say."""
         found = np.full(len(features.score), np.nan)
+        if self.neighbours is not None and not set(NEAR) <= set(features.columns):
+            return found
         if self.parts is not None and features.parts is not None:
             features = features.summed(self.parts(features.parts))
         usable = features.usable

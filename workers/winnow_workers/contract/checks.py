@@ -120,7 +120,7 @@ def check_scores(bench: Bench) -> Iterator[Problem]:
     for number, one in enumerate(bench.predictions):
         if one.score is not None and not np.isfinite(one.score):
             yield Problem(f"image {number}: its score is {one.score}", "give None where there is no score")
-        if (one.score is not None) != bool(one.score_kind) and one.score is not None:
+        if one.score is not None and not one.score_kind:
             yield Problem(f"image {number}: a score without a score_kind", "name what the score is, such as 'softmax'")
         if one.p_ok is not None and not 0 <= one.p_ok <= 1:
             yield Problem(f"image {number}: p_ok is {one.p_ok}", "p_ok is a probability; put other numbers into score")

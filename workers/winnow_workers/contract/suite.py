@@ -76,7 +76,7 @@ def examine(
         findings.append(finding(PREDICTS, WHY[PREDICTS], wrong))
         if bench is None:
             return [*findings, *_not_made(chosen)], None
-        return [*findings, *(finding(one.name, one.why, one.problems(bench)) for one in chosen)], bench
+        return [*findings, *(_found(check, bench) for check in chosen)], bench
     finally:
         attempt(operator.close)
 
@@ -85,6 +85,13 @@ def finding(name: str, why: str, problems: Iterable[Problem]) -> Finding:
     """What a check found."""
     found = tuple(dict.fromkeys(problems))
     return Finding(name, ok=not found, why=why, problems=found)
+
+
+def _found(check: Check, bench: Bench) -> Finding:
+    made = attempt(lambda: list(check.problems(bench)))
+    if isinstance(made, TaskFailure):  # of values that are no numbers, and the like
+        made = [Problem(made.error, "give the types that Prediction and Operator name")]
+    return finding(check.name, check.why, made)
 
 
 def _open(task: TaskConfig, device: str) -> Operator[Any] | Problem:

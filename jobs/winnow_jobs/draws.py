@@ -1,0 +1,180 @@
+"""Which random draws did people answer, and was the prediction right? Routes of earlier runs joined with labels.
+
+Draws are of purpose `calibrate` (of all predictions) or `audit` (of the accepted). An item whose task a person had
+answered before the present model first ran is left out: its label may have taught or chosen that model.
+"""
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from winnow_jobs.evaluation.compare import OPERATORS, Pair
+from winnow_jobs.evaluation.measure_objects import said_boxes, true_objects
+from winnow_jobs.evaluation.true_items import TrueItem, TruthSet
+from winnow_jobs.evaluation.truth_people import from_labels
+from winnow_jobs.resolved import ResolvedTask
+from winnow_jobs.routes import is_routed, iter_sent
+from winnow_jobs.runs import PlanDocument
+from winnow_jobs.verify.labels import read_labels
+from winnow_storage.blobs import BlobStore
+from winnow_storage.errors import StoreError, UsageError
+from winnow_storage.records import Label
+from winnow_storage.schemas import Route
+from winnow_workers.evaluation.acceptance import Acceptance
+from winnow_workers.evaluation.boxes import match
+
+_COLUMNS = ("task", "route", "reason", "key", "version", "prediction", "inclusion")
+_PART = pa.list_(
+    pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32()), pa.field("is_output", pa.bool_())])
+)
+# of a task's struct, what ranks and calibrators look at
+_TYPES: Mapping[str, pa.DataType] = {
+    "score": pa.float32(),
+    "p_ok": pa.float32(),
+    "label": pa.string(),
+    "margin": pa.float32(),
+    "entropy": pa.float32(),
+    "top": pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32())])),
+    "is_anomalous": pa.bool_(),
+    "boxes": _PART,
+    "masks": _PART,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A drawn prediction that people answered: whether it passes its acceptance test, and its loss in [0, 1]."""
+
+    key: str
+    run_id: str
+    begun_at: datetime
+    reason: str
+    inclusion: float | None
+    struct: Mapping[str, Any]
+    truth: TrueItem
+    ok: bool
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class DrawSet:
+    """The answered draws of one task and purpose, and how many more were drawn, or answered too early to count."""
+
+    draws: tuple[Draw, ...] = ()
+    drawn: int = 0
+    set_aside: int = 0
+    runs: tuple[str, ...] = ()
+
+    def structs(self) -> pa.StructArray:
+        """(n,) the predictions, with what ranks look at; of this type even if there is none."""
+        fields = [pa.field(name, kind) for name, kind in _TYPES.items()]
+        rows = [{name: _plain(one.struct.get(name)) for name in _TYPES} for one in self.draws]
+        return pa.array(rows, pa.struct(fields))
+
+
+def all_labels(store: BlobStore) -> list[Label]:
+    """Every label event in the bucket.
+
+    Raises:
+        StoreError: an object among them is damaged: an answer that is not counted could make a promise too bold.
+    """
+    labels, findings = read_labels(store)
+    for finding in findings:
+        raise StoreError(f"{store.root}/{finding.key}: {finding.what}", hint=finding.next)
+    return labels
+
+
+def answered_draws(
+    store: BlobStore, plans: Sequence[PlanDocument], task: ResolvedTask, labels: Sequence[Label], purpose: Route
+) -> DrawSet:
+    """Those of the runs of `plans` whose predictions are by the task's present model and parameters."""
+    own = [plan for plan in plans if (task.name, task.digest) in _tasks(plan) and is_routed(store, plan.run_id)]
+    truth = _truth(labels, task, purpose)
+    early = _answered_before(labels, task, plans)
+    measure = OPERATORS[task.kind](Acceptance())
+    found: dict[str, Draw] = {}
+    drawn, set_aside = 0, set[str]()
+    for plan in own:
+        for row in iter_sent(store, plan.run_id, _COLUMNS):
+            if (row["task"], row["route"]) != (task.name, str(purpose)):
+                continue
+            drawn += 1
+            true = truth.items.get(row["key"])
+            if true is None or truth.versions.get(row["key"]) != row["version"]:
+                continue
+            if row["key"] in early:
+                set_aside.add(row["key"])
+                continue
+            struct = json.loads(row["prediction"])
+            judged = measure.add(Pair(row["key"], true, struct))
+            loss = _loss(task.kind, ok=judged.ok, value=judged.value)
+            place = (plan.run_id, plan.created_at, row["reason"], row.get("inclusion"))
+            found[row["key"]] = Draw(row["key"], *place, struct, true, judged.ok, loss)
+    ordered = tuple(found[key] for key in sorted(found))
+    return DrawSet(ordered, drawn, len(set_aside), tuple(plan.run_id for plan in own))
+
+
+def is_harmful(operator: str, truth: TrueItem, harmful: Collection[str]) -> bool:
+    """Whether an item is truly what `min_recall` is about."""
+    if operator == "anomaly":
+        return bool(truth.anomalous)
+    if operator == "detect":
+        return any(one.label in harmful for one in truth.objects or ())
+    return truth.label in harmful
+
+
+def missed_positive(operator: str, draw: Draw, harmful: Collection[str]) -> bool | None:
+    """Whether something was there that the prediction does not say; None where the task knows no positives."""
+    if operator == "anomaly":
+        return bool(draw.truth.anomalous) and not draw.struct.get("is_anomalous")
+    if operator == "detect":
+        wanted = Acceptance()
+        said = said_boxes(draw.struct).above(wanted.box_threshold)
+        return bool(match(true_objects(draw.truth), said, iou=wanted.box_iou).missed)
+    if operator == "classify" and harmful:
+        return draw.truth.label in harmful and draw.struct.get("label") not in harmful
+    return None
+
+
+def _tasks(plan: PlanDocument) -> set[tuple[str, str]]:
+    return {(task.name, task.digest) for task in plan.tasks()}
+
+
+def _truth(labels: Iterable[Label], task: ResolvedTask, purpose: Route) -> TruthSet:
+    try:
+        return from_labels(labels, task.name, task.kind, [str(purpose)])
+    except UsageError:
+        return TruthSet({}, "labels")
+
+
+def _answered_before(labels: Iterable[Label], task: ResolvedTask, plans: Sequence[PlanDocument]) -> set[str]:
+    """Items with an answer from before the first run of the present model, where another model ran before it."""
+    named = [plan for plan in plans if task.name in {one.name for one in plan.tasks()}]
+    begun = next((plan.created_at for plan in named if (task.name, task.digest) in _tasks(plan)), None)
+    if begun is None or (task.name, task.digest) in _tasks(named[0]):
+        return set()
+    return {
+        label.key
+        for label in labels
+        if label.task == task.name and label.created_at is not None and label.created_at < begun
+    }
+
+
+def _loss(operator: str, *, ok: bool, value: float) -> float:
+    if operator in ("detect", "segment"):
+        return min(1.0, max(0.0, 1.0 - value))
+    if operator == "ocr" and not math.isnan(value):  # which it is without true text
+        return min(1.0, value)
+    return float(not ok)
+
+
+def _plain(value: Any) -> Any:
+    """A struct's field without what `_TYPES` has no place for, such as the pixels of masks."""
+    if not isinstance(value, list):
+        return value
+    return [{name: one.get(name) for name in ("label", "score", "is_output")} for one in value]
