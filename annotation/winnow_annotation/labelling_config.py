@@ -1,12 +1,13 @@
 """Which Label Studio interface does a task get? The XML template of its operator, filled with its label set."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
 
 from winnow_annotation.kinds.catalogue import kind_of
+from winnow_annotation.kinds.classify import NONE
+from winnow_annotation.label_set import Labels, LabelSet, as_label_set, tree_of
 from winnow_storage.errors import SpecError
 from winnow_storage.ids import digest_bytes
 
@@ -32,22 +33,28 @@ class _Label:
     colour: str
 
 
-def labelling_config(operator: str, labels: Sequence[str] = ()) -> str:
+def labelling_config(operator: str, labels: Labels = ()) -> str:
     """The XML of a project; equal arguments give equal text.
 
     Raises:
         SpecError: people cannot answer this operator, or it needs labels and there are none.
     """
     kind_of(operator)
-    if operator in _NEED_LABELS and not labels:
+    given = as_label_set(labels)
+    if operator in _NEED_LABELS and not given.labels:
         raise SpecError(
             f"a model of the operator {operator!r} without labels cannot be reviewed",
             hint="use a model file whose card names its labels",
         )
-    source = (resources.files("winnow_annotation") / "templates" / f"{operator}.xml").read_text(encoding="utf-8")
+    name = f"{operator}{_form(given) if operator == 'classify' else ''}.xml"
+    source = (resources.files("winnow_annotation") / "templates" / name).read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
-    shown = [_Label(text, _COLOURS[number % len(_COLOURS)]) for number, text in enumerate(labels)]
-    return template.render(labels=shown)
+    shown = [_Label(text, _COLOURS[number % len(_COLOURS)]) for number, text in enumerate(given.labels)]
+    return template.render(labels=shown, tree=tree_of(given.parents), nothing=NONE)
+
+
+def _form(given: LabelSet) -> str:
+    return "_tree" if given.parents else "_several" if given.several else ""
 
 
 def config_hash(config: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from winnow_annotation.images import Render, image_reference, image_sources, showable_uri
+from winnow_annotation.label_set import Labels
 from winnow_annotation.label_studio import LabelStudioClient
 from winnow_annotation.labelling_config import config_hash, labelling_config
 from winnow_annotation.tasks import PushItem, review_task
@@ -38,7 +39,7 @@ def push(
     items: Sequence[PushItem],
     *,
     output: BlobStore,
-    labels: Mapping[str, Sequence[str]],
+    labels: Mapping[str, Labels],
     render: Render,
     overlap: int = 1,
 ) -> PushSummary:
@@ -66,7 +67,7 @@ def push(
 
 
 def _project(
-    client: LabelStudioClient, ledger: Ledger, item: PushItem, labels: Sequence[str], *, overlap: int
+    client: LabelStudioClient, ledger: Ledger, item: PushItem, labels: Labels, *, overlap: int
 ) -> LabelStudioProject:
     """The project of an item's task: the one in the ledger if the server still has it, with the right interface."""
     config = labelling_config(item.operator, labels)

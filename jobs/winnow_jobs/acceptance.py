@@ -28,8 +28,15 @@ def is_accepted(operator: str, prediction: Value, true: Value) -> bool | None:
 
 
 def _label(prediction: Value, true: Value) -> bool | None:
+    if prediction.get("labels") is not None:
+        several = true.get("labels")
+        return None if several is None else acceptance.labels_ok(several, prediction["labels"])
     wanted = true.get("label")
-    return None if wanted is None else acceptance.label_ok(wanted, prediction["label"])
+    if wanted is None:
+        return None
+    if prediction.get("path") is not None:
+        return acceptance.node_ok(true.get("path") or [wanted], prediction["label"])
+    return acceptance.label_ok(wanted, prediction["label"])
 
 
 def _text(prediction: Value, true: Value) -> bool | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from winnow_jobs.commands import people, run, spec
+from winnow_jobs.commands import models_made, people, run, spec
 from winnow_jobs.commands.compact import compact
 from winnow_jobs.commands.consensus import consensus
 from winnow_jobs.commands.demo import demo
@@ -38,6 +38,8 @@ for command in (spec.validate, spec.plan, run.run, run.resume, people.status, pe
 app.command("learn")(learn_command)
 app.command()(route)
 models.command("fit-anomaly")(fit_anomaly)
+models.command()(models_made.export)
+models.command()(models_made.quantize)
 app.add_typer(models, name="models")
 app.add_typer(export, name="export")
 app.command()(spec.doctor)

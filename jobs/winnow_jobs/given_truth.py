@@ -19,6 +19,7 @@ from winnow_jobs.evaluation.true_items import TrueItem
 from winnow_jobs.evaluation.truth import read_truth
 from winnow_jobs.resolved import ResolvedTask
 from winnow_storage.errors import UsageError
+from winnow_workers.classifiers.label_tree import path_to
 
 Values = Mapping[str, Sequence[Mapping[str, Any]]]  # by item: what each person, or the truth, says
 _OF_COCO = ("detect", "segment")
@@ -74,7 +75,12 @@ class GivenTruth:
         if task.operator == "segment":
             there = self._parsed(row, "masks")
             return {"masks": None if there is None else [{"label": label, "rle": rle} for label, rle in there.items()]}
-        return {"label": row.get("label"), "full_text": row.get("text"), "is_anomalous": row.get("anomalous")}
+        labels = row.get("labels")
+        several = [one.strip() for one in labels.split("|") if one.strip()] if isinstance(labels, str) else labels
+        label, tree = row.get("label"), task.params.get("tree") or {}
+        path = path_to(label, tree) if label is not None and label in tree else None
+        others = {"full_text": row.get("text"), "is_anomalous": row.get("anomalous")}
+        return {"label": label, "labels": several, "path": path} | others
 
     def _parsed(self, row: Mapping[str, Any], name: str) -> Any:
         text = row.get(name)
@@ -97,8 +103,9 @@ class GivenTruth:
             ) from error
         if "key" not in table.column_names:
             raise UsageError(f"the truth {file} has no column 'key'", hint="give a row per item with its key")
-        for name in ("label", "text", "key"):
-            if name in table.column_names:  # a CSV with labels such as 7 has them as numbers
+        for name in ("label", "labels", "text", "key"):
+            if name in table.column_names and not pa.types.is_nested(table.schema.field(name).type):
+                # a CSV with labels such as 7 has them as numbers
                 place = table.column_names.index(name)
                 table = table.set_column(place, name, table[name].cast(pa.string()))
         rows: list[dict[str, Any]] = table.to_pylist()

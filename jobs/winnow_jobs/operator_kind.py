@@ -2,13 +2,14 @@
 
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from winnow_annotation.kinds.catalogue import KINDS, kind_of
 from winnow_annotation.kinds.geometry import Frame
+from winnow_annotation.label_set import Labels
 from winnow_annotation.labelling_config import labelling_config
 from winnow_annotation.tasks import value_of
 from winnow_jobs.review import as_json
@@ -21,7 +22,7 @@ NAME = "label studio"
 WHY = "people see its predictions, and answer them, in the interface that it claims"
 
 
-def check_kind(bench: Bench, claimed: str, labels: Sequence[str]) -> Iterator[Problem]:
+def check_kind(bench: Bench, claimed: str, labels: Labels) -> Iterator[Problem]:
     """`claimed` is the built-in operator whose interface it is, `labels` what people may choose from."""
     if claimed not in KINDS:
         yield Problem(f"reviewed_as is {claimed!r}, which is none", f"write one of {', '.join(KINDS)}")

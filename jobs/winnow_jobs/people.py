@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow_annotation.label_set import LabelSet
 from winnow_annotation.tasks import PushItem, adjudication_queue
 from winnow_jobs.consensus.asked import asked_items
 from winnow_jobs.events import Listener, Note
@@ -21,8 +22,10 @@ from winnow_storage.ids import canonical_json
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import PushState, RunRecord
 from winnow_storage.schemas import Purpose
+from winnow_workers.classifiers.label_tree import read_tree
 from winnow_workers.fetch import Fetcher
 from winnow_workers.models.labels import labels_of
+from winnow_workers.operator import TaskConfig
 from winnow_workers.rendition import to_browser_image
 from winnow_workers.signals import ItemSignal
 
@@ -95,7 +98,7 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
     for run_id in dict.fromkeys(task.run_id for task in waiting):
         keys = {task.dedupe_key for task in waiting if task.run_id == run_id}
         # by the run's own plan: the spec may have lost a task that people were already chosen for
-        labels = {task.name: labels_of(task.config()) for task in runs.plan(run_id).tasks()}
+        labels = {task.name: label_set_of(task.config()) for task in runs.plan(run_id).tasks()}
         further = [item for item in asked if item.run_id == run_id]
         items = _mixed([item for item in [*_push_items(runs, run_id), *further] if item.dedupe_key in keys])
         if spec.review.blind:
@@ -153,6 +156,16 @@ def client_of(spec: ResolvedSpec) -> "LabelStudioClient":
     from winnow_annotation.label_studio import connect
 
     return connect(spec.review.label_studio, os.environ)
+
+
+def label_set_of(task: TaskConfig) -> LabelSet:
+    """What people can choose from in a task, and how.
+
+    Raises:
+        ModelError, StoreError: the weights file that holds the card cannot be read.
+    """
+    tree = task.params.get("tree") if task.operator == "classify" else None
+    return LabelSet(labels_of(task), task.params.get("choose") == "several", read_tree(tree) if tree else {})
 
 
 def _render(uri: str, version: str, *, fetcher: Fetcher) -> bytes:

@@ -121,7 +121,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
     tasks = []
     for task in spec.tasks:
         operator = operator_named(task.operator)
-        params = operator.params_type.model_validate(task.params)
+        params = operator.params_type.model_validate(task.params).pinned(source.base)
         tasks.append(
             ResolvedTask(
                 name=task.name,

@@ -11,6 +11,7 @@ from tests.annotation.examples import HEIGHT, LABELS, OPERATORS, PREDICTIONS, WI
 from winnow_annotation.kinds import masks
 from winnow_annotation.kinds.catalogue import kind_of
 from winnow_annotation.kinds.geometry import Frame, polygon_px
+from winnow_annotation.label_set import LabelSet
 from winnow_annotation.labelling_config import config_hash, labelling_config
 from winnow_annotation.tasks import review_task, value_of
 from winnow_storage.errors import SpecError
@@ -159,3 +160,32 @@ def test_labelling_config__escapes_labels_and_needs_some() -> None:
 
 def _mask(mask: Any) -> dict[str, Any]:
     return {"label": "coin", "score": None, "rle": masks.to_coco(mask)}
+
+
+def test_classify__a_set_there_and_back_and_an_empty_one_is_an_answer() -> None:
+    config = labelling_config("classify", LabelSet(("cat", "dog"), several=True))
+    for labels in (["dog", "cat"], []):
+        results = kind_of("classify").results({"labels": labels, "top": []}, None)
+        assert LabelInterface(config).validate_prediction({"result": results}, return_errors=True) == []
+        assert value_of("classify", json.loads(json.dumps(results))) == {"labels": sorted(labels)}
+
+
+def test_classify__a_node_of_a_tree_there_and_back() -> None:
+    parents = {"animal": None, "cat & co": "animal", "lion": "cat & co", "car": None}
+    config = labelling_config("classify", LabelSet(tuple(parents), parents=parents))
+    interface = LabelInterface(config)
+    interface.validate()
+    assert config.count("<Choice") == 4
+    path = [{"label": "animal", "score": 0.9}, {"label": "cat & co", "score": 0.8}]
+    results = kind_of("classify").results({"label": "cat & co", "path": path}, None)
+    assert interface.validate_prediction({"result": results}, return_errors=True) == []
+    assert value_of("classify", json.loads(json.dumps(results))) == {
+        "label": "cat & co",
+        "path": ["animal", "cat & co"],
+    }
+    assert kind_of("classify").results({"label": None, "path": []}, None) == []
+
+
+def test_tree_of__labels_that_hang_in_the_air() -> None:
+    with pytest.raises(SpecError, match="'a' stands below no label at the top"):
+        labelling_config("classify", LabelSet(("a", "b"), parents={"a": "b", "b": "a"}))

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeVar
+from pathlib import Path
+from typing import ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,14 @@ class OperatorParams(BaseModel):
     """The keys that a task may carry beside name, operator, model and weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def pinned(self, base: Path | None) -> Self:  # noqa: ARG002 - for those that name files
+        """The same with what files say in place of their names, relative to `base`, so that all is in the digest.
+
+        Raises:
+            SpecError, StoreError: a file cannot be read, or does not say what it should.
+        """
+        return self
 
 
 ParamsT = TypeVar("ParamsT", bound=OperatorParams)

@@ -19,7 +19,7 @@ def belief_of(operator: str, prediction: Mapping[str, Any], p_ok: float | None) 
     if operator == "anomaly" and prediction.get("is_anomalous") is not None:
         said = bool(prediction["is_anomalous"])
         return {said: sure, not said: 1.0 - sure}
-    if operator == "classify" and prediction.get("label") is not None:
+    if operator == "classify" and prediction.get("label") is not None and prediction.get("path") is None:
         return _classes(prediction, sure)
     return None
 

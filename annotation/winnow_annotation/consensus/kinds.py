@@ -8,6 +8,7 @@ from typing import Any
 
 from winnow_annotation.consensus.choices import Beliefs, consensus_of_choices
 from winnow_annotation.consensus.clusters import Cluster, Iou, Objects, Shape, cluster_objects
+from winnow_annotation.consensus.label_sets import consensus_of_sets
 from winnow_annotation.consensus.lines import consensus_of_lines
 from winnow_annotation.consensus.opinions import Answer, Consensus, Method, Opinion, Value
 from winnow_annotation.consensus.shapes import (
@@ -49,7 +50,17 @@ def consensus_of(operator: str, opinions: Sequence[Opinion], rules: Rules) -> Co
 
 
 def _classes(opinions: Sequence[Opinion], rules: Rules) -> Consensus:
-    return _choices(opinions, rules, "label", rules.labels)
+    if any(one.value.get("labels") is not None for one in opinions):
+        return consensus_of_sets(opinions, method=rules.method)
+    found = _choices(opinions, rules, "label", rules.labels)
+    paths = {one.value["label"]: one.value["path"] for one in opinions if one.value.get("path")}
+    if not paths:
+        return found
+    answers = {
+        item: Answer({**answer.value, "path": paths.get(answer.value["label"])}, answer.posterior, answer.agreed)
+        for item, answer in found.answers.items()
+    }
+    return Consensus(answers, found.accuracy, found.confusion)
 
 
 def _verdicts(opinions: Sequence[Opinion], rules: Rules) -> Consensus:

@@ -14,8 +14,8 @@ from winnow_annotation.consensus.shapes import box_iou, label_mask_iou, with_pix
 
 
 def similarity(operator: str, first: Value, second: Value) -> float | None:
-    """Of classes and verdicts 1 or 0; of boxes and masks the F1 of those that match (same label, IoU from 0.5); of
-    texts 1 less the edits per character. None where one of them says nothing.
+    """Of classes and verdicts 1 or 0; of sets of labels their F1; of boxes and masks the F1 of those that match (same
+    label, IoU from 0.5); of texts 1 less the edits per character. None where one of them says nothing.
     """
     return _KINDS[operator](first, second)
 
@@ -27,6 +27,13 @@ def _same(field: str) -> Callable[[Value, Value], float | None]:
         return float(first[field] == second[field])
 
     return compare
+
+
+def _labels(first: Value, second: Value) -> float | None:
+    if first.get("labels") is None or second.get("labels") is None:
+        return _same("label")(first, second)
+    one, other = set(first["labels"]), set(second["labels"])
+    return 2.0 * len(one & other) / (len(one) + len(other)) if one or other else 1.0
 
 
 def _boxes(first: Value, second: Value) -> float | None:
@@ -66,7 +73,7 @@ def _f1(first: Sequence[Shape], second: Sequence[Shape], iou: Iou) -> float:
 
 _KINDS: Mapping[str, Callable[[Any, Any], float | None]] = MappingProxyType(
     {
-        "classify": _same("label"),
+        "classify": _labels,
         "anomaly": _same("is_anomalous"),
         "detect": _boxes,
         "segment": _masks,

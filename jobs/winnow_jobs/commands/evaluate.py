@@ -1,6 +1,7 @@
 """`winnow evaluate`: a task's predictions against what is true."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from winnow_jobs.evaluation.limits import broken, read_limits
 from winnow_jobs.evaluation.page import write_page
 from winnow_jobs.evaluation.rows import Rows, of_compaction, of_current, of_file, of_run
 from winnow_jobs.evaluation.task import evaluate_rows, truth_of
-from winnow_jobs.evaluation.true_items import Coco
+from winnow_jobs.evaluation.true_items import Coco, with_paths
 from winnow_jobs.render import Screen
 from winnow_jobs.runs import Runs
 from winnow_jobs.spec_source import SpecSource, load_spec
@@ -24,6 +25,7 @@ from winnow_storage.uri import parse
 from winnow_workers.catalogue import operator_named
 from winnow_workers.evaluation.acceptance import Acceptance
 from winnow_workers.evaluation.texts import Normalisation
+from winnow_workers.operators.classify import ClassifyParams
 
 BELOW = 1  # exit code where a limit is not kept
 CLASSES_SHOWN = 50
@@ -95,6 +97,7 @@ def evaluate(
     name, kind = _task(source, task, operator)
     runs = None if source is None else Runs(open_store(parse(source.spec.output.uri, base=source.base)))
     known = truth_of(truth, runs, name, kind, classes=split(classes), purposes=frozenset(split(purpose)))
+    known = with_paths(known, _tree(source, name))
     rows = _rows(runs, name, kind, known.coco, (run, compaction, predictions))
     record: dict[str, Any] = {"job": None if source is None else source.spec.name}
     record |= evaluate_rows(rows, known, wanted, resampling=Resampling(bootstrap, seed))
@@ -128,6 +131,14 @@ def _task(source: SpecSource | None, task: str | None, operator: str | None) -> 
     if task not in known:
         raise UsageError(f"the spec has no task {task!r}", hint=f"tasks: {', '.join(known)}")
     return task, known[task]
+
+
+def _tree(source: SpecSource | None, task: str) -> Mapping[str, str | None]:
+    """The tree of labels of a task of classify; empty where it has none."""
+    found = [] if source is None else [one for one in source.spec.tasks if one.name == task]
+    if source is None or not found or found[0].operator != "classify":
+        return {}
+    return ClassifyParams.model_validate(found[0].params).pinned(source.base).tree
 
 
 def _rows(

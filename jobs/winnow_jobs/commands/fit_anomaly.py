@@ -127,7 +127,7 @@ def _weights(backbone: str, said: str | None) -> Any:
 def _readable(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     """The images below a folder that can be decoded, sorted, and the files that cannot, each with the reason."""
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder", hint="name a folder of normal images with --images")
+        raise UsageError(f"{folder} is no folder", hint="name a folder of images with --images")
     paths: list[Path] = []
     refused: list[tuple[Path, str]] = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
@@ -140,8 +140,17 @@ def _readable(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
         else:
             paths.append(path)
     if not paths:
-        raise UsageError(f"{folder} holds no image that can be read", hint="name a folder of normal images")
+        raise UsageError(f"{folder} holds no image that can be read", hint="name a folder of images with --images")
     return paths, refused
+
+
+def read_images(folder: Path, *, most: int) -> list[PixelsHWC]:
+    """The first images below a folder, in order of their names.
+
+    Raises:
+        UsageError: it is no folder, or holds none that can be read.
+    """
+    return [_pixels(path) for path in _readable(folder)[0][:most]]
 
 
 def _pixels(path: Path, side_px: int | None = None) -> PixelsHWC:

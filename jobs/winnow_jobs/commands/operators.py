@@ -11,6 +11,7 @@ from winnow_annotation.kinds.catalogue import KINDS
 from winnow_jobs import operator_kind
 from winnow_jobs.commands.options import AsJson
 from winnow_jobs.machine import registry_uri
+from winnow_jobs.people import label_set_of
 from winnow_jobs.render import Screen
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import UsageError
@@ -22,7 +23,6 @@ from winnow_workers.contract.findings import Finding
 from winnow_workers.contract.suite import examine, finding
 from winnow_workers.contract.views import drawn_views, folder_views, noise_views
 from winnow_workers.frontier import TaskFailure, attempt
-from winnow_workers.models.labels import labels_of
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import OperatorParams, TaskConfig
 
@@ -123,11 +123,11 @@ def _reviewed(operator: str, task: TaskConfig, bench: Bench) -> Finding:
     if claimed is None:
         note = "it claims none: a task of it can have no policy"
         return Finding(operator_kind.NAME, ok=None, why=operator_kind.WHY, note=note)
-    labels = labels_of(task)
-    if not labels and "labels" in kind.params_type.model_fields:
+    known = label_set_of(task)
+    if not known.labels and "labels" in kind.params_type.model_fields:
         note = "not checked: the task has no labels; add --params '{labels: [...]}'"
         return Finding(operator_kind.NAME, ok=None, why=operator_kind.WHY, note=note)
-    problems = operator_kind.check_kind(bench, claimed, labels)
+    problems = operator_kind.check_kind(bench, claimed, known)
     return finding(operator_kind.NAME, operator_kind.WHY, problems)
 
 

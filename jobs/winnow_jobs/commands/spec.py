@@ -18,6 +18,7 @@ from winnow_jobs.views import plan_record
 from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.uri import parse
+from winnow_workers.models.preflight import check_task
 
 
 def validate(spec: SpecPath, *, as_json: AsJson = False) -> None:
@@ -53,6 +54,8 @@ def plan(
     """Say what would run and why, without running it."""
     chosen = selection(tasks, retry, since, limit, sample)
     resolved = resolve_spec(load_spec(spec))
+    for task in resolved.tasks:
+        check_task(task.config())
     runs = Runs(open_store(parse(resolved.output)))
     with scratch("plan", item_bytes=PLAN_ITEM_BYTES) as place:
         folder = place if resolved.corpus.same_content == "once" else None  # copies are found among what is set aside

@@ -1,4 +1,4 @@
-"""How good are labels of whole images? One label each, or several."""
+"""How good are labels of whole images? One label each, several, or one of a tree."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from winnow_jobs.evaluation.measure import Indices, Judged, Measure, Pair, Statistic, Struct
+from winnow_jobs.evaluation.measure_nodes import Nodes
 from winnow_workers.evaluation import acceptance, classes, multilabel
 from winnow_workers.evaluation.acceptance import Acceptance
 from winnow_workers.evaluation.intervals import Interval, wilson
@@ -17,23 +18,23 @@ TOP_K = (3, 5)
 
 
 class ClassifyMeasure(Measure):
-    """One label or several: as the truth has it."""
+    """One label, several, or one of a tree: as the truth has it."""
 
     value_name: ClassVar[str] = "accuracy"
 
     def __init__(self, wanted: Acceptance) -> None:
         super().__init__(wanted)
-        self._own: OneLabel | SeveralLabels | None = None
+        self._own: OneLabel | SeveralLabels | Nodes | None = None
 
     def add(self, pair: Pair) -> Judged:
         """1 if it is ok, else 0."""
         if self._own is None:
-            self._own = OneLabel() if pair.truth.labels is None else SeveralLabels()
+            self._own = _measure_of(pair)
         ok = self._own.add(pair)
         return Judged(ok, float(ok))
 
     def measures(self) -> dict[str, float]:
-        """Those of one label, or of several."""
+        """Those of one label, of several, or of a tree."""
         return {} if self._own is None else self._own.measures()
 
     def tables(self) -> dict[str, Any]:
@@ -147,6 +148,12 @@ class SeveralLabels:
         true, scores = [self._true[at] for at in chosen], [self._scores[at] for at in chosen]
         labels = sorted({label for some in true for label in some})
         return multilabel.mean_ap(multilabel.average_precisions(true, scores, labels))
+
+
+def _measure_of(pair: Pair) -> "OneLabel | SeveralLabels | Nodes":
+    if pair.truth.labels is not None:
+        return SeveralLabels()
+    return OneLabel() if pair.truth.path is None else Nodes()
 
 
 def class_rows(scores: list[classes.ClassScore]) -> list[list[Any]]:

@@ -20,7 +20,7 @@ from winnow_storage.parquet_rows import read_groups
 COMMON = ("key", "item_id", "version", "outcome", "failed_tasks", "width", "height")
 # what the measures read of a struct; the rest of a row, such as vectors, stays where it is
 FIELDS: Mapping[str, tuple[str, ...]] = {
-    "classify": ("label", "labels", "top"),
+    "classify": ("label", "labels", "path", "top"),
     "detect": ("boxes",),
     "segment": ("masks",),
     "ocr": ("full_text",),
@@ -156,7 +156,7 @@ def _parquet(path: Path, task: str | None, operator: str) -> Callable[[Sequence[
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{path} cannot be read as Parquet: {error}", hint="is it complete?") from error
     is_nested = task in names
-    needed = {*FIELDS[operator]} - {"labels", "top"}
+    needed = {*FIELDS[operator]} - {"path", "top"}
     if "key" not in names or not (is_nested or needed & {*names}):
         raise UsageError(
             f"{path}: the columns are {', '.join(names)}",
@@ -202,7 +202,7 @@ def _nested(row: Mapping[str, Any], name: str, task: str | None, operator: str, 
     common = {one: row.get(one) for one in COMMON}
     if task is not None and task in row:
         return common | {name: row[task]}
-    needed = {*FIELDS[operator]} - {"top"}
+    needed = {*FIELDS[operator]} - {"path", "top"}
     if row.get("outcome", "done") in {"done", None} and not row.get("error") and not needed & {*row}:
         raise UsageError(
             f"{where} ({row['key']}): it has no {' or '.join(sorted(needed))}", hint="see docs/evaluate.md"

@@ -1,9 +1,12 @@
 """What is true of an item? One record per item, whatever the file; which items of a run they are."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from winnow_storage.errors import UsageError
+from winnow_workers.classifiers.label_tree import path_to
 
 Rle = dict[str, Any]
 
@@ -27,6 +30,7 @@ class TrueItem:
     """
 
     label: str | None = None
+    path: tuple[str, ...] | None = None  # from the top of a tree of labels down to `label`
     labels: tuple[str, ...] | None = None
     objects: tuple[TrueObject, ...] | None = None
     masks: Mapping[str, Rle] | None = None
@@ -60,6 +64,28 @@ class TruthSet:
     has_where: bool = False
     coco: Coco | None = None
     notes: tuple[str, ...] = ()
+
+
+def with_paths(truth: TruthSet, tree: Mapping[str, str | None]) -> TruthSet:
+    """Every true label with its path in the task's tree.
+
+    Raises:
+        UsageError: a true label is not in the tree.
+    """
+    if not tree:
+        return truth
+    items = {}
+    for key, item in truth.items.items():
+        if item.label is not None and item.path is None:
+            if item.label not in tree:
+                raise UsageError(
+                    f"{truth.where}: the label {item.label!r} of {key} is not in the task's tree",
+                    hint="write labels as the tree has them, or a column path (animal > dog)",
+                )
+            items[key] = replace(item, path=path_to(item.label, tree))
+        else:
+            items[key] = item
+    return replace(truth, items=items)
 
 
 def pair_keys(truth: TruthSet, keys: Iterable[str]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 | operator | truth |
 |---|---|
-| classify | CSV with `key,label`; with `key,labels`, several ones separated by `|`; or a column of 0 and 1 per label |
+| classify | CSV with `key,label`, or for a tree `key,path` (animal > dog); with `key,labels`, several ones separated \
+by `|`; or a column of 0 and 1 per label |
 | detect | COCO JSON: boxes, crowds |
 | segment | COCO JSON: polygons, RLE, crowds; or a folder of PNG index masks, named like the images |
 | ocr | CSV with `key,text`, or a folder of .txt files, named like the images |
@@ -132,6 +133,11 @@ def _classes(place: Path) -> TruthSet:
     for line, row in _rows(place):
         if "labels" in row:
             items[row["key"]] = TrueItem(labels=tuple(sorted({one.strip() for one in row["labels"].split("|") if one})))
+        elif "path" in row:
+            path = tuple(one.strip() for one in row["path"].split(">"))
+            if not all(path):
+                raise UsageError(f"{place}:{line}: the path has an empty label", hint="write animal > dog")
+            items[row["key"]] = TrueItem(label=path[-1], path=path)
         elif "label" in row:
             if not row["label"]:
                 raise UsageError(f"{place}:{line}: the label is empty", hint="write a label, or remove the line")

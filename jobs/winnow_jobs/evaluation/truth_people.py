@@ -112,14 +112,18 @@ def _consensus(values: Sequence[Mapping[str, Any]], operator: str) -> TrueItem |
     field = _BY_MAJORITY.get(operator)
     if field is None:
         return _answer(values[-1], operator) if values else None
-    said = [one[field] for one in reversed(values) if one.get(field) is not None]
+    if operator == "classify" and any(one.get("labels") is not None for one in values):
+        field = "labels"
+    said = [one for one in reversed(values) if one.get(field) is not None]
     # of equal counts the first that was met: the newest
-    return _answer({field: Counter(said).most_common(1)[0][0]}, operator) if said else None
+    counts = Counter(json.dumps(one[field]) for one in said)
+    best = counts.most_common(1)[0][0] if said else None
+    return next((_answer(one, operator) for one in said if json.dumps(one[field]) == best), None)
 
 
 def _answer(value: Mapping[str, Any], operator: str) -> TrueItem | None:
-    if operator == "classify" and value.get("label") is not None:
-        return TrueItem(label=value["label"])
+    if operator == "classify":
+        return _class(value)
     if operator == "ocr" and "full_text" in value:
         return TrueItem(text=value["full_text"])
     if operator == "anomaly" and value.get("is_anomalous") is not None:
@@ -130,6 +134,13 @@ def _answer(value: Mapping[str, Any], operator: str) -> TrueItem | None:
         boxes = [TrueObject(one["label"], tuple(one["box"]), area=_area(one["box"])) for one in value["boxes"]]
         return TrueItem(objects=tuple(boxes))
     return None
+
+
+def _class(value: Mapping[str, Any]) -> TrueItem | None:
+    if value.get("labels") is not None:
+        return TrueItem(labels=tuple(value["labels"]))
+    path = tuple(value["path"]) if value.get("path") else None
+    return None if value.get("label") is None else TrueItem(label=value["label"], path=path)
 
 
 def _area(box: Sequence[float]) -> float:

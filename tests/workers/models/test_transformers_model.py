@@ -71,6 +71,16 @@ def test_resolve__remote_code_and_missing_weights_are_refused(folder: Path) -> N
         resolve_model(f"transformers/{folder}")
 
 
+def test_open__a_buffer_that_others_wrote_is_accepted_and_a_stranger_is_not(folder: Path) -> None:
+    place = folder / "model.safetensors"
+    tensors = load_file(place)
+    save_file({**tensors, "vit.embeddings.position_ids": torch.arange(5)}, place, metadata={"format": "pt"})
+    assert open_transformers(resolve_model(f"transformers/{folder}"), "classify", device="cpu").labels
+    save_file({**tensors, "vit.embeddings.other": torch.zeros(5)}, place, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"unexpected: vit\.embeddings\.other"):
+        open_transformers(resolve_model(f"transformers/{folder}"), "classify", device="cpu")
+
+
 @pytest.mark.parametrize("damage", ["missing", "wrong shapes"])
 def test_open__weights_that_do_not_fit_are_refused(folder: Path, damage: str) -> None:
     tensors = load_file(folder / "model.safetensors")

@@ -3,6 +3,7 @@
 | operator | an item's prediction is accepted if |
 |---|---|
 | classify, one label | the predicted label is the true one |
+| classify, a tree of labels | the predicted node is the true one, or lies above it |
 | classify, several labels | the predicted set of labels is exactly the true one |
 | detect | of the boxes from the threshold on, each covers a true box of its label at IoU 0.5 (or lies in a crowd of \
 it), and no true box is left |
@@ -14,7 +15,7 @@ nothing is, is right |
 A task that failed on an item has given no acceptable prediction of it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from winnow_workers.evaluation.boxes import MATCH_IOU, Objects, match
@@ -40,6 +41,11 @@ def label_ok(true: str, predicted: str | None) -> bool:
 def labels_ok(true: Collection[str], predicted: Collection[str]) -> bool:
     """Classify with several labels."""
     return set(true) == set(predicted)
+
+
+def node_ok(true_path: Sequence[str], predicted: str | None) -> bool:
+    """Classify with a tree: `true_path` leads from the top to the true label."""
+    return predicted is not None and predicted in true_path
 
 
 def boxes_ok(true: Objects, predicted: Objects, acceptance: Acceptance) -> bool:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models import onnx_file
-from winnow_workers.models.architectures import check_architecture
+from winnow_workers.models.architectures import check_architecture, is_detector
 from winnow_workers.models.build import build_network, misfits, network_arguments
 from winnow_workers.models.load import LoadedWeights
 from winnow_workers.models.model_file import ModelCard, decode_model, is_safetensors
-from winnow_workers.models.patchcore import BACKBONE_PREFIX
 
 if TYPE_CHECKING:
     import torch
@@ -39,17 +38,23 @@ def check_fit(loaded: LoadedWeights, architecture: str, *, n_labels: int | None,
     Raises:
         ModelError: as `check_file`.
     """
-    if any(name.startswith(BACKBONE_PREFIX) for name in loaded.tensors):
+    if is_anomaly_detector(loaded.card):
         return  # an anomaly detector: its operator checks head and backbone together when it opens
     check_architecture(architecture)
     arguments, count = network_arguments(loaded, n_labels)
-    own = meta_state(architecture, arguments, count)
-    problems = misfits(own, loaded.tensors)
+    problems = misfits(meta_state(architecture, arguments, count), loaded.tensors)
+    if problems and count is not None and is_detector(architecture):  # a card may leave the background out
+        problems = misfits(meta_state(architecture, arguments, count + 1), loaded.tensors)
     if problems:
         raise ModelError(
             f"the weights do not fit {where} ({architecture}); " + "; ".join(problems),
             hint="check the architecture, its arguments and the number of labels that the weights were trained with",
         )
+
+
+def is_anomaly_detector(card: ModelCard | None) -> bool:
+    """Whether a card is that of a backbone with a fitted head."""
+    return card is not None and "threshold" in card.extra
 
 
 def meta_state(architecture: str, arguments: Mapping[str, Any], n_labels: int | None) -> "Mapping[str, torch.Tensor]":

@@ -1,5 +1,6 @@
 """Which answers can a task give? Its label set, from its parameters or from its model's card."""
 
+from winnow_workers.classifiers.label_tree import read_tree
 from winnow_workers.detectors.torchvision_detector import BACKGROUND
 from winnow_workers.models.folder import local_folder, read_config
 from winnow_workers.models.load import cached, fetch
@@ -25,6 +26,9 @@ def _all_labels(task: TaskConfig) -> tuple[str, ...]:
     given = task.params.get("labels")
     if isinstance(given, list | tuple) and given:
         return tuple(str(label) for label in given)
+    tree = task.params.get("tree")
+    if tree and task.operator == "classify":
+        return tuple(read_tree(tree))
     weights = task.model.weights
     if weights.kind == "folder":
         place = local_folder(task.model) / "config.json"

@@ -39,6 +39,12 @@ _CLASSES: Mapping[Kind, str] = {
 _PROJECTED = "CLIPVisionModelWithProjection"
 
 
+# buffers that some versions wrote and others compute, and counters that inference does not use
+_COMPUTED = (
+    "position_ids", "relative_position_index", "relative_coords_table", "inv_freq", "num_batches_tracked", "attn_mask"
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class TransformersModel:
     """A transformers network with what its folder says of its input and outputs."""
@@ -75,6 +81,7 @@ def open_transformers(model: ResolvedModel, kind: Kind, *, device: str) -> Trans
         raise ModelError(
             f"{model.name} cannot be opened to {kind}: {error}", hint="check config.json and model.safetensors"
         ) from error
+    report = _without_known(module, report)
     _check_fit(_without_heads(module, report) if kind == "embed" else report, model.name)
     config = _config(folder / "config.json")
     labels = () if kind == "embed" else labels_of_config(config)
@@ -154,6 +161,22 @@ def _without_heads(module: "nn.Module", report: Mapping[str, Any]) -> dict[str, 
         missing = set()
     unexpected = {name for name in report["unexpected_keys"] if str(name).partition(".")[0] in parts}
     return {**report, "missing_keys": missing, "unexpected_keys": unexpected}
+
+
+def _without_known(module: "nn.Module", report: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers reports, without second copies of tied weights, and buffers that are computed anew.
+
+    What is missing because it is tied, transformers leaves out of its report itself.
+    """
+    tied = getattr(module, "all_tied_weights_keys", None)
+    copies = {str(one) for pair in tied.items() for one in pair} if isinstance(tied, Mapping) else set()
+    unexpected = {str(name) for name in report["unexpected_keys"]} - copies
+    missing = {str(name) for name in report["missing_keys"]}
+    return {
+        **report,
+        "unexpected_keys": {name for name in unexpected if not name.endswith(_COMPUTED)},
+        "missing_keys": {name for name in missing if not name.endswith("num_batches_tracked")},
+    }
 
 
 def _check_fit(report: Mapping[str, Any], name: str) -> None:

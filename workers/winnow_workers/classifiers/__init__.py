@@ -1,0 +1,1 @@
+"""Classifiers of every library, and how their logits are read."""

@@ -1,0 +1,114 @@
+"""How do two forms of one model compare? Their raw outputs on the same images, as an operator's network gives them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from winnow_storage.errors import ModelError
+from winnow_workers.models.agreement import Compares, agreements, overall
+from winnow_workers.models.architectures import default_preprocessing, is_detector
+from winnow_workers.models.build import Network, open_network
+from winnow_workers.models.check import is_anomaly_detector
+from winnow_workers.models.features import pooled_features
+from winnow_workers.models.fixed_batch import FixedBatch
+from winnow_workers.models.model_file import ModelCard, Preprocessing
+from winnow_workers.models.precision import TorchParams, Wanted, open_batch
+from winnow_workers.models.reference import ResolvedModel, Weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Task = Literal["classify", "segment", "embed"]
+Pixels = npt.NDArray[np.uint8]
+Outputs = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenForm:
+    """A model as an operator of that kind runs it, on the CPU."""
+
+    batch: FixedBatch
+    module: "nn.Module"
+    card: ModelCard
+    input: Preprocessing
+    kind: Task
+
+    def outputs(self, images: Sequence[Pixels]) -> Outputs:
+        """(images, channels, ...) of its raw answers."""
+        return np.stack([one.numpy() for one in self.batch(self.batch.inputs(images))])
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """`agreement` in [0, 1] (models.agreement), `max_abs_difference` of the raw outputs."""
+
+    images: int
+    agreement: float
+    max_abs_difference: float
+    largest_output: float
+
+
+def file_model(uri: str, sha256: str, *, name: str) -> ResolvedModel:
+    """A pinned file as a model."""
+    return ResolvedModel(
+        name=name, architecture=None, weights=Weights(kind="file", uri=uri, sha256=sha256), digest=sha256
+    )
+
+
+def open_form(model: ResolvedModel, kind: Task | None) -> OpenForm:
+    """Open a model file as the kind that is asked for, else that of its card, else as what its outputs look like.
+
+    Raises:
+        ModelError: it cannot be opened, or is of another kind.
+    """
+    network = open_network(model, device="cpu", n_labels=None)
+    card = network.card
+    if card is None:
+        raise ModelError(f"{model.name} has no card", hint="register it with one: winnow models add --card card.yaml")
+    preprocessing = card.preprocessing or default_preprocessing(network.architecture)
+    kind = _settle_kind(model, network, kind, preprocessing)
+    module = pooled_features(network.module, network.architecture) if kind == "embed" else network.module
+    compares: Compares = "direction" if kind == "embed" else "choice"
+    batch = open_batch(module, "cpu", Wanted(TorchParams().precision, preprocessing, compares, model))
+    return OpenForm(batch, module, card, preprocessing, kind)
+
+
+def _settle_kind(model: ResolvedModel, network: Network, asked: Task | None, preprocessing: Preprocessing) -> Task:
+    card = network.card
+    if is_anomaly_detector(card) or is_detector(network.architecture):
+        raise ModelError(
+            f"{model.name}: {network.architecture} is no classifier, embedder or segmenter by classes",
+            hint="detectors and anomaly detectors are neither exported nor quantised",
+        )
+    said = card.kind if card is not None else None
+    if asked is not None or said in ("classify", "segment", "embed"):
+        return asked or said  # type: ignore[return-value]
+    zeros = FixedBatch(network.module, "cpu", preprocessing)
+    shape = tuple(zeros(zeros.inputs([np.zeros((1, 1, 3), np.uint8)]))[0].shape)
+    if len(shape) == 3:
+        return "segment"
+    return "classify" if card is not None and card.labels else "embed"
+
+
+def compare(reference: OpenForm, other: OpenForm, images: Sequence[Pixels]) -> Compared:
+    """How alike two forms answer, batch by batch.
+
+    Raises:
+        ModelError: their outputs are of different shapes.
+    """
+    compares: Compares = "direction" if reference.kind == "embed" else "choice"
+    each: list[npt.NDArray[np.floating[Any]]] = []
+    difference = largest = 0.0
+    for start in range(0, len(images), reference.batch.size):
+        part = images[start : start + reference.batch.size]
+        ours, theirs = reference.outputs(part), other.outputs(part)
+        try:
+            each.append(agreements(ours, theirs, compares))
+        except ValueError as error:
+            raise ModelError(str(error), hint="the two are not forms of one model") from error
+        difference = max(difference, float(np.abs(ours.astype(np.float64) - theirs).max()))
+        largest = max(largest, float(np.abs(ours).max()))
+    return Compared(len(images), overall(np.concatenate(each), compares), difference, largest)
