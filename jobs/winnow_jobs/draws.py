@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from winnow_jobs.consensus.answers import with_one_answer
 from winnow_jobs.evaluation.compare import OPERATORS, Pair
 from winnow_jobs.evaluation.measure_objects import said_boxes, true_objects
 from winnow_jobs.evaluation.true_items import TrueItem, TruthSet
@@ -78,7 +79,7 @@ class DrawSet:
 
 
 def all_labels(store: BlobStore) -> list[Label]:
-    """Every label event in the bucket.
+    """Every label event in the bucket; of several people about an item each says what all together say.
 
     Raises:
         StoreError: an object among them is damaged: an answer that is not counted could make a promise too bold.
@@ -86,7 +87,7 @@ def all_labels(store: BlobStore) -> list[Label]:
     labels, findings = read_labels(store)
     for finding in findings:
         raise StoreError(f"{store.root}/{finding.key}: {finding.what}", hint=finding.next)
-    return labels
+    return with_one_answer(store, labels)
 
 
 def answered_draws(
