@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
@@ -22,7 +23,8 @@ from winnow_storage.errors import BlobMissing, StoreError
 from winnow_storage.ids import canonical_json
 from winnow_workers.confidence.calibrator import Calibrator
 from winnow_workers.confidence.drift import Counted
-from winnow_workers.confidence.features import features
+from winnow_workers.confidence.features import Floats, features, said
+from winnow_workers.confidence.neighbours import Neighbours
 
 Calibrators = Mapping[str, Calibrator]  # by task
 
@@ -66,7 +68,30 @@ def pinned_calibrators(store: BlobStore, plan: PlanDocument) -> Calibrators:
         pins = {name: one.digest for name, one in newest.items() if one is not None}
         if pins and not store.put_if_absent(key, canonical_json(pins).encode()):
             pins = json.loads(store.get(key))  # another driver was first
-    return {name: _load(store, name, digest) for name, digest in pins.items()}
+    found = {name: _load(store, name, digest) for name, digest in pins.items()}
+    vectors = {task.name: task.digest for task in plan.tasks()}
+    # without the vectors that it was learned beside, p_ok stays null
+    return {name: one for name, one in found.items() if not one.neighbours or _has(vectors, one.neighbours)}
+
+
+def _has(vectors: Mapping[str, str], neighbours: Neighbours) -> bool:
+    return vectors.get(neighbours.task) == neighbours.task_digest
+
+
+def columns_beside(calibrators: Calibrators) -> list[str]:
+    """The columns of other tasks that `with_p_ok` looks at."""
+    return sorted({f"{one.neighbours.task}.vector" for one in calibrators.values() if one.neighbours})
+
+
+def vectors_of(rows: pa.Table, task: str) -> Floats:
+    """(n, length) of an `embed` task, NaN where a row has none; of length 0 where none has."""
+    column = pc.struct_field(rows[task].combine_chunks(), "vector")
+    length = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
+    there = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    found = np.full((len(column), length), np.nan)
+    values = pc.list_flatten(column.filter(pa.array(there))).to_numpy(zero_copy_only=False)
+    found[there] = values.reshape(-1, length)
+    return found
 
 
 def fields_read(calibrator: Calibrator | None) -> tuple[str, ...]:
@@ -77,7 +102,12 @@ def fields_read(calibrator: Calibrator | None) -> tuple[str, ...]:
 def with_p_ok(rows: pa.Table, task: str, calibrator: Calibrator) -> pa.Table:
     """The rows with this calibrator's p_ok and id in the task's struct, null where the row has no score."""
     struct = rows[task].combine_chunks()
-    p_ok = pa.array(calibrator.p_ok(features(calibrator.subject.operator, struct)), pa.float32(), from_pandas=True)
+    operator = calibrator.subject.operator
+    found = features(operator, struct)
+    if calibrator.neighbours is not None:
+        vectors = vectors_of(rows, calibrator.neighbours.task)
+        found = found.beside(calibrator.neighbours.columns(vectors, said(operator, struct)))
+    p_ok = pa.array(calibrator.p_ok(found), pa.float32(), from_pandas=True)
     identity = pc.if_else(pc.is_valid(p_ok), pa.scalar(calibrator.id), pa.scalar(None, pa.string()))
     fields = list(struct.type)
     applied = {"p_ok": p_ok, "calibrator": identity}
@@ -123,7 +153,7 @@ def _said(calibrator: Calibrator) -> dict[str, Any]:
 
 
 def _encode(calibrator: Calibrator) -> bytes:
-    return canonical_json(calibrator.model_dump(mode="json")).encode()
+    return canonical_json(calibrator.content).encode()
 
 
 def _load(store: BlobStore, task: str, digest: str) -> Calibrator:

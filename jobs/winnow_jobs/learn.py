@@ -7,19 +7,21 @@ never taken. Within a draw every item counts once: by majority of the people who
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from winnow_jobs.acceptance import TESTED, is_accepted
 from winnow_jobs.calibrators import keep_calibrator
+from winnow_jobs.given_truth import GivenTruth, Truths
+from winnow_jobs.part_verdicts import parts_right
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.runs import Runs
 from winnow_jobs.verify.labels import read_labels
@@ -27,24 +29,23 @@ from winnow_storage.dataset import iter_results
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.records import Label
 from winnow_storage.schemas import Route
-from winnow_workers.classifiers.label_tree import path_to
 from winnow_workers.confidence.calibrator import Calibrator, FittedOn, Subject, fit_calibrator
-from winnow_workers.confidence.features import Floats, features, fields_of
+from winnow_workers.confidence.features import Features, Floats, features, fields_of, said
+from winnow_workers.confidence.neighbours import SAYS, Neighbours, gather
 
 RANDOM_DRAWS = (Route.AUDIT, Route.CALIBRATE)
-Values = Mapping[str, Sequence[Mapping[str, Any]]]  # by item: what each person, or the truth, says
 
 
 @dataclass(frozen=True, slots=True)
-class Truths:
-    """What is known of items, by `name`: "item_id" or "key"."""
+class _Outcome:
+    """A prediction: whether it is right, which of its parts are, what is true; the vector and digest of its item."""
 
-    name: str
-    values: Values
-    source: str
-    purposes: tuple[str, ...] = ()
-    refused: int = 0  # labels of purpose `review`
-    versions: Mapping[str, str] = field(default_factory=dict)  # of the items that people saw
+    struct: dict[str, Any]
+    ok: bool
+    parts: list[bool] | None
+    truth: str
+    vector: Sequence[float] | None
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,17 @@ class Learned:
 
 
 def learn(
-    spec: ResolvedSpec, runs: Runs, *, tasks: Sequence[str], truth: Path | None, at: datetime
+    spec: ResolvedSpec,
+    runs: Runs,
+    *,
+    tasks: Sequence[str],
+    truth: Path | None,
+    at: datetime,
+    neighbours: str | None = None,
 ) -> dict[str, Learned | UsageError]:
     """Fit and store a calibrator for each of these tasks (of all that have an acceptance test, if none is named).
+
+    `neighbours` names an `embed` task: labelled items whose vectors are near speak for or against a prediction.
 
     Where one task has too few labels the others are learned all the same; its error stands in its place.
 
@@ -68,13 +77,14 @@ def learn(
         StoreError: as the store says, or labels are damaged.
     """
     chosen = _chosen(spec, tasks)
-    rows = None if truth is None else _truth_rows(truth)
-    labels = _labels(runs) if rows is None else []
+    vectors = None if neighbours is None else _vectors(spec, neighbours)
+    given = None if truth is None else GivenTruth(truth)
+    labels = _labels(runs) if given is None else []
     found: dict[str, Learned | UsageError] = {}
     for task in chosen:
-        known = _from_truth(task, rows) if rows is not None else _from_labels(spec.job, task.name, labels)
+        known = given.of(task) if given is not None else _from_labels(spec.job, task.name, labels)
         try:
-            calibrator = _fit(task, runs, known)
+            calibrator = _fit(task, runs, known, vectors)
         except UsageError as error:
             found[task.name] = error
         else:
@@ -98,17 +108,28 @@ def _chosen(spec: ResolvedSpec, names: Sequence[str]) -> list[ResolvedTask]:
     return chosen
 
 
-def _fit(task: ResolvedTask, runs: Runs, known: Truths) -> Calibrator:
-    wanted = (task.name, task.digest)
-    used = [plan.run_id for plan in runs.plans() if wanted in [(one.name, one.digest) for one in plan.tasks()]]
-    structs: dict[str, tuple[dict[str, Any], bool]] = {}
+def _vectors(spec: ResolvedSpec, name: str) -> ResolvedTask:
+    found = {task.name: task for task in spec.tasks if task.operator == "embed"}
+    if name not in found:
+        there = f"it has {', '.join(found)}" if found else "add one with operator: embed, and run it"
+        raise UsageError(f"--neighbours {name!r}: the spec has no such task of embed", hint=there)
+    return found[name]
+
+
+def _fit(task: ResolvedTask, runs: Runs, known: Truths, vectors: ResolvedTask | None) -> Calibrator:
+    wanted = {(one.name, one.digest) for one in (task, vectors) if one is not None}
+    used = [plan.run_id for plan in runs.plans() if wanted <= {(one.name, one.digest) for one in plan.tasks()}]
+    columns = ["item_id", "key", "version", task.name]
+    columns += [] if vectors is None else ["content_sha256", f"{vectors.name}.vector"]
+    structs: dict[str, _Outcome] = {}
     population: list[Floats] = []
     for run in used:
-        for _, rows in iter_results(runs.store, run, ["item_id", "key", "version", task.name]):
+        for _, rows in iter_results(runs.store, run, columns):
             usable = _usable(rows, task.name)
-            population.append(features(task.operator, usable[task.name].combine_chunks()).score)
+            score = pc.struct_field(usable[task.name].combine_chunks(), "score").cast(pa.float64())
+            population.append(score.to_numpy(zero_copy_only=False))  # null: NaN
             labelled = usable.filter(pc.is_in(usable[known.name], pa.array(list(known.values), pa.string())))
-            structs |= _outcomes(task, labelled, known)  # of a later run: its version of the item stands
+            structs |= _outcomes(task, labelled, known, vectors)  # of a later run: its version of the item stands
     ordered = [structs[name] for name in sorted(structs)]
     subject = Subject(task=task.name, operator=task.operator, model=task.model.digest, task_digest=task.digest)
     if not ordered:
@@ -118,11 +139,15 @@ def _fit(task: ResolvedTask, runs: Runs, known: Truths) -> Calibrator:
             hint="set review.audit and pull labels, or give --truth FILE with the truth of a uniform random sample",
         )
     fields = fields_of(task.operator)
-    table = pa.array([{name: struct[name] for name in fields} for struct, _ in ordered])
+    table = pa.array([{name: one.struct[name] for name in fields} for one in ordered])
+    found, beside = _judged(features(task.operator, table), ordered), None
+    if vectors is not None:
+        found, beside = _beside(found, task, vectors, ordered)
     return fit_calibrator(
         subject,
-        features(task.operator, table),
-        np.array([ok for _, ok in ordered], np.bool_),
+        found,
+        np.array([one.ok for one in ordered], np.bool_),
+        neighbours=beside,
         population=np.concatenate(population),
         fitted_on=FittedOn(labels=0, right=0, runs=tuple(used), source=known.source, purposes=known.purposes),
     )
@@ -132,7 +157,42 @@ def _usable(rows: pa.Table, task: str) -> pa.Table:
     return rows.filter(pc.and_(pc.is_valid(rows[task]), pc.is_null(pc.struct_field(rows[task], "error"))))
 
 
-def _outcomes(task: ResolvedTask, rows: pa.Table, known: Truths) -> dict[str, tuple[dict[str, Any], bool]]:
+def _beside(
+    found: Features, task: ResolvedTask, vectors: ResolvedTask, outcomes: Sequence[_Outcome]
+) -> tuple[Features, Neighbours]:
+    """With what the other labelled items say of each: those of other bytes."""
+    lengths = {len(one.vector) for one in outcomes if one.vector is not None}
+    if len(lengths) != 1:
+        raise UsageError(
+            f"task {task.name}: the labelled items have no vectors of {vectors.name}, or of different lengths",
+            hint=f"run {vectors.name} over them, or learn without --neighbours",
+        )
+    missing = [float("nan")] * lengths.pop()
+    points = np.array([missing if one.vector is None else one.vector for one in outcomes], np.float64)
+    there: npt.NDArray[np.bool_] = np.asarray(np.isfinite(points).all(axis=1), np.bool_)
+    truths, right = [one.truth for one in outcomes], np.array([one.ok for one in outcomes], np.bool_)
+    known = gather(vectors.name, vectors.digest, points[there], right[there], list(np.array(truths)[there]))
+    groups = np.unique([one.content for one in outcomes], return_inverse=True)[1].astype(np.int64)
+    says = said(task.operator, pa.array([one.struct for one in outcomes]))
+    columns = known.columns(points[there], says[there], groups=groups[there])
+    return found.beside({name: _spread(column, there) for name, column in columns.items()}), known
+
+
+def _spread(column: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+    whole = np.full(len(there), np.nan)
+    whole[there] = column
+    return whole
+
+
+def _judged(found: Features, outcomes: Sequence[_Outcome]) -> Features:
+    """With what is known of the single boxes, masks or lines, if it is known of every prediction."""
+    if found.parts is None or any(one.parts is None for one in outcomes):
+        return found
+    ok = np.array([verdict for one in outcomes for verdict in one.parts or ()], np.bool_)
+    return replace(found, parts=replace(found.parts, ok=ok))
+
+
+def _outcomes(task: ResolvedTask, rows: pa.Table, known: Truths, vectors: ResolvedTask | None) -> dict[str, _Outcome]:
     found = {}
     for row in rows.to_pylist():
         struct = row[task.name]
@@ -141,8 +201,26 @@ def _outcomes(task: ResolvedTask, rows: pa.Table, known: Truths) -> dict[str, tu
         said = [is_accepted(task.operator, struct, value) for value in known.values[row[known.name]]]
         verdicts = [one for one in said if one is not None]
         if verdicts:
-            found[row["item_id"]] = (struct, 2 * sum(verdicts) > len(verdicts))
+            parts = _majority([parts_right(task.operator, struct, value) for value in known.values[row[known.name]]])
+            beside = None if vectors is None else (row[vectors.name] or {}).get("vector")
+            truth = _word(task.operator, known.values[row[known.name]])
+            ok = 2 * sum(verdicts) > len(verdicts)
+            found[row["item_id"]] = _Outcome(struct, ok, parts, truth, beside, row.get("content_sha256") or "")
     return found
+
+
+def _word(operator: str, values: Sequence[Mapping[str, Any]]) -> str:
+    """What most people say is true, as `said` writes it; empty where that is no single word."""
+    name = SAYS.get(operator)
+    words = [str(one[name]) for one in values if name is not None and one.get(name) is not None]
+    words = [word.lower() for word in words] if operator == "anomaly" else words  # as Arrow writes true and false
+    return Counter(words).most_common(1)[0][0] if words else ""
+
+
+def _majority(verdicts: Sequence[Sequence[bool] | None]) -> list[bool] | None:
+    """Of each part; a tie is wrong."""
+    said = [one for one in verdicts if one is not None]
+    return [2 * sum(votes) > len(said) for votes in zip(*said, strict=True)] if said else None
 
 
 def _labels(runs: Runs) -> list[Label]:
@@ -171,41 +249,3 @@ def _from_labels(job: str, task: str, labels: Iterable[Label]) -> Truths:
         values[item].append(json.loads(label.value or "{}"))
     drawn = tuple(sorted(name for name in purposes if name in RANDOM_DRAWS))
     return Truths("item_id", values, "labels", drawn, purposes[Route.REVIEW], versions)
-
-
-def _from_truth(task: ResolvedTask, rows: Sequence[Mapping[str, Any]]) -> Truths:
-    return Truths("key", {row["key"]: [_value(task, row)] for row in rows if _is_of(task, row)}, "truth")
-
-
-def _is_of(task: ResolvedTask, row: Mapping[str, Any]) -> bool:
-    return row.get("operator") in (None, task.operator)
-
-
-def _value(task: ResolvedTask, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of a truth table (see `quality`) as a label's value."""
-    if task.operator != "segment":
-        labels = row.get("labels")
-        several = [one.strip() for one in labels.split("|") if one.strip()] if isinstance(labels, str) else labels
-        label, tree = row.get("label"), task.params.get("tree") or {}
-        path = path_to(label, tree) if label is not None and label in tree else None
-        others = {"full_text": row.get("text"), "is_anomalous": row.get("anomalous")}
-        return {"label": label, "labels": several, "path": path} | others
-    masks = row.get("masks")
-    there = None if masks is None else json.loads(masks)
-    return {"masks": None if there is None else [{"label": label, "rle": rle} for label, rle in there.items()]}
-
-
-def _truth_rows(file: Path) -> list[dict[str, Any]]:
-    try:
-        table = pyarrow.csv.read_csv(file) if file.suffix == ".csv" else pq.read_table(file)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(f"the truth {file} cannot be read: {error}", hint="give a Parquet or CSV file") from error
-    if "key" not in table.column_names:
-        raise UsageError(f"the truth {file} has no column 'key'", hint="give a row per item with its key")
-    for name in ("label", "labels", "text", "key"):
-        if name in table.column_names and not pa.types.is_nested(table.schema.field(name).type):
-            # a CSV with labels such as 7 has them as numbers
-            place = table.column_names.index(name)
-            table = table.set_column(place, name, table[name].cast(pa.string()))
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows

@@ -20,7 +20,7 @@ from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_annotation.ranks import fields_read
 from winnow_annotation.routing import Choice, Sent, unsent
 from winnow_annotation.wishes import NO_THRESHOLDS, Predictions, Thresholds
-from winnow_jobs.calibrators import Calibrators, drift_records, pinned_calibrators, with_p_ok
+from winnow_jobs.calibrators import Calibrators, columns_beside, drift_records, pinned_calibrators, with_p_ok
 from winnow_jobs.calibrators import fields_read as calibrator_fields
 from winnow_jobs.copies import repeated_rows
 from winnow_jobs.promises import ReadPredictions, pinned_promises, thresholds_of
@@ -163,7 +163,7 @@ def _sent_routes(
     tasks = {task.name: task for task in plan.tasks()}
     chosen = sorted({one.task for some in sent.values() for _, one in some})
     for shard in sorted(sent):  # one at a time: whole predictions, such as masks, may be large
-        results = read_rows(store, shards[shard], [*_COMMON, *chosen])
+        results = read_rows(store, shards[shard], [*_COMMON, *chosen, *_unread(columns_beside(calibrators), chosen)])
         items = pa.array([one.item_id for _, one in sent[shard]])
         kept = _calibrated(results.filter(pc.is_in(results["item_id"], items)), calibrators)
         found = {row["item_id"]: row for row in kept.to_pylist()}
@@ -224,12 +224,19 @@ def _unsent_table(rows: pa.Table, task: ResolvedTask, routing: Routing) -> pa.Ta
 def _fields(tasks: Sequence[ResolvedTask], calibrators: Calibrators, names: Sequence[str]) -> list[str]:
     """As columns of the rows: these fields of every task, and those that its calibrator looks at."""
     wanted = {task.name: dict.fromkeys([*names, *calibrator_fields(calibrators.get(task.name))]) for task in tasks}
-    return [f"{task}.{name}" for task, fields in wanted.items() for name in fields]
+    own = {name: one for name, one in calibrators.items() if name in wanted}
+    return [f"{task}.{name}" for task, fields in wanted.items() for name in fields] + columns_beside(own)
+
+
+def _unread(columns: Sequence[str], tasks: Sequence[str]) -> list[str]:
+    return [name for name in columns if name.partition(".")[0] not in tasks]
 
 
 def _calibrated(rows: pa.Table, calibrators: Calibrators) -> pa.Table:
     for task, calibrator in calibrators.items():
-        if task in rows.column_names:
+        beside = calibrator.neighbours
+        # of an earlier run that had no such vectors p_ok stays as it was
+        if task in rows.column_names and (beside is None or beside.task in rows.column_names):
             rows = with_p_ok(rows, task, calibrator)
     return rows
 
@@ -241,7 +248,7 @@ def _read(
     work = WorkReader(store, plan.work)
 
     def read(shard: int) -> tuple[int, pa.Table]:
-        rows = _calibrated(read_rows(store, shards[shard], [*columns, "copied_from"]), calibrators)
+        rows = _calibrated(read_rows(store, shards[shard], [*dict.fromkeys(columns), "copied_from"]), calibrators)
         return shard, rows.append_column(_REPEATED, repeated_rows(work, plan, shard, rows))
 
     with ThreadPoolExecutor(READ_THREADS) as pool:

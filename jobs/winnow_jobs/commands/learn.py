@@ -14,6 +14,7 @@ from winnow_jobs.spec_source import load_spec
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import UsageError
 from winnow_storage.uri import parse
+from winnow_workers.confidence.part_curves import PartCurves
 
 
 def learn_command(
@@ -30,6 +31,13 @@ def learn_command(
             show_default=False,
         ),
     ] = None,
+    neighbours: Annotated[
+        str | None,
+        typer.Option(
+            help="An embed task of the spec: p_ok also heeds what is true of the labelled items that look most alike.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn from labels of uniform random draws (audit, calibrate); those of purpose review are never taken.
@@ -40,7 +48,7 @@ def learn_command(
         raise UsageError("winnow learn: nothing to learn was named", hint="winnow learn SPEC --calibrate")
     resolved = resolve_spec(load_spec(spec))
     runs = Runs(open_store(parse(resolved.output)))
-    found = learn(resolved, runs, tasks=split(tasks), truth=truth, at=now())
+    found = learn(resolved, runs, tasks=split(tasks), truth=truth, neighbours=neighbours, at=now())
     screen = Screen(as_json=as_json)
     errors = {name: one for name, one in found.items() if isinstance(one, UsageError)}
     learned = {name: one for name, one in found.items() if isinstance(one, Learned)}
@@ -63,8 +71,16 @@ def _record(one: Learned) -> dict[str, Any]:
         "new": one.is_new,
         "form": calibrator.form,
         "log_losses": dict(calibrator.log_losses),
+        "parts": None if calibrator.parts is None else _parts_record(calibrator.parts),
+        "neighbours": None if calibrator.neighbours is None else calibrator.neighbours.task,
         "fitted_on": calibrator.fitted_on.model_dump(mode="json"),
         "review_labels_left_out": one.refused,
+    }
+
+
+def _parts_record(parts: PartCurves) -> dict[str, Any]:
+    return parts.model_dump(mode="json", include={"form", "parts", "right", "log_losses"}) | {
+        "classes": sorted(parts.by_class)
     }
 
 
@@ -77,6 +93,11 @@ def _tell(screen: Screen, name: str, one: Learned) -> None:
     )
     loss = calibrator.log_losses[calibrator.form]
     screen.say(f"  held-out log loss {loss:.4f}; next best {others[0][1]} {others[0][0]:.4f}")
+    if calibrator.parts is not None:
+        parts = calibrator.parts
+        screen.say(f"  parts: {parts.form}, from {parts.parts}, {parts.right} of them right")
+    if calibrator.neighbours is not None:
+        screen.say(f"  heeds labelled items that look alike, by {calibrator.neighbours.task}")
     if one.refused:
         screen.note(f"{name}: {one.refused} labels of purpose review were left out: they are no random draw")
     if draw.purposes == ("audit",):

@@ -10,7 +10,8 @@ from winnow_jobs.evaluation.true_items import TrueItem
 from winnow_storage.errors import UsageError
 from winnow_workers.evaluation import acceptance, classes, masks
 from winnow_workers.evaluation.acceptance import Acceptance
-from winnow_workers.evaluation.boxes import NOTHING, Objects, match
+from winnow_workers.evaluation.boxes import NOTHING, Objects, match, right_boxes
+from winnow_workers.evaluation.calibration_error import expected_calibration_error
 
 
 class DetectMeasure(Measure):
@@ -41,7 +42,11 @@ class DetectMeasure(Measure):
         summary, self._per_class = _coco_map(self._pairs, "bbox")
         hits = self._hits
         one = classes.score_of("", hits=hits, support=hits + self._missed, predicted=hits + self._extra)
-        return summary | {"precision": one.precision, "recall": one.recall, "f1": one.f1}
+        scores, right = right_boxes(self._pairs, iou=self.wanted.box_iou)
+        is_probability = len(scores) > 0 and scores.min() >= 0.0 and scores.max() <= 1.0
+        # D-ECE (Kueppers et al., 2020): is a box with score 0.8 right in 80 of 100 cases?
+        d_ece = {"d_ece": expected_calibration_error(scores, right)} if is_probability else {}
+        return summary | {"precision": one.precision, "recall": one.recall, "f1": one.f1} | d_ece
 
     def tables(self) -> dict[str, Any]:
         """[label, AP@[.5:.95]] of every class."""

@@ -72,6 +72,7 @@ def test_compare__boxes() -> None:
     assert record["measures"]["precision"] == pytest.approx(2 / 3)
     assert record["measures"]["recall"] == pytest.approx(2 / 3)
     assert 0.5 < record["measures"]["ap50"] < 1.0
+    assert record["measures"]["d_ece"] == pytest.approx((2 * (1 - 0.9) + 0.8) / 3)
 
 
 def test_compare__masks_and_verdicts() -> None:

@@ -1,20 +1,22 @@
 """A calibrator: fitted from outcomes, stored as JSON by the digest of its content, applied to rows."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from winnow_storage.errors import UsageError
 from winnow_storage.ids import digest_value
-from winnow_workers.confidence.curves import Curve, Form, Kind, Outcomes, clip, fit, forms, log_loss
+from winnow_workers.confidence.curves import NEAR, Curve, Form, Kind, Outcomes, clip, fit, forms, log_loss
 from winnow_workers.confidence.drift import Sketch, sketch
-from winnow_workers.confidence.features import Features, Floats, fields_of
+from winnow_workers.confidence.features import Features, Floats, fields_of, paths_of
+from winnow_workers.confidence.folds import FOLDS, folds_of
+from winnow_workers.confidence.neighbours import SAYS, Neighbours
+from winnow_workers.confidence.part_curves import PartCurves, fit_part_curves
 
 LEAST_LABELS = 100
 LEAST_OF_EACH = 10  # right ones, and wrong ones
-FOLDS = 5
 
 
 class _Record(BaseModel):
@@ -41,7 +43,11 @@ class FittedOn(_Record):
 
 
 class Calibrator(_Record):
-    """Frozen; `log_losses` are the held-out ones of every form that was tried, `form` the best of them."""
+    """Frozen; `log_losses` are the held-out ones of every form that was tried, `form` the best of them.
+
+    `parts` says how likely each box, mask or line is right, `neighbours` what is known of similar items, for `form` to
+    look at.
+    """
 
     format: Literal[1] = 1
     subject: Subject
@@ -52,11 +58,18 @@ class Calibrator(_Record):
     fitted_on: FittedOn
     log_losses: Mapping[str, float]
     sketch: Sketch
+    parts: PartCurves | None = None
+    neighbours: Neighbours | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """As JSON. What is None is not in it, so that a calibrator from before such a field keeps its digest."""
+        return self.model_dump(mode="json", exclude_none=True)
 
     @property
     def digest(self) -> str:
         """Of its content; its name in the store."""
-        return digest_value(self.model_dump(mode="json"))
+        return digest_value(self.content)
 
     @property
     def id(self) -> str:
@@ -66,11 +79,19 @@ class Calibrator(_Record):
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields of a task's struct that are needed to apply it."""
-        return tuple(name for name in fields_of(self.subject.operator) if name != "top" or self.kind == "temperature")
+        operator = self.subject.operator
+        names = [name for name in fields_of(operator) if name != "top" or self.kind == "temperature"]
+        if self.neighbours is not None and operator in SAYS:
+            names.append(SAYS[operator])
+        return tuple(path for name in names for path in paths_of(operator, name))
 
     def p_ok(self, features: Features) -> Floats:
-        """(n,), NaN where a feature is missing; never 0 or 1."""
+        """(n,), NaN where a feature is missing; never 0 or 1. All NaN without what `neighbours` say."""
         found = np.full(len(features.score), np.nan)
+        if self.neighbours is not None and not set(NEAR) <= set(features.columns):
+            return found
+        if self.parts is not None and features.parts is not None:
+            features = features.summed(self.parts(features.parts))
         usable = features.usable
         if usable.any():
             curve = Curve(Form(self.form, self.kind, self.inputs), self.numbers)
@@ -79,10 +100,20 @@ class Calibrator(_Record):
 
 
 def fit_calibrator(
-    subject: Subject, features: Features, ok: Outcomes, *, population: Floats, fitted_on: FittedOn
+    subject: Subject,
+    features: Features,
+    ok: Outcomes,
+    *,
+    population: Floats,
+    fitted_on: FittedOn,
+    neighbours: Neighbours | None = None,
 ) -> Calibrator:
     """The form with the least held-out log loss, fitted on all labels; of equals the simplest.
 
+    Where it is known which boxes, masks or lines are right, curves for them come first; the form is then fitted on what
+    curves say of parts that they did not see.
+
+    `neighbours`: where the columns about them are from; they are kept if the best form looks at them.
     `population` (m,): the scores of all predictions that the labels were drawn from, for the drift test. Labels are
     dealt into folds by a fixed shuffle, so the same labels in the same order give the same calibrator.
 
@@ -92,6 +123,10 @@ def fit_calibrator(
     usable = features.usable
     features, ok = features.take(usable), ok[usable]
     _check_enough(subject.task, ok)
+    fitted = None if features.parts is None or features.parts.ok is None else fit_part_curves(features.parts)
+    curves, held_out = fitted or (None, None)
+    if held_out is not None:
+        features = features.summed(held_out)
     losses = {form.name: _held_out_loss(form, features, ok) for form in forms(features)}
     best = min(forms(features), key=lambda form: round(losses[form.name], 6))
     return Calibrator(
@@ -103,11 +138,13 @@ def fit_calibrator(
         fitted_on=fitted_on.model_copy(update={"labels": len(ok), "right": int(ok.sum())}),
         log_losses={name: round(loss, 6) for name, loss in losses.items()},
         sketch=sketch(population[np.isfinite(population)]),
+        parts=curves,
+        neighbours=neighbours if set(NEAR) & set(best.inputs) else None,
     )
 
 
 def _held_out_loss(form: Form, features: Features, ok: Outcomes) -> float:
-    folds = np.random.default_rng(0).permutation(len(ok)) % FOLDS
+    folds = folds_of(len(ok))
     found = np.empty(len(ok))
     for fold in range(FOLDS):
         train, held = folds != fold, folds == fold

@@ -17,6 +17,7 @@ from winnow_workers.confidence.features import Features, Floats
 Kind = Literal["logistic", "isotonic", "temperature"]
 Outcomes = npt.NDArray[np.bool_]
 
+NEAR = ("near_agree", "near_right", "near")  # columns of `neighbours`
 _RIDGE = 1e-3  # keeps weights finite where the outcomes are separable
 _TINY = 1e-12
 
@@ -54,15 +55,35 @@ class Curve:
 def forms(features: Features) -> tuple[Form, ...]:
     """What may be fitted on such features, the simplest first."""
     names = tuple(features.columns)
-    single = tuple(name for name in ("score", "margin", "far") if name in names)
+    single = tuple(name for name in ("score", "margin", "far", "log_all", "softmin", "weakest") if name in names)
     found = [Form(f"logistic on {name}", "logistic", (name,)) for name in single]
     if "log_score" in names:
         found.append(Form("beta on score", "logistic", ("log_score", "log_rest")))
     if "far" in names:
         found.append(Form("logistic on both sides", "logistic", ("far_above", "far_below")))
+    if "log_claims" in names:
+        found.append(Form("logistic on claims and rest", "logistic", ("log_claims", "log_rest_wrong")))
     found += [Form(f"isotonic on {name}", "isotonic", (name,)) for name in single]
     if features.tops is not None:
         found.append(Form("temperature", "temperature"))
+    own = tuple(name for name in names if name not in NEAR)
+    if features.tops is not None or "log_claims" in names:
+        found.append(Form("logistic on all", "logistic", own))
+    if own != names:
+        found.append(Form("logistic on all and neighbours", "logistic", names))
+    return tuple(found)
+
+
+def part_forms(names: tuple[str, ...]) -> tuple[Form, ...]:
+    """What may be fitted on the columns of a prediction's parts, the simplest first."""
+    found = [
+        Form("logistic on score", "logistic", ("score",)),
+        Form("beta on score", "logistic", ("log_score", "log_rest")),
+        Form("isotonic on score", "isotonic", ("score",)),
+    ]
+    if "log_joint" in names:
+        found.append(Form("isotonic on joint", "isotonic", ("log_joint",)))
+    if len(names) > len(("score", "log_score", "log_rest")):
         found.append(Form("logistic on all", "logistic", names))
     return tuple(found)
 

@@ -1,7 +1,7 @@
 """What of a prediction says how sure to be of it? Columns of numbers from the rows of a task, higher meaning surer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,15 +9,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow_workers.confidence.neighbours import SAYS, Strings
+from winnow_workers.confidence.parts import LISTS, Parts, log, parts_of, summary
+
 Floats = npt.NDArray[np.float64]
 
-_EPSILON = 1e-6
 # fields of a row beside its score; operators that are not here give no p_ok
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "classify": ("margin", "entropy", "top"),
-    "detect": (),
-    "segment": (),
-    "ocr": (),
+    "detect": ("boxes",),
+    "segment": ("masks", "boundary_entropy"),
+    "ocr": ("lines",),
     "anomaly": (),
 }
 OPERATORS = tuple(_FIELDS)
@@ -27,12 +29,14 @@ OPERATORS = tuple(_FIELDS)
 class Features:
     """Of n predictions. `columns`: name -> (n,), NaN where the row has none; `score` is the raw score.
 
-    `tops` (n, k + 1), for classify: the k highest probabilities, descending, and what is left of 1.
+    `tops` (n, k + 1), for classify: the k highest probabilities, descending, and what is left of 1. `parts`: the boxes
+    of detect, masks of segment, lines of ocr.
     """
 
     score: Floats
     columns: Mapping[str, Floats]
     tops: Floats | None = None
+    parts: Parts | None = None
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -43,12 +47,43 @@ class Features:
     def take(self, chosen: npt.NDArray[Any]) -> "Features":
         """Those at these places, or where a mask is true."""
         tops = None if self.tops is None else self.tops[chosen]
-        return Features(self.score[chosen], {name: column[chosen] for name, column in self.columns.items()}, tops)
+        parts = None if self.parts is None else self.parts.take(chosen)
+        return Features(
+            self.score[chosen], {name: column[chosen] for name, column in self.columns.items()}, tops, parts
+        )
+
+    def beside(self, columns: Mapping[str, Floats]) -> "Features":
+        """With more columns of (n,)."""
+        return replace(self, columns={**self.columns, **columns})
+
+    def summed(self, probabilities: Floats) -> "Features":
+        """With columns of what the probabilities of the parts, (p,), say of each prediction.
+
+        Raises:
+            ValueError: there are no parts.
+        """
+        if self.parts is None:
+            raise ValueError("these predictions have no parts")
+        return replace(self, columns={**self.columns, **summary(self.parts, probabilities)})
 
 
 def fields_of(operator: str) -> tuple[str, ...]:
     """The fields of a task's struct that `features` reads."""
     return ("score", *_FIELDS.get(operator, ()))
+
+
+def said(operator: str, rows: pa.ChunkedArray | pa.StructArray) -> Strings:
+    """(n,): in one word what each struct says that truth can agree with; empty where it says nothing of the kind."""
+    if operator not in SAYS:
+        return np.full(len(rows), "", np.str_)
+    words = pc.fill_null(pc.struct_field(rows, SAYS[operator]).cast(pa.string()), "")
+    return np.asarray(words.to_pylist(), np.str_)
+
+
+def paths_of(operator: str, field: str) -> tuple[str, ...]:
+    """What of a field is read, as Parquet names it: of boxes and masks not where they are."""
+    name, entries = LISTS.get(operator, ("", ()))
+    return tuple(f"{field}.list.element.{entry}" for entry in entries) if field == name else (field,)
 
 
 def features(operator: str, rows: pa.ChunkedArray | pa.StructArray) -> Features:
@@ -64,7 +99,12 @@ def features(operator: str, rows: pa.ChunkedArray | pa.StructArray) -> Features:
         return _of_anomaly(score)
     if operator not in _FIELDS:
         raise KeyError(operator)
-    return Features(score, {"score": score, "log_score": _log(score), "log_rest": -_log(1.0 - score)})
+    columns = {"score": score, "log_score": log(score), "log_rest": -log(1.0 - score)}
+    if operator == "segment" and rows.type.get_field_index("boundary_entropy") >= 0:
+        entropy = _numbers(pc.struct_field(rows, "boundary_entropy"))
+        columns["plain"] = -np.where(np.isnan(entropy), 0.0, entropy)  # null: there is no boundary
+    has_parts = rows.type.get_field_index(LISTS[operator][0]) >= 0
+    return Features(score, columns, parts=parts_of(operator, rows) if has_parts else None)
 
 
 def _of_classify(score: Floats, rows: pa.ChunkedArray | pa.StructArray) -> Features:
@@ -72,9 +112,9 @@ def _of_classify(score: Floats, rows: pa.ChunkedArray | pa.StructArray) -> Featu
     columns = {
         "score": score,
         "margin": margin,
-        "log_score": _log(score),
-        "log_rest": -_log(1.0 - score),
-        "log_margin": _log(margin),
+        "log_score": log(score),
+        "log_rest": -log(1.0 - score),
+        "log_margin": log(margin),
         "certainty": -_numbers(pc.struct_field(rows, "entropy")),
     }
     has_tops = rows.type.get_field_index("top") >= 0  # which only a temperature looks at, and which are slow to read
@@ -83,7 +123,7 @@ def _of_classify(score: Floats, rows: pa.ChunkedArray | pa.StructArray) -> Featu
 
 def _of_anomaly(score: Floats) -> Features:
     """The score is a distance over the threshold: 1 is least sure, and each side may be right more often."""
-    far = _log(score)
+    far = log(score)
     return Features(score, {"far": np.abs(far), "far_above": np.maximum(far, 0.0), "far_below": np.maximum(-far, 0.0)})
 
 
@@ -95,11 +135,6 @@ def _tops(rows: list[Any]) -> Floats:
         tops[place, : len(scores)] = scores
         tops[place, -1] = max(0.0, 1.0 - sum(scores))
     return tops
-
-
-def _log(values: Floats) -> Floats:
-    found: Floats = np.log(np.clip(values, _EPSILON, None))
-    return found
 
 
 def _numbers(column: pa.Array | pa.ChunkedArray) -> Floats:

@@ -1,0 +1,57 @@
+"""A task of the confidence benchmark: a model, images that it has not seen, and what it says of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from winnow_jobs.acceptance import is_accepted
+from winnow_jobs.part_verdicts import parts_right
+from winnow_workers.confidence.features import Features, features, fields_of
+from winnow_workers.confidence.parts import Bools, Floats
+
+Part = Literal["calibrate", "held out", "corrupted"]  # the last: of the held-out images, spoiled in another way
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """For the neighbours of n items: `vectors` (n, length), what is said and true in one word, and of which image."""
+
+    vectors: Floats
+    said: npt.NDArray[np.str_]
+    truths: npt.NDArray[np.str_]
+    images: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a model said of n items: what a calibrator sees, and whether it was right."""
+
+    found: Features
+    ok: Bools
+    alike: Alike | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hard:
+    """`answers(part, strength)`: of disjoint images. `ladder`: the strengths of damage that may be chosen from."""
+
+    operator: str
+    setup: str
+    ladder: Sequence[float]
+    answers: Callable[[Part, float], Answers]
+
+
+def judged(operator: str, structs: Sequence[dict[str, Any]], truths: Sequence[dict[str, Any]]) -> Answers:
+    """Of structs as a task's rows hold them, and what is true in the form of labels' values."""
+    pairs = list(zip(structs, truths, strict=True))
+    ok = np.array([is_accepted(operator, struct, true) for struct, true in pairs], np.bool_)
+    names = fields_of(operator)
+    found = features(operator, pa.array([{name: struct.get(name) for name in names} for struct in structs]))
+    if found.parts is not None:
+        verdicts = [verdict for struct, true in pairs for verdict in parts_right(operator, struct, true) or ()]
+        found = replace(found, parts=replace(found.parts, ok=np.array(verdicts, np.bool_)))
+    return Answers(found, ok)
