@@ -9,6 +9,7 @@ from tests.workers.models.told import Told, ringed
 from tests.workers.operators.making import opened, view
 from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.operator import Operator, Prediction
+from winnow_workers.operators.classify import ClassifyOperator
 
 SMALL = {"height_px": 32, "width_px": 32}
 CASES = {
@@ -39,6 +40,8 @@ def test_begin__says_the_same_later(name: str, fit: str) -> None:
 
 
 def batch_of(operator: Operator[object]) -> FixedBatch:  # type: ignore[type-var]
+    if isinstance(operator, ClassifyOperator):
+        return operator._classifier.batch
     semantic = getattr(operator, "_semantic", None)
     batch = getattr(semantic or operator, "_batch")  # noqa: B009
     assert isinstance(batch, FixedBatch)
