@@ -5,7 +5,6 @@ exp(scale) * cosine + bias, each label by itself.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +16,8 @@ from winnow_workers.classifiers.classifier import Asked, Classifier
 from winnow_workers.classifiers.image_input import folder_input
 from winnow_workers.classifiers.opening import batch_of
 from winnow_workers.classifiers.prompts import Prompts
-from winnow_workers.models.transformers_model import open_transformers, quiet_import
+from winnow_workers.models.pair_text import open_tokenizer
+from winnow_workers.models.transformers_model import open_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,7 +65,7 @@ def open_pair(asked: Asked, family: str) -> Classifier:
     except ValueError as error:
         raise ModelError(f"{name}: {error}", hint=f"the labels are {', '.join(asked.labels[:10])}") from error
     opened = open_transformers(asked.model, "embed", device="cpu")
-    tokens = _Tokens(_open_tokenizer(opened.folder, name), opened.module, family, name)
+    tokens = _Tokens(open_tokenizer(opened.folder, name), opened.module, family, name)
     labels_lf = embed_labels(opened.module, tokens, prompts)
     image_input = folder_input(opened.folder, asked.input, name)
     tower = ImageTower(opened.module, labels_lf).eval().to(asked.device)
@@ -119,19 +119,3 @@ def embed_labels(pair: Any, tokens: _Tokens, prompts: Sequence[Sequence[str]]) -
     parts = torch.split(torch.cat(found), [len(some) for some in prompts])
     means = torch.stack([part[0] if len(part) == 1 else part.mean(dim=0) for part in parts])
     return functional.normalize(means, dim=-1).clone()
-
-
-def _open_tokenizer(folder: Path, name: str) -> "PreTrainedTokenizerBase":
-    try:
-        with quiet_import():
-            from transformers import AutoTokenizer
-
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except (ValueError, KeyError, TypeError, OSError, ImportError, AttributeError) as error:
-        raise ModelError(
-            f"{name}: its tokenizer cannot be opened: {str(error).splitlines()[0] if str(error) else error!r}",
-            hint="the folder needs tokenizer.json beside tokenizer_config.json (save_pretrained of a fast tokenizer)",
-        ) from error
-    return tokenizer

@@ -1,5 +1,6 @@
 """How does a text become a vector that images can be compared with? By the text tower of their CLIP or SigLIP pair."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,18 +27,7 @@ def text_vector(model: ResolvedModel, text: str) -> npt.NDArray[np.float64]:
     pair: Any = opened.module
     if not hasattr(pair, "get_text_features"):
         raise _no_pair(model.name)
-    if not any((opened.folder / name).exists() for name in _VOCABULARIES):
-        # the library would make one that knows no word, and say nothing
-        raise _no_tokenizer(model.name, f"it holds none of {', '.join(_VOCABULARIES)}")
-    try:
-        with quiet_import():
-            from transformers import AutoTokenizer
-
-            tokenizer: Any = AutoTokenizer.from_pretrained(
-                opened.folder, local_files_only=True, trust_remote_code=False
-            )
-    except (ValueError, KeyError, TypeError, OSError, ImportError, AttributeError) as error:
-        raise _no_tokenizer(model.name, str(error)) from error
+    tokenizer = open_tokenizer(opened.folder, model.name)
     longest = int(pair.config.text_config.max_position_embeddings)
     count = len(tokenizer(text)["input_ids"])
     if count > longest:
@@ -51,6 +41,24 @@ def text_vector(model: ResolvedModel, text: str) -> npt.NDArray[np.float64]:
         )
     vector: npt.NDArray[np.float64] = getattr(said, "pooler_output", said)[0].double().numpy()
     return vector
+
+
+def open_tokenizer(folder: Path, name: str) -> Any:
+    """The tokenizer of a pair's folder; `name` is the model's, for messages.
+
+    Raises:
+        ModelError: it has none that can be opened.
+    """
+    if not any((folder / one).exists() for one in _VOCABULARIES):
+        # the library would make one that knows no word, and say nothing
+        raise _no_tokenizer(name, f"it holds none of {', '.join(_VOCABULARIES)}")
+    try:
+        with quiet_import():
+            from transformers import AutoTokenizer
+
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError, TypeError, OSError, ImportError, AttributeError) as error:
+        raise _no_tokenizer(name, str(error).splitlines()[0] if str(error) else repr(error)) from error
 
 
 def _no_tokenizer(name: str, why: str) -> ModelError:
