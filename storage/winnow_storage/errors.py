@@ -16,6 +16,7 @@ WinnowError
 │   ├── LedgerError             the SQL database
 │   ├── RayError                the cluster
 │   └── LabelStudioError        Label Studio
+│       └── LabelStudioRefused  it says that it will not do what it is asked, and has not done it
 └── RunFailed (1)               the work cannot go on
 """
 
@@ -108,6 +109,10 @@ class RayError(EnvironmentFault):
 
 class LabelStudioError(EnvironmentFault):
     """Label Studio is unreachable or refuses."""
+
+
+class LabelStudioRefused(LabelStudioError):
+    """It says that it will not do what it is asked, and has not done it."""
 
 
 class RunFailed(WinnowError):

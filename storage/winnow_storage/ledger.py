@@ -111,19 +111,56 @@ class Ledger:
                 found |= {row["dedupe_key"]: _review_task(row) for row in connection.execute(query).mappings()}
         return found
 
-    def mark_sending(self, dedupe_keys: Collection[str], project_id: int) -> None:
-        """Note, before a request leaves, that Label Studio may have these in that project from now on."""
-        values = {"state": PushState.SENDING.value, "project_id": project_id, "ls_task_id": None}
+    def claim(self, dedupe_keys: Collection[str], project_id: int, fence: int) -> set[str]:
+        """Take these for an import into a project that is about to leave and rests on `fence`; which were free.
+
+        Not free are those that an import into this project may have taken along, that stand there, or were deleted.
+        """
+        columns = REVIEW_TASKS.c
+        elsewhere = columns.state.in_([PushState.SENDING.value, PushState.PUSHED.value]) & (
+            columns.project_id.is_(None) | (columns.project_id != project_id)
+        )
+        is_free = (columns.state == PushState.PENDING.value) | elsewhere
+        values = {"state": PushState.SENDING.value, "project_id": project_id, "ls_task_id": None, "fence": fence}
+        claimed: set[str] = set()
         with writing(self._engine, REVIEW_TASKS) as connection:
             for keys in _chunks(list(dedupe_keys)):
-                connection.execute(update(REVIEW_TASKS).where(REVIEW_TASKS.c.dedupe_key.in_(keys)).values(values))
+                query = select(columns.dedupe_key).where(columns.dedupe_key.in_(keys), is_free)
+                free = set(connection.execute(query).scalars())
+                connection.execute(update(REVIEW_TASKS).where(columns.dedupe_key.in_(free)).values(values))
+                claimed |= free
+        return claimed
+
+    def release(self, dedupe_keys: Collection[str], fence: int | None) -> None:
+        """Note that the import resting on `fence` did not bring these, and never will; others took them: they stay."""
+        columns = REVIEW_TASKS.c
+        rests = columns.fence.is_(None) if fence is None else columns.fence == fence
+        own = (columns.state == PushState.SENDING.value, rests)
+        with writing(self._engine, REVIEW_TASKS) as connection:
+            for keys in _chunks(list(dedupe_keys)):
+                change = update(REVIEW_TASKS).where(columns.dedupe_key.in_(keys), *own)
+                connection.execute(change.values(state=PushState.PENDING.value, fence=None))
+
+    def mark_deleted(self, dedupe_keys: Collection[str]) -> None:
+        """Note that people deleted these in Label Studio."""
+        with writing(self._engine, REVIEW_TASKS) as connection:
+            for keys in _chunks(list(dedupe_keys)):
+                change = update(REVIEW_TASKS).where(REVIEW_TASKS.c.dedupe_key.in_(keys))
+                connection.execute(change.values(state=PushState.DELETED.value))
+
+    def pushed_ids(self, output: str, project_id: int) -> dict[str, int]:
+        """By dedupe_key, the Label Studio tasks of an output that stand in a project, as far as is known."""
+        columns = REVIEW_TASKS.c
+        there = (columns.output == output, columns.project_id == project_id, columns.state == PushState.PUSHED.value)
+        rows = self._rows(select(columns.dedupe_key, columns.ls_task_id).where(*there))
+        return {row["dedupe_key"]: int(row["ls_task_id"]) for row in rows}
 
     def mark_pushed(self, ls_task_ids: Mapping[str, int], project_id: int) -> None:
         """Note which Label Studio task each dedupe_key became."""
         change = (
             update(REVIEW_TASKS)
             .where(REVIEW_TASKS.c.dedupe_key == bindparam("sent_key"))
-            .values(state=PushState.PUSHED.value, project_id=project_id, ls_task_id=bindparam("sent_as"))
+            .values(state=PushState.PUSHED.value, project_id=project_id, ls_task_id=bindparam("sent_as"), fence=None)
         )
         sent = [{"sent_key": key, "sent_as": ls_task_id} for key, ls_task_id in ls_task_ids.items()]
         with writing(self._engine, REVIEW_TASKS) as connection:
@@ -150,9 +187,29 @@ class Ledger:
         with writing(self._engine, PROJECTS) as connection:
             _upsert(connection, PROJECTS, asdict(project))
 
-    def append_labels(self, labels: Sequence[Label], *, cursor: tuple[str, str] | None = None) -> int:
-        """Add events whose label_id is new and move the cursor (name, value), both or neither; how many were new."""
+    def newest_event(self, server: str, project_id: int) -> int:
+        """The number of the newest event of a server's project, which grows with each; 0 before the first."""
+        own = (LABELS.c.server == server, LABELS.c.project_id == project_id)
+        return int(self._rows(select(func.coalesce(func.max(LABELS.c.id), 0).label("id")).where(*own))[0]["id"])
+
+    def append_labels(
+        self,
+        labels: Sequence[Label],
+        *,
+        cursor: tuple[str, str] | None = None,
+        following: tuple[str, int, int] | None = None,
+    ) -> int | None:
+        """Add events whose label_id is new and move the cursor (name, value), both or neither; how many were new.
+
+        `following`: a server, a project of it, and its `newest_event` when what led to these events was read. If there
+        is a newer one by now, what was read may be older than that: nothing is done, and None is the answer.
+        """
         with writing(self._engine, LABELS) as connection:
+            if following is not None:
+                own = (LABELS.c.server == following[0], LABELS.c.project_id == following[1])
+                newest = connection.execute(select(func.max(LABELS.c.id)).where(*own)).scalar() or 0
+                if newest != following[2]:
+                    return None
             new = _insert_new(connection, LABELS, [asdict(label) for label in labels], key="label_id")
             if cursor is not None:
                 _upsert(connection, CURSORS, {"name": cursor[0], "value": cursor[1]})

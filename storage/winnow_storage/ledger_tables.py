@@ -14,7 +14,7 @@ METADATA = MetaData(
     }
 )
 
-SCHEMA = "0002"  # the migration that makes what stands below
+SCHEMA = "0003"  # the migration that makes what stands below
 VERSION_TABLE = "winnow_schema"  # not Alembic's own name, which another program in the same database may use
 
 
@@ -83,6 +83,7 @@ REVIEW_TASKS = Table(
     Column("state", Text, nullable=False),
     Column("project_id", BigInteger),
     Column("ls_task_id", BigInteger),
+    Column("fence", BigInteger),
     Index(None, "output", "task", "state"),
 )
 
@@ -126,6 +127,8 @@ LABELS = Table(
     Column("config_hash", Text),
     Column("model", Text),
     Column("shown", Text),
+    Column("comment", Text),
+    Column("supersedes", Text),
     Index(None, "job", "task"),
     Index(None, "server", "project_id", "annotation_id"),
 )

@@ -11,6 +11,7 @@ class PushState(StrEnum):
     PENDING = "pending"  # selected by a router, not sent
     SENDING = "sending"  # a request may have left: look before sending again
     PUSHED = "pushed"  # Label Studio has it, as `ls_task_id`
+    DELETED = "deleted"  # a person deleted it there: it is not sent again
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,11 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class ReviewTask:
-    """An item on its way to a person."""
+    """An item on its way to a person.
+
+    While it is sending, `fence` is what its import rests on in Label Studio: once that is taken away, what has not
+    arrived never will.
+    """
 
     dedupe_key: str
     output: str
@@ -47,6 +52,7 @@ class ReviewTask:
     state: PushState = PushState.PENDING
     project_id: int | None = None
     ls_task_id: int | None = None
+    fence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +96,5 @@ class Label:
     config_hash: str | None
     model: str | None
     shown: str | None
+    comment: str | None = None
+    supersedes: str | None = None

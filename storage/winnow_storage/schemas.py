@@ -161,6 +161,8 @@ LABELS = pa.schema(
         pa.field("config_hash", pa.string()),
         pa.field("model", pa.string()),  # digest of the model whose prediction was shown, null if none was
         pa.field("shown", pa.string()),  # JSON of the prediction that was shown, null if none was
+        pa.field("comment", pa.string()),  # what the person wrote beside the answer
+        pa.field("supersedes", pa.string()),  # label_id of the state before this one of the same annotation
     ]
 )
 

@@ -154,11 +154,11 @@ def test_runs__a_time_without_zone_is_refused(ledger: Ledger) -> None:
 def test_review_tasks__keep_their_order_and_their_state_when_added_again(ledger: Ledger) -> None:
     tasks = [review_task(f"{number * 7919 % 5003:05}") for number in range(5000)]
     assert ledger.add_review_tasks(tasks) == 5000
-    ledger.mark_sending([tasks[1].dedupe_key], 3)
+    assert ledger.claim([tasks[1].dedupe_key], 3, fence=8) == {tasks[1].dedupe_key}
     ledger.mark_pushed({tasks[2].dedupe_key: 2**40}, 3)
     assert ledger.add_review_tasks([*tasks, review_task("new"), review_task("new", reason="second")]) == 1
 
-    sent = replace(tasks[1], state=PushState.SENDING, project_id=3)
+    sent = replace(tasks[1], state=PushState.SENDING, project_id=3, fence=8)
     pushed = replace(tasks[2], state=PushState.PUSHED, project_id=3, ls_task_id=2**40)
     wanted = [tasks[0], sent, pushed, *tasks[3:], review_task("new")]
     assert ledger.review_tasks(output=OUT) == wanted
@@ -182,13 +182,49 @@ def test_review_tasks__are_told_apart_by_output_and_task(ledger: Ledger) -> None
 def test_review_tasks__sent_to_a_new_project_lose_the_old_task(ledger: Ledger) -> None:
     ledger.add_review_tasks([review_task("a")])
     ledger.mark_pushed({"a": 5}, 1)
-    ledger.mark_sending(["a"], 2)
-    assert ledger.review_tasks_by_key(["a"]) == {"a": review_task("a", state=PushState.SENDING, project_id=2)}
+    assert ledger.claim(["a"], 2, fence=8) == {"a"}
+    assert ledger.review_tasks_by_key(["a"]) == {"a": review_task("a", state=PushState.SENDING, project_id=2, fence=8)}
+
+
+def test_review_tasks__of_two_who_claim_one_gets_each(ledger: Ledger) -> None:
+    keys = [f"{number:04}" for number in range(2500)]
+    ledger.add_review_tasks([review_task(key) for key in keys])
+    with ThreadPoolExecutor(4) as pool:
+        claims = list(pool.map(lambda fence: ledger.claim(keys, 1, fence), range(4)))
+    assert sorted(key for claimed in claims for key in claimed) == keys
+
+
+def test_review_tasks__are_free_again_only_for_the_import_that_had_them(ledger: Ledger) -> None:
+    ledger.add_review_tasks([review_task(key) for key in "abcd"])
+    ledger.claim("abc", 1, fence=5)
+    ledger.mark_pushed({"c": 7}, 1)
+    ledger.release("abc", fence=6)
+    assert ledger.claim("abcd", 1, fence=9) == {"d"}
+    ledger.release("abc", fence=5)
+    ledger.mark_deleted("b")
+    assert ledger.claim("abcd", 1, fence=9) == {"a"}
+    assert ledger.pushed_ids(OUT, 1) == {"c": 7}
+    assert ledger.pushed_ids(OUT, 2) == ledger.pushed_ids("elsewhere", 1) == {}
+    assert ledger.review_counts(OUT) == {"kind": {"deleted": 1, "pushed": 1, "sending": 2}}
+
+
+def test_labels__what_was_read_before_others_wrote_is_not_added(ledger: Ledger) -> None:
+    assert ledger.newest_event("http://ls", 7) == 0
+    assert ledger.append_labels([label("a")], following=("http://ls", 7, 0)) == 1
+    newest = ledger.newest_event("http://ls", 7)
+    assert ledger.append_labels([label("b", project_id=8)]) == 1
+    assert ledger.newest_event("http://ls", 7) == newest
+    assert ledger.append_labels([label("c")], cursor=("pull", "t1"), following=("http://ls", 7, 0)) is None
+    assert ledger.cursor("pull") is None
+    assert ledger.append_labels([label("c")], cursor=("pull", "t1"), following=("http://ls", 7, newest)) == 1
+    assert [one.label_id for one in ledger.labels("job")] == ["a", "b", "c"]
 
 
 def test_review_tasks__nothing_to_do_is_fine(ledger: Ledger) -> None:
     assert ledger.add_review_tasks([]) == 0
-    ledger.mark_sending([], 1)
+    assert ledger.claim([], 1, fence=8) == set()
+    ledger.release([], fence=8)
+    ledger.mark_deleted([])
     ledger.mark_pushed({}, 1)
     assert ledger.review_tasks_by_key([]) == {}
 

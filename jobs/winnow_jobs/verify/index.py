@@ -38,6 +38,6 @@ def index_output(runs: Runs, ledger: Ledger, checks: Sequence[RunCheck], labels:
             left_out.append(check.run_id)
             continue
         tasks += index_run(runs, ledger, check.plan, check.summary)
-    new_labels = ledger.append_labels(labels)
+    new_labels = ledger.append_labels(labels) or 0
     waiting = ledger.review_tasks(output=runs.store.root.uri, states=[PushState.PENDING, PushState.SENDING])
     return Indexed(len(checks) - len(left_out), tuple(left_out), tasks, new_labels, len(waiting))

@@ -45,6 +45,9 @@ def read_labels(store: BlobStore) -> tuple[list[Label], list[Finding]]:
 def _events(store: BlobStore, info: BlobInfo) -> Iterator[Label]:
     table = pq.read_table(pa.BufferReader(store.get(info.key)), use_threads=False)
     table.validate(full=True)
+    for field in LABELS:
+        if field.nullable and field.name not in table.column_names:  # an older version knew no such column
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     for row in table.select(LABELS.names).cast(LABELS).to_pylist():
         yield Label(**row)
 
