@@ -1,7 +1,7 @@
 """How is Label Studio spoken to? The only user of its SDK: few calls, no silent retries, one kind of error."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,12 +12,16 @@ from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
 from winnow_annotation.policies import LabelStudioSpec, S3Images, resolve_secret
-from winnow_storage.errors import LabelStudioError
+from winnow_storage.errors import LabelStudioError, LabelStudioRefused
 
 _TIMEOUT_S = 60.0
 _IMPORT_TIMEOUT_S = 600.0  # an import is one transaction that the server answers when it is done
-_PAGE = 200
+_PAGE = 200  # tasks with everything in them
+_LONG_PAGE = 1000  # tasks with little more than their ids
+_KEYS = 100  # of one look-up: they stand in its URL, of which a proxy takes 8 KiB
+_MANY_KEYS = 1000  # from so many on, reading the keys of the whole project is cheaper
 _MAX_TITLE = 50
+_LATE = (408, 409, 425, 429)  # a gateway's words for "not now", which say nothing about what the server did
 _LOGIN_HINT = (
     "make a token in Label Studio under Account & Settings > Personal Access Token and export it as the variable that "
     "review.label_studio.token names (legacy tokens are off by default)"
@@ -36,11 +40,21 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class FoundTask:
-    """A task that stands in a project, how many answers it has, and how many people are to answer it."""
+    """A task that stands in a project: its answers, how many people are to answer it, and how many skipped it."""
 
     id: int
     annotations: int
     overlap: int = 1
+    skips: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of the tasks with a dedupe_key in a project: how many, the newest one's id, and how many answers (not skips)."""
+
+    tasks: int
+    newest_id: int | None
+    answers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +103,10 @@ class LabelStudioClient:
         self._s3 = s3 or S3Access()
         with self._asking("use the token"):
             # no connection is kept, so nothing has to be closed
-            http = httpx.Client(timeout=_TIMEOUT_S, limits=httpx.Limits(max_keepalive_connections=0))
+            self._http = httpx.Client(timeout=_TIMEOUT_S, limits=httpx.Limits(max_keepalive_connections=0))
             # the SDK would repeat a POST after a 5xx or a broken connection, and so store tasks twice
             self._sdk = LabelStudio(
-                base_url=self.url, api_key=token, httpx_client=http, timeout=_TIMEOUT_S, max_retries=0
+                base_url=self.url, api_key=token, httpx_client=self._http, timeout=_TIMEOUT_S, max_retries=0
             )
 
     def whoami(self) -> str:
@@ -150,67 +164,84 @@ class LabelStudioClient:
                 changed += 1
         return changed
 
-    def find_tasks(self, project_id: int, dedupe_keys: Sequence[str]) -> dict[str, list[FoundTask]]:
+    def find_tasks(self, project_id: int, dedupe_keys: Collection[str]) -> dict[str, list[FoundTask]]:
         """The tasks that carry one of the keys, by key, lowest id first. Keys without a task are absent."""
+        wanted = list(dict.fromkeys(dedupe_keys))
+        if len(wanted) > _MANY_KEYS:
+            every, chosen = self.all_tasks(project_id), set(wanted)
+            return {key: tasks for key, tasks in every.items() if key in chosen}
         found: dict[str, list[FoundTask]] = {}
-        for start in range(0, len(dedupe_keys), _PAGE):
-            wanted = list(dedupe_keys[start : start + _PAGE])
-            with self._asking(f"look for tasks in project {project_id}"):
-                for task in self._tasks_with(project_id, wanted):
-                    found.setdefault(task["data"]["dedupe_key"], []).append(
-                        FoundTask(int(task["id"]), int(task["total_annotations"] or 0), int(task.get("overlap") or 1))
-                    )
-        return {key: sorted(tasks, key=lambda task: task.id) for key, tasks in found.items()}
+        for start in range(0, len(wanted), _KEYS):
+            keys = {"filter": _BY_KEY, "operator": "in_list", "type": "String", "value": wanted[start : start + _KEYS]}
+            _collect(self._listed(project_id, [keys], include=_STATE), found)
+        return found
+
+    def all_tasks(self, project_id: int) -> dict[str, list[FoundTask]]:
+        """Every task of the project that carries a dedupe_key, by key, lowest id first."""
+        found: dict[str, list[FoundTask]] = {}
+        _collect(self._listed(project_id, [_WITH_KEY], include=_STATE), found)
+        return found
+
+    def standing(self, project_id: int) -> Standing:
+        """What stands in the project, in one short request."""
+        query = {"ordering": ["-tasks:id"], "filters": {"conjunction": "and", "items": [_WITH_KEY]}}
+        page = self._page(project_id, query, include="id", size=1)
+        newest = next((int(task["id"]) for task in page["tasks"]), None)
+        return Standing(int(page["total"]), newest, int(page["total_annotations"]))
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
-        """The ids of the tasks made, in order. After an error it is unknown whether the server has them."""
-        with self._asking(f"import {len(tasks)} tasks into project {project_id}"):
-            answer = self._sdk.projects.import_tasks(
-                project_id,
-                request=list(tasks),
-                return_task_ids=True,
-                request_options={"timeout_in_seconds": _IMPORT_TIMEOUT_S, "max_retries": 0},
-            )
-        ids = [int(one) for one in answer.task_ids or []]
+        """The ids of the tasks made, in order. After an error it is unknown whether the server has them.
+
+        Raises:
+            LabelStudioRefused: it has none of them.
+        """
+        path = f"/api/projects/{project_id}/import"
+        what = f"import {len(tasks)} tasks into project {project_id}"
+        answer = self.ask(what, "POST", path, params={"return_task_ids": "true"}, body=list(tasks))
+        ids = [int(one) for one in answer.get("task_ids") or []]
         if len(ids) != len(tasks):
             raise LabelStudioError(f"Label Studio imported {len(ids)} tasks of {len(tasks)}", hint=_SERVER_HINT)
         return ids
 
     def last_update(self, project_id: int) -> datetime | None:
         """When a task of the project last changed, by the server's clock; None if it has none."""
-        query = json.dumps({"ordering": ["-tasks:updated_at"]})
-        with self._asking(f"read the tasks of project {project_id}"):
-            for task in self._sdk.tasks.list(project=project_id, query=query, page=1, page_size=1, fields="task_only"):
-                return instant(task.model_dump(mode="json")["updated_at"])
-        return None
+        page = self._page(project_id, {"ordering": ["-tasks:updated_at"]}, include="id,updated_at", size=1)
+        return next((instant(task["updated_at"]) for task in page["tasks"]), None)
 
     def changed_tasks(self, project_id: int, since: datetime | None) -> Iterator[dict[str, Any]]:
-        """Tasks with their annotations and predictions that changed after `since`, by id.
+        """Tasks with their annotations and predictions that changed after `since`, by id."""
+        later = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
+        filters = [] if since is None else [later | {"value": since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}]
+        yield from self._listed(project_id, filters)
 
-        By id and not by time, so that a task that changes while pages are read does not push another one past a
-        page's end.
-        """
-        query: dict[str, Any] = {"ordering": ["tasks:id"]}
-        if since is not None:
-            later = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
-            later["value"] = since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            query["filters"] = {"conjunction": "and", "items": [later]}
-        with self._asking(f"read the tasks of project {project_id}"):
-            pages = self._sdk.tasks.list(
-                project=project_id, query=json.dumps(query), page_size=_PAGE, fields="all", resolve_uri=False
-            )
-            for task in pages:
-                yield task.model_dump(mode="json")
+    def task_ids(self, project_id: int) -> set[int]:
+        """Of every task of the project that carries a dedupe_key."""
+        return {int(task["id"]) for task in self._listed(project_id, [_WITH_KEY], include="id")}
 
     def emails(self) -> dict[int, str]:
         """The e-mail of every user, by id."""
         with self._asking("list its users"):
             return {int(user.id): str(user.email) for user in self._sdk.users.list()}
 
-    def delete_task(self, task_id: int) -> None:
-        """Remove a task with everything in it."""
-        with self._asking(f"delete task {task_id}"):
-            self._sdk.tasks.delete(str(task_id))
+    def delete_unanswered(self, project_id: int, task_ids: Sequence[int]) -> int:
+        """Remove those of the tasks that nobody has answered, skipped or begun; how many that were.
+
+        The server looks and deletes in one request, so that no answer given meanwhile is lost with its task.
+        """
+        none = {"operator": "equal", "type": "Number", "value": 0}
+        filters = [
+            {"filter": f"filter:tasks:{name}", **none} for name in ("total_annotations", "cancelled_annotations")
+        ]
+        filters += [{"filter": "filter:tasks:draft_exists", "operator": "equal", "type": "Boolean", "value": "false"}]
+        if not task_ids:
+            return 0  # an empty selection would be all tasks
+        body = {
+            "filters": {"conjunction": "and", "items": filters},
+            "selectedItems": {"all": False, "included": list(task_ids)},
+        }
+        params = {"id": "delete_tasks", "project": str(project_id)}
+        what = f"delete copies of tasks in project {project_id}"
+        return int(self.ask(what, "POST", "/api/dm/actions", params=params, body=body)["processed_items"])
 
     def ensure_folder(self, project_id: int, folder: str) -> None:
         """Allow the project to show images of a folder; it is never synced, so it makes no tasks."""
@@ -248,24 +279,50 @@ class LabelStudioClient:
                     **given,
                 )
 
-    def _tasks_with(self, project_id: int, dedupe_keys: list[str]) -> Iterator[dict[str, Any]]:
-        """Looked up through a temporary view: the keys would not fit into a URL."""
-        wanted = {"filter": "filter:tasks:data.dedupe_key", "operator": "in_list", "type": "String"}
-        filters = {"conjunction": "and", "items": [{**wanted, "value": dedupe_keys}]}
-        view = self._sdk.views.create(project=project_id, data={"title": "winnow push", "filters": filters})
-        try:
-            pages = self._sdk.tasks.list(
-                project=project_id,
-                view=view.id,
-                page_size=_PAGE,
-                fields="task_only",
-                include="id,data,total_annotations,overlap",
-                resolve_uri=False,
+    def ask(self, what: str, method: str, path: str, *, params: Mapping[str, str] | None = None, **sent: Any) -> Any:
+        """What the server says, as JSON, to one request; None if nothing. `sent` is `body` (JSON) or `files` (a form).
+
+        Raises:
+            LabelStudioRefused: it says that it will not. LabelStudioError: it may have done it, or not.
+        """
+        body, files = sent.get("body"), sent.get("files")
+        with self._asking(what):
+            answer = self._http.request(
+                method,
+                f"{self.url}{path}",
+                params=params,
+                json=body,
+                files=files,
+                headers=self._sdk._client_wrapper.get_headers(),  # noqa: SLF001  (it renews the short-lived token)
+                timeout=_TIMEOUT_S if method == "GET" else _IMPORT_TIMEOUT_S,
             )
-            for task in pages:
-                yield task.model_dump(mode="json")
-        finally:
-            self._sdk.views.delete(id=str(view.id))
+            if not answer.is_success:
+                raise ApiError(status_code=answer.status_code, body=_parsed(answer))
+            return _parsed(answer)
+
+    def _listed(
+        self, project_id: int, filters: Sequence[Mapping[str, Any]], *, include: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Tasks by id, whole ones where `include` names no columns.
+
+        Each page begins after the last id of the one before, so that a task that is deleted or changes meanwhile
+        pushes none past a page's end.
+        """
+        last, size = 0, _PAGE if include is None else _LONG_PAGE
+        while True:
+            after = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": last}
+            query = {"ordering": ["tasks:id"], "filters": {"conjunction": "and", "items": [*filters, after]}}
+            tasks = self._page(project_id, query, include=include, size=size)["tasks"]
+            yield from tasks
+            if len(tasks) < size:
+                return
+            last = int(tasks[-1]["id"])
+
+    def _page(self, project_id: int, query: Mapping[str, Any], *, include: str | None, size: int) -> Any:
+        params = {"project": str(project_id), "page_size": str(size), "resolve_uri": "false"}
+        params |= {"fields": "all"} if include is None else {"fields": "task_only", "include": include}
+        params["query"] = json.dumps(query, separators=(",", ":"))
+        return self.ask(f"read the tasks of project {project_id}", "GET", "/api/tasks/", params=params)
 
     @contextmanager
     def _asking(self, what: str, *, hint: str | None = None) -> Iterator[None]:
@@ -278,6 +335,28 @@ class LabelStudioClient:
                 f"Label Studio at {self.url} did not answer (to {what}): {error or type(error).__name__}",
                 hint="start it, or correct review.label_studio.url; then run the same command again",
             ) from error
+
+
+_BY_KEY = "filter:tasks:data.dedupe_key"
+_WITH_KEY = {"filter": _BY_KEY, "operator": "empty", "type": "String", "value": "false"}
+_STATE = "id,data,total_annotations,cancelled_annotations,overlap"
+
+
+def _collect(tasks: Iterator[dict[str, Any]], found: dict[str, list[FoundTask]]) -> None:
+    for task in tasks:
+        answers, skips = (int(task.get(name) or 0) for name in ("total_annotations", "cancelled_annotations"))
+        one = FoundTask(int(task["id"]), answers, int(task.get("overlap") or 1), skips)
+        found.setdefault(task["data"]["dedupe_key"], []).append(one)
+
+
+def _parsed(answer: httpx.Response) -> Any:
+    """JSON where it is; a gateway answers with pages of its own."""
+    try:
+        return answer.json() if answer.content else None
+    except ValueError as error:
+        if answer.is_success:
+            raise ApiError(status_code=answer.status_code, body=answer.text) from error
+        return answer.text
 
 
 def _project(found: Any) -> Project:
@@ -296,10 +375,11 @@ def _covers(known: str, folder: str) -> bool:
 def _refusal(url: str, what: str, error: ApiError, hint: str | None) -> LabelStudioError:
     status = error.status_code
     if status in (401, 403):
-        return LabelStudioError(f"Label Studio at {url} does not accept the token (to {what})", hint=_LOGIN_HINT)
-    if status is None or status >= 500:
+        return LabelStudioRefused(f"Label Studio at {url} does not accept the token (to {what})", hint=_LOGIN_HINT)
+    if status is None or status >= 500 or status in _LATE:
         return LabelStudioError(f"Label Studio at {url} failed with {status} (to {what})", hint=hint or _SERVER_HINT)
-    return LabelStudioError(f"Label Studio at {url} refused to {what}: {status} {_detail(error.body)}", hint=hint)
+    kind = LabelStudioRefused if status >= 400 else LabelStudioError
+    return kind(f"Label Studio at {url} refused to {what}: {status} {_detail(error.body)}", hint=hint)
 
 
 def _detail(body: Any) -> str:

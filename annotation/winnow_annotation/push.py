@@ -1,32 +1,26 @@
-"""How do review tasks reach Label Studio, each exactly once? Ledger, look-up before every import, no repeated POST.
+"""How do review tasks reach Label Studio, each exactly once? A project for each task, images that open, an outbox.
 
-A review task is `pending` in the ledger, then `sending` before a request leaves, then `pushed`. Whatever dies in
-between, the next push looks up by `dedupe_key` what the server really has. Two pushes at once, or a request that
-commits after we gave up on it, may double a task; the sweep at the end removes the copy that nobody answered.
+What `outbox` promises holds for the pushes of one ledger. Where a ledger was lost, or two ledgers push one job, what
+the server has is looked up before anything is sent, and copies that came about all the same are swept.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from winnow_annotation.images import Render, image_reference, image_sources, showable_uri
 from winnow_annotation.label_set import Labels
 from winnow_annotation.label_studio import LabelStudioClient
 from winnow_annotation.labelling_config import config_hash, labelling_config
-from winnow_annotation.tasks import PushItem, review_task
+from winnow_annotation.outbox import Outbox
+from winnow_annotation.tasks import PushItem
 from winnow_storage.blobs import BlobStore
-from winnow_storage.errors import LabelStudioError
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import LabelStudioProject, PushState
-
-_CHUNK = 100
-_SETTLE_S = 2.0  # a request that broke off may still commit on the server
 
 
 @dataclass(frozen=True, slots=True)
 class PushSummary:
-    """Of the items given: `sent` now, `already` there before. `swept`: surplus copies removed."""
+    """Of the items given: `sent` now, `already` there before or deleted by people. `swept`: copies removed."""
 
     sent: int
     already: int
@@ -59,10 +53,13 @@ def push(
         own = [item for item in items if item.queue == queue]
         people = overlap if queue == own[0].task else 1  # one adjudicator decides
         project = _project(client, ledger, own[0], labels.get(own[0].task, ()), overlap=people)
+        outbox = Outbox(client, ledger, output.root.uri, project.project_id)
+        outbox.settle()
         todo = _not_pushed(ledger, own, output, project.project_id)
-        images = _images(client, todo, output, project.project_id, render=render)
-        sent += sum(_send(client, ledger, chunk, images, project.project_id) for chunk in _chunks(todo))
-        swept += _sweep(client, ledger, todo, project.project_id)
+        there = outbox.adopt(todo)
+        todo = [item for item in todo if item.dedupe_key not in there]
+        sent += outbox.send(todo, _images(client, todo, output, project.project_id, render=render))
+        swept += outbox.sweep()
     return PushSummary(sent, len(items) - sent, swept)
 
 
@@ -93,8 +90,8 @@ def _project(
 
 
 def _not_pushed(ledger: Ledger, items: Sequence[PushItem], output: BlobStore, project_id: int) -> list[PushItem]:
-    rows = ledger.review_tasks(output=output.root.uri, states=[PushState.PUSHED], task=items[0].task)
-    there = {row.dedupe_key for row in rows if row.project_id == project_id}
+    there = set(ledger.pushed_ids(output.root.uri, project_id))
+    there |= {row.dedupe_key for row in ledger.review_tasks(output=output.root.uri, states=[PushState.DELETED])}
     return [item for item in items if item.dedupe_key not in there]
 
 
@@ -117,49 +114,3 @@ def _images(
         for bucket in sources.buckets:
             client.ensure_bucket(project_id, bucket)
     return {key: image_reference(uri, document_root=root) for key, uri in shown.items()}
-
-
-def _chunks(items: Sequence[PushItem]) -> list[list[PushItem]]:
-    rest = iter(items)
-    return [chunk for _ in range(0, len(items), _CHUNK) if (chunk := list(islice(rest, _CHUNK)))]
-
-
-def _send(
-    client: LabelStudioClient, ledger: Ledger, chunk: Sequence[PushItem], images: Mapping[str, str], project_id: int
-) -> int:
-    """How many tasks of the chunk this call brought to the server."""
-    there = _ids(client, chunk, project_id)
-    missing = [item for item in chunk if item.dedupe_key not in there]
-    tasks = [review_task(item, image=images[item.dedupe_key]) for item in missing]
-    if missing:
-        ledger.mark_sending([item.dedupe_key for item in missing], project_id)
-        try:
-            made = client.import_tasks(project_id, tasks)
-            there |= {item.dedupe_key: task_id for item, task_id in zip(missing, made, strict=True)}
-        except LabelStudioError:
-            time.sleep(_SETTLE_S)
-            there |= _ids(client, missing, project_id)
-            ledger.mark_pushed(there, project_id)
-            if any(item.dedupe_key not in there for item in missing):
-                raise
-    ledger.mark_pushed(there, project_id)
-    return len(missing)
-
-
-def _ids(client: LabelStudioClient, items: Sequence[PushItem], project_id: int) -> dict[str, int]:
-    found = client.find_tasks(project_id, [item.dedupe_key for item in items])
-    return {key: tasks[0].id for key, tasks in found.items()}
-
-
-def _sweep(client: LabelStudioClient, ledger: Ledger, items: Sequence[PushItem], project_id: int) -> int:
-    """Remove surplus copies: those without an answer if one has answers, else all but the oldest."""
-    swept = 0
-    for key, copies in client.find_tasks(project_id, [item.dedupe_key for item in items]).items():
-        kept = [task for task in copies if task.annotations] or copies[:1]
-        surplus = [task for task in copies if task not in kept]
-        for task in surplus:
-            client.delete_task(task.id)
-        if surplus:
-            ledger.mark_pushed({key: kept[0].id}, project_id)
-        swept += len(surplus)
-    return swept

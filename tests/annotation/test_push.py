@@ -12,8 +12,11 @@ from PIL import Image
 from tests.annotation.examples import LABELS, OPERATORS, item, render
 from tests.annotation.people import Person
 from tests.servers.scripted import Answer, Request, scripted_server
-from winnow_annotation import push as push_module
+from winnow_annotation import fences, outbox
+from winnow_annotation.fences import close_fences, open_fence, open_fences
 from winnow_annotation.label_studio import LabelStudioClient
+from winnow_annotation.labelling_config import labelling_config
+from winnow_annotation.pull import pull
 from winnow_annotation.push import PushSummary, push
 from winnow_annotation.tasks import PushItem, review_task
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
@@ -27,8 +30,9 @@ PASSED_ON = ("authorization", "content-type")
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push_module, "_CHUNK", 2)
-    monkeypatch.setattr(push_module, "_SETTLE_S", 0.01)
+    monkeypatch.setattr(outbox, "CHUNK", 2)
+    monkeypatch.setattr(outbox, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(fences, "_PAUSE_S", 0.01)
 
 
 def images(folder: Path, count: int, suffix: str = "jpg") -> list[str]:
@@ -111,7 +115,7 @@ def test_push__an_answer_lost_after_the_server_stored_the_tasks(
 
     def gateway(request: Request) -> Answer:
         answer = _pass_on(label_studio.url, request)
-        if request.method == "POST" and request.path.split("?")[0].endswith("/import"):
+        if _is_import(request):
             imports.append(request.path)
             return Answer(502, b"bad gateway")
         return answer
@@ -128,13 +132,13 @@ def test_push__an_answer_lost_after_the_server_stored_the_tasks(
     assert states(ledger, output) == {PushState.PUSHED: 5}
 
 
-def test_push__a_server_that_refuses_in_the_middle_and_the_same_call_goes_on(
+def test_push__a_server_that_is_away_for_a_moment_is_asked_again(
     label_studio: LabelStudioServer, ledger: Ledger, output: BlobStore, job: str, tmp_path: Path
 ) -> None:
     imports: list[str] = []
 
     def gateway(request: Request) -> Answer:
-        if request.method == "POST" and request.path.split("?")[0].endswith("/import"):
+        if _is_import(request):
             imports.append(request.path)
             if len(imports) == 2:
                 return Answer(503, b"not now")
@@ -143,14 +147,128 @@ def test_push__a_server_that_refuses_in_the_middle_and_the_same_call_goes_on(
     items = kinds(tmp_path, job, 5)
     with scripted_server(gateway) as url:
         client = _client(url, label_studio, tmp_path)
-        with pytest.raises(LabelStudioError, match="failed with 503"):
+        assert push(client, ledger, items, output=output, labels=LABELS, render=render).sent == 5
+        there = keys_there(Person(label_studio), project_of(ledger, client, job))
+    assert there == Counter(one.dedupe_key for one in items)
+    assert len(imports) == 4
+
+
+def test_push__a_server_that_refuses_in_the_middle_and_the_same_call_goes_on(
+    label_studio: LabelStudioServer, ledger: Ledger, output: BlobStore, job: str, tmp_path: Path
+) -> None:
+    imports: list[str] = []
+
+    def gateway(request: Request) -> Answer:
+        if _is_import(request):
+            imports.append(request.path)
+            if len(imports) == 2:
+                return Answer(400, b"no more")
+        return _pass_on(label_studio.url, request)
+
+    items = kinds(tmp_path, job, 5)
+    with scripted_server(gateway) as url:
+        client = _client(url, label_studio, tmp_path)
+        with pytest.raises(LabelStudioError, match="400 no more"):
             push(client, ledger, items, output=output, labels=LABELS, render=render)
-        assert states(ledger, output) == {PushState.PUSHED: 2, PushState.SENDING: 2, PushState.PENDING: 1}
+        assert len(imports) == 2
+        assert states(ledger, output) == {PushState.PUSHED: 2, PushState.PENDING: 3}
         assert push(client, ledger, items, output=output, labels=LABELS, render=render) == PushSummary(
             sent=3, already=2, swept=0
         )
         there = keys_there(Person(label_studio), project_of(ledger, client, job))
     assert there == Counter(one.dedupe_key for one in items)
+
+
+@pytest.mark.parametrize("commits", ["before the next push", "after it", "while its fence is closed"])
+def test_push__an_import_that_commits_after_its_push_died(
+    label_studio: LabelStudioServer, ledger: Ledger, output: BlobStore, job: str, tmp_path: Path, commits: str
+) -> None:
+    """The request waits at a gateway while its sender is gone: what a kill at the wrong moment leaves behind."""
+    held: list[Request] = []
+    let_through: list[int] = []
+
+    def gateway(request: Request) -> Answer:
+        if _is_import(request) and not held:
+            held.append(request)
+            raise ConnectionAbortedError
+        if request.method == "DELETE" and held and commits == "while its fence is closed" and not let_through:
+            let_through.append(_pass_on(label_studio.url, held[0]).status)
+        return _pass_on(label_studio.url, request)
+
+    class Killed(BaseException):
+        """As SIGKILL: nothing is tidied up."""
+
+    def dies(*_: object) -> None:
+        raise Killed
+
+    items = kinds(tmp_path, job, 2)
+    with scripted_server(gateway) as url, pytest.MonkeyPatch.context() as patch:
+        client = _client(url, label_studio, tmp_path)
+        patch.setattr(outbox.Outbox, "_end", dies)
+        with pytest.raises(Killed):
+            push(client, ledger, items, output=output, labels=LABELS, render=render)
+        patch.undo()
+        assert states(ledger, output) == {PushState.SENDING: 2}
+        if commits == "before the next push":
+            let_through.append(_pass_on(label_studio.url, held[0]).status)
+        done = push(client, ledger, items, output=output, labels=LABELS, render=render)
+        if commits == "after it":
+            let_through.append(_pass_on(label_studio.url, held[0]).status)
+        there = keys_there(Person(label_studio), project_of(ledger, client, job))
+    assert there == Counter(one.dedupe_key for one in items)
+    assert done == (PushSummary(2, 0, 0) if commits == "after it" else PushSummary(0, 2, 0))
+    assert [status == 201 for status in let_through] == [commits != "after it"]
+    assert states(ledger, output) == {PushState.PUSHED: 2}
+
+
+def test_push__what_people_deleted_is_not_sent_again(
+    label_studio: LabelStudioServer,
+    client: LabelStudioClient,
+    ledger: Ledger,
+    output: BlobStore,
+    job: str,
+    tmp_path: Path,
+) -> None:
+    items = kinds(tmp_path, job, 3)
+    push(client, ledger, items, output=output, labels=LABELS, render=render)
+    gone = ledger.pushed_ids(output.root.uri, project_of(ledger, client, job))[items[1].dedupe_key]
+    Person(label_studio).ask("DELETE", f"/api/tasks/{gone}/")
+    pull(client, ledger, output, job=job, tasks=["kind"])
+    assert push(client, ledger, items, output=output, labels=LABELS, render=render) == PushSummary(0, 3, 0)
+    assert states(ledger, output) == {PushState.PUSHED: 2, PushState.DELETED: 1}
+
+
+def test_fences__tasks_stay_when_theirs_is_closed_and_none_comes_in_any_more(
+    client: LabelStudioClient, job: str, label_studio: LabelStudioServer
+) -> None:
+    project = client.ensure_project(job, labelling_config("classify", LABELS["kind"])).id
+    fence, other = open_fence(client, project), open_fence(client, project)
+    task = {"data": {"image": "x", "dedupe_key": "a"}, "file_upload_id": fence}
+    client.import_tasks(project, [task])
+    close_fences(client, project, [])  # which is not: all
+    assert sorted(open_fences(client, project)) == [fence, other]
+    close_fences(client, project, [fence])
+    close_fences(client, project, [fence])
+    assert open_fences(client, project) == [other]
+    with pytest.raises(LabelStudioError):
+        client.import_tasks(project, [task | {"data": {"image": "x", "dedupe_key": "b"}}])
+    (there,) = Person(label_studio).tasks(project)
+    assert (there["data"]["dedupe_key"], there["file_upload"]) == ("a", None)
+
+
+def test_delete_unanswered__leaves_what_people_answered_skipped_or_began(
+    client: LabelStudioClient, job: str, label_studio: LabelStudioServer
+) -> None:
+    project = client.ensure_project(job, labelling_config("classify", LABELS["kind"])).id
+    keys = ["answered", "skipped", "begun", "untouched", "not meant"]
+    ids = client.import_tasks(project, [{"data": {"image": "x", "dedupe_key": key}} for key in keys])
+    person = Person(label_studio)
+    person.choose(ids[0], "cat")
+    person.choose(ids[1], "cat", was_cancelled=True)
+    person.ask("POST", f"/api/tasks/{ids[2]}/drafts", {"result": [], "lead_time": 1.0})
+    assert client.delete_unanswered(project, []) == 0
+    assert client.delete_unanswered(project, ids[:4]) == 1
+    assert set(keys_there(person, project)) == set(keys) - {"untouched"}
 
 
 def test_push__sweeps_copies_that_another_push_made_and_keeps_the_answered_one(
@@ -254,6 +372,11 @@ def test_push__nothing_to_send_asks_nothing(ledger: Ledger, output: BlobStore) -
 
 def _client(url: str, server: LabelStudioServer, tmp_path: Path) -> LabelStudioClient:
     return LabelStudioClient(url, server.token, document_root=str(tmp_path.parent))
+
+
+def _is_import(request: Request) -> bool:
+    """Of tasks; not of the file that an import rests on."""
+    return request.method == "POST" and "/import?return_task_ids" in request.path
 
 
 def _pass_on(url: str, request: Request) -> Answer:
