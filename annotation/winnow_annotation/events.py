@@ -1,11 +1,12 @@
 """What happened to the answers of a task since they were last seen? Pure: a task as served in, labels out."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from winnow_annotation.label_studio import instant
-from winnow_annotation.tasks import BLIND, value_of
+from winnow_annotation.tasks import BLIND, comment_of, value_of
 from winnow_storage.ids import canonical_json, digest_value
 from winnow_storage.records import Label
 
@@ -32,13 +33,32 @@ def events_of(task: Mapping[str, Any], seen: Mapping[str, Label], origin: Origin
     for annotation_id, annotation in annotations.items():
         before = seen.get(annotation_id)
         if before is None or before.updated_at != instant(annotation["updated_at"]):
-            events.append(_label("created" if before is None else "updated", task, annotation, origin))
+            events.append(_label(before, task, annotation, origin))
     gone = [label for key, label in seen.items() if label.ls_task_id == task["id"] and key not in annotations]
-    return [*events, *(_deleted(label, task, origin) for label in gone)]
+    return [*events, *(_deleted(label, instant(task["updated_at"]), origin) for label in gone)]
 
 
-def _label(event: str, task: Mapping[str, Any], annotation: Mapping[str, Any], origin: Origin) -> Label:
-    data = task["data"]
+def events_of_gone(
+    tasks: Collection[int], seen: Mapping[str, Label], origin: Origin, at: datetime | None
+) -> list[Label]:
+    """A label per live annotation of tasks that are not there any more; `at`: the newest time that the server knows."""
+    gone = [label for label in seen.values() if label.ls_task_id in tasks]
+    return [_deleted(label, at, origin) for label in gone]
+
+
+def live_after(events: Sequence[Label], seen: Mapping[str, Label]) -> dict[str, Label]:
+    """What `seen` becomes."""
+    live = dict(seen)
+    for event in events:
+        if event.event == "deleted":
+            live.pop(event.annotation_id, None)
+        else:
+            live[event.annotation_id] = event
+    return live
+
+
+def _label(before: Label | None, task: Mapping[str, Any], annotation: Mapping[str, Any], origin: Origin) -> Label:
+    data, event = task["data"], "created" if before is None else "updated"
     skipped = bool(annotation["was_cancelled"])
     shown = None if data["purpose"] in BLIND else _shown(task, annotation)
     return Label(
@@ -59,26 +79,31 @@ def _label(event: str, task: Mapping[str, Any], annotation: Mapping[str, Any], o
         config_hash=origin.config_hash,
         model=None if shown is None else data["model"],
         shown=shown,
+        comment=comment_of(annotation["result"]),
+        supersedes=None if before is None else before.label_id,
     )
 
 
 _FROM_DATA = ("dedupe_key", "job", "task", "operator", "item_id", "version", "key", "uri", "purpose", "run_id")
 
 
-def _deleted(label: Label, task: Mapping[str, Any], origin: Origin) -> Label:
+def _deleted(label: Label, at: datetime | None, origin: Origin) -> Label:
+    """Whoever notices it, and however late: it ends the state that was seen last, so its id follows from that one's."""
     return replace(
         label,
-        label_id=_label_id(origin, label.annotation_id, "deleted", task["updated_at"]),
+        label_id=_label_id(origin, label.annotation_id, "deleted", label.label_id),
         event="deleted",
-        updated_at=instant(task["updated_at"]),
+        updated_at=at if label.updated_at is None or (at is not None and at > label.updated_at) else label.updated_at,
         value=None,
         raw=None,
+        comment=None,
+        supersedes=label.label_id,
     )
 
 
-def _label_id(origin: Origin, annotation_id: object, event: str, updated_at: str) -> str:
-    """Equal for the same event however often it is read."""
-    return digest_value([origin.url, origin.project_id, str(annotation_id), event, updated_at])[:32]
+def _label_id(origin: Origin, annotation_id: object, event: str, state: str) -> str:
+    """Equal for the same event however often it is read; `state` is when the server changed it, or what it ends."""
+    return digest_value([origin.url, origin.project_id, str(annotation_id), event, state])[:32]
 
 
 def _annotator(completed_by: Any, emails: Mapping[int, str]) -> str | None:

@@ -11,6 +11,7 @@ from winnow_annotation.kinds.geometry import Frame, Result
 from winnow_storage.records import ReviewTask
 from winnow_storage.schemas import Purpose
 
+COMMENT = "comment"  # the field of every interface in which people may say something beside their answer
 _SHORT_DIGEST = 12  # characters of a model's digest that people see
 BLIND = frozenset({Purpose.AUDIT, Purpose.CALIBRATE, Purpose.GOLD, Purpose.SECOND_LOOK})
 
@@ -140,9 +141,20 @@ def value_of(operator: str, answer: Sequence[Result]) -> Mapping[str, Any]:
         ValueError: the result is not one that this operator's interface makes.
     """
     try:
-        return kind_of(operator).value(answer)
+        return kind_of(operator).value([result for result in answer if result.get("from_name") != COMMENT])
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not a result of the interface for {operator}: {error!r}") from error
+
+
+def comment_of(answer: Any) -> str | None:
+    """What the person wrote into the interface's field for it; None if nothing."""
+    lines = [
+        str(line)
+        for result in answer or ()
+        if isinstance(result, Mapping) and result.get("from_name") == COMMENT
+        for line in (result.get("value") or {}).get("text") or ()
+    ]
+    return "\n".join(lines).encode("utf-8", "replace").decode() or None
 
 
 def short_digest(model: str | None) -> str:

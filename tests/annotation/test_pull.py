@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.annotation.examples import LABELS, MODEL, item, render
-from tests.annotation.people import Person
+from tests.annotation.people import Person, choice
+from winnow_annotation import pull as pull_module
 from winnow_annotation.label_studio import LabelStudioClient
 from winnow_annotation.pull import PullSummary, pull
 from winnow_annotation.push import push
@@ -73,6 +75,98 @@ def test_pull__new_changed_deleted_and_skipped_answers(
     assert by_task[task_ids[1]].event == "deleted"
     assert (by_task[task_ids[2]].was_cancelled, by_task[task_ids[2]].value) == (True, None)
     assert ledger.label_counts(job) == {"kind": 2}
+
+
+def test_pull__each_state_says_which_one_it_follows(
+    label_studio: LabelStudioServer, ledger: Ledger, output: BlobStore, job: str, task_ids: list[int], pull_now: Pull
+) -> None:
+    person = Person(label_studio)
+    answer = person.choose(task_ids[0], "cat")
+    pull_now()
+    person.change(answer, "dog & cow")
+    pull_now()
+    person.delete(answer)
+    pull_now()
+    first, second, third = ledger.labels(job)
+    assert [one.supersedes for one in (first, second, third)] == [None, first.label_id, second.label_id]
+    assert {row["supersedes"] for row in in_bucket(output).values()} == {None, first.label_id, second.label_id}
+
+
+def test_pull__keeps_what_a_person_wrote_beside_the_answer(
+    label_studio: LabelStudioServer, ledger: Ledger, output: BlobStore, job: str, task_ids: list[int], pull_now: Pull
+) -> None:
+    said = {"from_name": "comment", "to_name": "image", "type": "textarea", "value": {"text": ["too dark", "ä"]}}
+    person = Person(label_studio)
+    person.choose(task_ids[0], "cat", result=[*choice("cat"), said])
+    person.choose(task_ids[1], "cat", result=[said], was_cancelled=True)
+    pull_now()
+    answered, skipped = ledger.labels(job)
+    assert answered.comment == skipped.comment == "too dark\nä"
+    assert json.loads(answered.value or "") == {"label": "cat"}
+    assert {row["comment"] for row in in_bucket(output).values()} == {answered.comment}
+
+
+def test_pull__tasks_that_were_deleted_take_their_answers_along(
+    label_studio: LabelStudioServer, ledger: Ledger, output: BlobStore, job: str, task_ids: list[int], pull_now: Pull
+) -> None:
+    person = Person(label_studio)
+    for task in task_ids[:3]:
+        person.choose(task, "cat")
+    pull_now()
+    person.ask("DELETE", f"/api/tasks/{task_ids[0]}/")
+    person.ask("DELETE", f"/api/tasks/{task_ids[3]}/")
+    assert pull_now() == PullSummary(gone=1, tasks=2)
+    assert pull_now().gone == 0
+    last = ledger.labels(job)[-1]
+    assert (last.event, last.ls_task_id, last.value) == ("deleted", task_ids[0], None)
+    assert ledger.review_counts(output.root.uri) == {"kind": {"deleted": 2, "pushed": 2}}
+    for task in task_ids[1:3]:
+        person.ask("DELETE", f"/api/tasks/{task}/")
+    assert pull_now() == PullSummary(gone=2)  # the project is empty now
+    assert ledger.label_counts(job) == {}
+
+
+def test_pull__answers_that_disappear_without_a_trace(
+    label_studio: LabelStudioServer, client: LabelStudioClient, ledger: Ledger, job: str, task_ids: list[int],
+    pull_now: Pull, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As where the Data Manager's "delete annotations" writes a time of another zone into the task."""
+    person = Person(label_studio)
+    person.choose(task_ids[0], "cat")
+    pull_now()
+    monkeypatch.setattr(pull_module, "_OVERLAP", timedelta(0))
+    project = ledger.project(client.url, job, "kind")
+    assert project is not None
+    path = f"/api/dm/actions?id=delete_tasks_annotations&project={project.project_id}"
+    person.ask("POST", path, {"selectedItems": {"all": False, "included": task_ids[:1]}})
+    ahead = f"pull {client.url} {project.project_id}", "2999-01-01T00:00:00+00:00"
+    ledger.append_labels([], cursor=ahead)
+    assert pull_now() == PullSummary(gone=1, tasks=4)
+
+
+def test_pull__two_at_once_and_the_slower_one_reads_again(
+    label_studio: LabelStudioServer, ledger: Ledger, job: str, task_ids: list[int], pull_now: Pull,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    person = Person(label_studio)
+    answer = person.choose(task_ids[0], "cat")
+    gone = person.choose(task_ids[1], "cat")
+    pull_now()
+    person.change(answer, "dog & cow")
+    read = pull_module._read
+
+    def while_another_pull_is_faster(*given: Any) -> Any:
+        found = read(*given)
+        monkeypatch.setattr(pull_module, "_read", read)
+        person.change(answer, "cat")
+        person.delete(gone)
+        assert pull_now() == PullSummary(changed=1, gone=1, tasks=4)
+        return found
+
+    monkeypatch.setattr(pull_module, "_read", while_another_pull_is_faster)
+    assert pull_now() == PullSummary(tasks=4)
+    assert [label.event for label in ledger.labels(job)] == ["created", "created", "updated", "deleted"]
+    assert json.loads(ledger.labels(job)[2].value or "") == {"label": "cat"}
 
 
 def test_pull__says_who_when_and_what_was_shown(
