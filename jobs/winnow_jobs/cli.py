@@ -15,6 +15,7 @@ from winnow_jobs.commands.evaluate import evaluate
 from winnow_jobs.commands.export import export
 from winnow_jobs.commands.fit_anomaly import fit_anomaly
 from winnow_jobs.commands.learn import learn_command
+from winnow_jobs.commands.listen import listen
 from winnow_jobs.commands.models import models
 from winnow_jobs.commands.operators import operators
 from winnow_jobs.commands.route import route
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 for command in (spec.validate, spec.plan, run.run, run.resume, people.status, people.push, people.pull, people.report):
     app.command()(command)
+app.command()(listen)
 app.command("learn")(learn_command)
 app.command()(route)
 models.command("fit-anomaly")(fit_anomaly)

@@ -53,12 +53,13 @@ class CrowdJob:
         vectors: Floats | None = None,
         *,
         images: Path = Path("/none"),
+        name: str = JOB,
         **review: Any,
     ) -> None:
         self.beliefs, self.vectors, self.images = beliefs, vectors, images
         policy = {TASK: Policy(min_p_ok=1.0)}  # nothing is accepted: everybody is asked about everything
         people = ReviewSpec.model_validate({"policies": policy, "budget": len(beliefs), "blind": True, **review})
-        self.spec: ResolvedSpec = spec(folder, *self._tasks()).model_copy(update={"review": people})
+        self.spec: ResolvedSpec = spec(folder, *self._tasks(), job=name).model_copy(update={"review": people})
         self.runs = Runs(open_store(parse(self.spec.output)))
         self.clock = 0
         self.plan = self._run()
@@ -109,7 +110,7 @@ class CrowdJob:
             "label_id": f"{name} {self.clock}",
             "event": "created",
             "dedupe_key": f"{purpose} {place}",
-            "job": JOB,
+            "job": self.spec.job,
             "task": TASK,
             "operator": "classify",
             "item_id": id_of(place),
