@@ -12,6 +12,7 @@ from winnow_workers.models.architectures import check_architecture, is_detector
 from winnow_workers.models.build import build_network, misfits, network_arguments
 from winnow_workers.models.load import LoadedWeights
 from winnow_workers.models.model_file import ModelCard, decode_model, is_safetensors
+from winnow_workers.models.shapes_only import META
 
 if TYPE_CHECKING:
     import torch
@@ -63,10 +64,7 @@ def meta_state(architecture: str, arguments: Mapping[str, Any], n_labels: int | 
     Raises:
         ModelError: it cannot be built.
     """
-    import torch
-
-    with torch.device("meta"):
-        return build_network(architecture, arguments, n_labels=n_labels).state_dict()
+    return build_network(architecture, arguments, n_labels=n_labels, device=META).state_dict()
 
 
 def differing_fields(card: ModelCard | None, stored: Mapping[str, Any]) -> Sequence[str]:
