@@ -153,12 +153,19 @@ def test_check_task__detectors_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_check_task__an_anomaly_detector_whose_head_is_not_its_backbones(tmp_path: Path) -> None:
     card = ModelCard(architecture="builtin/patch_features", arguments={"width": 4}, extra={"threshold": 1.0})
+    wider = card.model_copy(update={"arguments": {"width": 8}})
     backbone = patchcore.build_backbone(card.architecture, card.arguments)
     for width, said in ((24, None), (7, "its bank has 7 features, its backbone gives 24")):
         data = patchcore.encode_detector(backbone, torch.zeros(3, width), card=card, threshold=1.0)
         (tmp_path / "a.safetensors").write_bytes(data)
         with pytest.raises(ModelError, match=said) if said else nullcontext():
             check_task(task("anomaly", str(tmp_path / "a.safetensors")))
+        with pytest.raises(ModelError, match=said) if said else nullcontext():
+            check_file(data, where="a.safetensors")  # what the registry asks
+    with pytest.raises(ModelError, match=r"do not fit a\.safetensors .*wrong shapes: "):
+        check_file(
+            patchcore.encode_detector(backbone, torch.zeros(3, 24), card=wider, threshold=1.0), where="a.safetensors"
+        )
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from winnow_storage.errors import ModelError
-from winnow_workers.models import onnx_file
-from winnow_workers.models.architectures import check_architecture, is_detector
+from winnow_workers.models import onnx_file, patchcore, shapes_only
+from winnow_workers.models.anomaly_head import read_head, read_held_out
+from winnow_workers.models.architectures import check_architecture, default_preprocessing, is_detector
 from winnow_workers.models.build import build_network, misfits, network_arguments
 from winnow_workers.models.load import LoadedWeights
 from winnow_workers.models.model_file import ModelCard, decode_model, is_safetensors
-from winnow_workers.models.shapes_only import META
 
 if TYPE_CHECKING:
     import torch
@@ -39,18 +39,40 @@ def check_fit(loaded: LoadedWeights, architecture: str, *, n_labels: int | None,
     Raises:
         ModelError: as `check_file`.
     """
-    if is_anomaly_detector(loaded.card):
-        return  # an anomaly detector: its operator checks head and backbone together when it opens
+    if loaded.card is not None and is_anomaly_detector(loaded.card):
+        _check_detector(loaded.tensors, loaded.card, where=where)
+        return
     check_architecture(architecture)
     arguments, count = network_arguments(loaded, n_labels)
     problems = misfits(meta_state(architecture, arguments, count), loaded.tensors)
     if problems and count is not None and is_detector(architecture):  # a card may leave the background out
         problems = misfits(meta_state(architecture, arguments, count + 1), loaded.tensors)
+    _refuse(problems, where, architecture)
+
+
+def _refuse(problems: Sequence[str], where: str, architecture: str) -> None:
     if problems:
         raise ModelError(
             f"the weights do not fit {where} ({architecture}); " + "; ".join(problems),
             hint="check the architecture, its arguments and the number of labels that the weights were trained with",
         )
+
+
+def _check_detector(tensors: "Mapping[str, torch.Tensor]", card: ModelCard, *, where: str) -> None:
+    """Of an anomaly detector: its backbone, and whether its head is that backbone's."""
+    import torch
+
+    backbone = patchcore.build_backbone(
+        card.architecture, card.arguments, layers=card.extra.get("layers"), device=shapes_only.META
+    )
+    prefix = patchcore.BACKBONE_PREFIX
+    own = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
+    _refuse(misfits(backbone.state_dict(), own), where, card.architecture)
+    said = card.preprocessing or default_preprocessing(card.architecture)
+    images = torch.zeros(1, said.channels, said.height_px, said.width_px)
+    shape = tuple(shapes_only.answer(backbone.eval(), images).shape[1:])
+    read_head(tensors, card, shape=shape, where=where)
+    read_held_out(tensors, where=where)
 
 
 def is_anomaly_detector(card: ModelCard | None) -> bool:
@@ -64,7 +86,7 @@ def meta_state(architecture: str, arguments: Mapping[str, Any], n_labels: int | 
     Raises:
         ModelError: it cannot be built.
     """
-    return build_network(architecture, arguments, n_labels=n_labels, device=META).state_dict()
+    return build_network(architecture, arguments, n_labels=n_labels, device=shapes_only.META).state_dict()
 
 
 def differing_fields(card: ModelCard | None, stored: Mapping[str, Any]) -> Sequence[str]:
