@@ -165,7 +165,7 @@ def fill(module: "nn.Module", tensors: "Mapping[str, torch.Tensor]", *, where: s
     Raises:
         ModelError: lists what is missing, what is too much and which shapes differ.
     """
-    problems = misfits(module.state_dict(), tensors)
+    problems = misfits(module.state_dict(keep_vars=True), tensors)
     if problems:
         raise ModelError(
             f"the weights do not fit {where}; " + "; ".join(problems),
@@ -176,10 +176,18 @@ def fill(module: "nn.Module", tensors: "Mapping[str, torch.Tensor]", *, where: s
 
 
 def misfits(own: "Mapping[str, torch.Tensor]", tensors: "Mapping[str, torch.Tensor]") -> list[str]:
-    """What is missing, what is too much and which shapes differ between a network's weights and those of a file."""
+    """What is missing, what is too much and which shapes differ between a network's weights and those of a file.
+
+    Of tied weights, which are one tensor under several names (`state_dict(keep_vars=True)`), a file need hold one.
+    """
     given = _renamed(tensors)
+    filled = {id(own[name]) for name in given if name in own}
     # counters of batches, which old files lack and inference does not use
-    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
+    missing = [
+        name
+        for name, tensor in own.items()
+        if name not in given and id(tensor) not in filled and not name.endswith("num_batches_tracked")
+    ]
     unexpected = [name for name in given if name not in own]
     shapes = [
         f"{name}: {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"

@@ -4,6 +4,7 @@ The network is built without memory for its weights (torch's meta device), so a 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from winnow_storage.errors import ModelError
@@ -62,16 +63,19 @@ def _check_detector(tensors: "Mapping[str, torch.Tensor]", card: ModelCard, *, w
     """Of an anomaly detector: its backbone, and whether its head is that backbone's."""
     import torch
 
-    backbone = patchcore.build_backbone(
-        card.architecture, card.arguments, layers=card.extra.get("layers"), device=shapes_only.META
-    )
+    layers = card.extra.get("layers")
+    try:
+        backbone = patchcore.build_backbone(card.architecture, card.arguments, layers=layers, device=shapes_only.META)
+    except shapes_only.ShapesUnknown:
+        backbone = patchcore.build_backbone(card.architecture, card.arguments, layers=layers).to(shapes_only.META)
     prefix = patchcore.BACKBONE_PREFIX
     own = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
-    _refuse(misfits(backbone.state_dict(), own), where, card.architecture)
+    _refuse(misfits(backbone.state_dict(keep_vars=True), own), where, card.architecture)
     said = card.preprocessing or default_preprocessing(card.architecture)
     images = torch.zeros(1, said.channels, said.height_px, said.width_px)
-    shape = tuple(shapes_only.answer(backbone.eval(), images).shape[1:])
-    read_head(tensors, card, shape=shape, where=where)
+    with suppress(shapes_only.ShapesUnknown):  # then its operator says it
+        shape = tuple(shapes_only.answer(backbone.eval(), images).shape[1:])
+        read_head(tensors, card, shape=shape, where=where)
     read_held_out(tensors, where=where)
 
 
@@ -81,12 +85,16 @@ def is_anomaly_detector(card: ModelCard | None) -> bool:
 
 
 def meta_state(architecture: str, arguments: Mapping[str, Any], n_labels: int | None) -> "Mapping[str, torch.Tensor]":
-    """The names and shapes of a network's weights.
+    """The names and shapes of a network's weights, without memory for them where it can be built so.
 
     Raises:
         ModelError: it cannot be built.
     """
-    return build_network(architecture, arguments, n_labels=n_labels, device=shapes_only.META).state_dict()
+    try:
+        network = build_network(architecture, arguments, n_labels=n_labels, device=shapes_only.META)
+    except shapes_only.ShapesUnknown:  # torchvision's RegNets draw their first weights by numbers
+        network = build_network(architecture, arguments, n_labels=n_labels)
+    return network.state_dict(keep_vars=True)
 
 
 def differing_fields(card: ModelCard | None, stored: Mapping[str, Any]) -> Sequence[str]:
