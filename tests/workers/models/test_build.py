@@ -105,7 +105,7 @@ def test_open_network__tied_weights_may_stand_under_one_name(tmp_path: Path) -> 
     assert all(torch.equal(opened[name], tensor) for name, tensor in network.state_dict().items())
     check_fit(LoadedWeights(held, None), "timm/coat_lite_tiny", n_labels=3, where="here")
     names = [name for name in held if "cpe" in name and name.endswith("proj.weight")]
-    with pytest.raises(ModelError, match=r"missing: cpe1\.proj\.weight, serial_blocks1\.0\.cpe\.proj\.weight"):
+    with pytest.raises(ModelError, match=r"missing: cpe1\.proj\.weight, .*serial_blocks1\.0\.cpe"):
         fill(network, {name: one for name, one in held.items() if name not in names}, where="here")
 
 
