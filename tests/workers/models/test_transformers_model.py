@@ -83,7 +83,7 @@ def test_open__a_buffer_that_others_wrote_is_accepted_and_a_stranger_is_not(fold
 
 
 def test_open__tied_weights_stand_once_in_the_file_or_under_each_name(tmp_path: Path) -> None:
-    model, _ = write_folder(tmp_path, "rt_detr")
+    model, _ = write_folder(tmp_path, "rt_detr_v2")
     place = tmp_path / "model.safetensors"
     once = load_file(place)
     tied = model.all_tied_weights_keys
