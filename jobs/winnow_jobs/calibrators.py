@@ -122,7 +122,7 @@ def drift_records(store: BlobStore, plan: PlanDocument, calibrators: Calibrators
     for batch in iter_routes(store, plan.run_id, ["task", "score"]) if counted else ():
         for name, counts in counted.items():
             scores = batch.column("score").filter(pc.equal(batch.column("task"), name))
-            counts.add(scores.drop_null().to_numpy())
+            counts.add(pc.fill_null(scores, float("nan")).to_numpy(zero_copy_only=False))
     drifts = {name: counts.drift() for name, counts in counted.items()}
     return [
         {

@@ -103,6 +103,20 @@ def test_drift__alarms_on_a_shift_and_hardly_ever_without() -> None:
 
 def test_drift__a_score_that_most_share_is_no_drift() -> None:
     counted = Counted(sketch(np.array([1.0] * 900 + [0.5] * 100)))
-    counted.add(np.array([1.0] * 450 + [0.5] * 50 + [np.nan]))
+    counted.add(np.array([1.0] * 450 + [0.5] * 50))
     assert counted.drift().distance == pytest.approx(0)
     assert counted.drift().n == 500
+
+
+def test_drift__more_predictions_without_a_score_are_drift() -> None:
+    scores = np.random.default_rng(6).uniform(size=1000)
+    kept = sketch(np.where(np.arange(1000) < 50, np.nan, scores))
+    for silent, has_drifted in ((50, False), (250, True)):
+        counted = Counted(kept)
+        for part in np.array_split(np.where(np.arange(1000) < silent, np.nan, scores), 3):
+            counted.add(part)
+        assert counted.drift().n == 1000
+        assert counted.drift().has_drifted is has_drifted
+    before = Counted(kept.model_copy(update={"silent": None}))  # it does not know how many had none
+    before.add(np.array([np.nan, 0.5]))
+    assert before.drift().n == 1

@@ -17,6 +17,7 @@ from winnow_workers.confidence.part_curves import PartCurves, fit_part_curves
 
 LEAST_LABELS = 100
 LEAST_OF_EACH = 10  # right ones, and wrong ones
+LEAST_SILENT = 20  # labels of predictions that say nothing
 
 
 class _Record(BaseModel):
@@ -46,7 +47,8 @@ class Calibrator(_Record):
     """Frozen; `log_losses` are the held-out ones of every form that was tried, `form` the best of them.
 
     `parts` says how likely each box, mask or line is right, `neighbours` what is known of similar items, for `form` to
-    look at.
+    look at. `silent` is the p_ok of a page on which nothing was read: no score tells such pages apart, so it is the
+    share of them that truly are without text.
     """
 
     format: Literal[1] = 1
@@ -60,6 +62,7 @@ class Calibrator(_Record):
     sketch: Sketch
     parts: PartCurves | None = None
     neighbours: Neighbours | None = None
+    silent: float | None = None
 
     @property
     def content(self) -> dict[str, Any]:
@@ -96,6 +99,8 @@ class Calibrator(_Record):
         if usable.any():
             curve = Curve(Form(self.form, self.kind, self.inputs), self.numbers)
             found[usable] = clip(curve(features.take(usable)), self.fitted_on.labels)
+        if self.silent is not None and features.silent is not None:
+            found[features.silent] = self.silent
         return found
 
 
@@ -120,7 +125,7 @@ def fit_calibrator(
     Raises:
         UsageError: too few labels, or too few that are right or wrong; it says how many are needed.
     """
-    usable = features.usable
+    usable, silent = features.usable, _of_silent(features, ok)
     features, ok = features.take(usable), ok[usable]
     _check_enough(subject.task, ok)
     fitted = None if features.parts is None or features.parts.ok is None else fit_part_curves(features.parts)
@@ -137,10 +142,19 @@ def fit_calibrator(
         numbers=fit(best, features, ok).numbers,
         fitted_on=fitted_on.model_copy(update={"labels": len(ok), "right": int(ok.sum())}),
         log_losses={name: round(loss, 6) for name, loss in losses.items()},
-        sketch=sketch(population[np.isfinite(population)]),
+        sketch=sketch(population),
         parts=curves,
         neighbours=neighbours if set(NEAR) & set(best.inputs) else None,
+        silent=silent,
     )
+
+
+def _of_silent(features: Features, ok: Outcomes) -> float | None:
+    """By Laplace's rule of succession; None where there are too few to tell."""
+    silent = features.silent
+    if silent is None or silent.sum() < LEAST_SILENT:
+        return None
+    return float((ok[silent].sum() + 1) / (silent.sum() + 2))
 
 
 def _held_out_loss(form: Form, features: Features, ok: Outcomes) -> float:

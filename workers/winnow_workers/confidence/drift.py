@@ -3,7 +3,8 @@
 The calibrator keeps quantiles of the scores that it stands for; a run counts its own between them, in memory of a fixed
 size. The statistic D is the largest difference of the two distribution functions at those quantiles, which is never
 more than the full statistic, so the false alarm rate is at most ALPHA where items are independent. A difference too
-small to matter (under LEAST_DISTANCE) is no drift, however many items show it.
+small to matter (under LEAST_DISTANCE) is no drift, however many items show it. Predictions without a score (pages on
+which nothing was read) count as lower than all others: more of them than before is drift too.
 """
 
 from dataclasses import dataclass
@@ -21,13 +22,17 @@ _QUANTILES = 201
 
 
 class Sketch(BaseModel):
-    """A distribution of `n` scores: `shares[i]` of them are at most `scores[i]`; ascending."""
+    """A distribution of `n` scores: `shares[i]` of them are at most `scores[i]`; ascending.
+
+    `silent` of the n predictions have no score; null in calibrators of before they were counted.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     n: int
     scores: tuple[float, ...]
     shares: tuple[float, ...]
+    silent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +55,33 @@ class Counted:
     def __init__(self, sketch: Sketch) -> None:
         self._sketch = sketch
         self._counts = np.zeros(len(sketch.scores) + 1, np.int64)
+        self._silent = 0
 
     def add(self, scores: np.ndarray[Any, np.dtype[np.floating[Any]]]) -> None:
-        """Some more; those that are not finite are left out."""
+        """Some more, NaN where a prediction has none: left out where the sketch does not know how many had none."""
         finite = np.asarray(scores, np.float64)
         finite = finite[np.isfinite(finite)]
+        if self._sketch.silent is not None:
+            self._silent += len(scores) - len(finite)
         places = np.searchsorted(np.array(self._sketch.scores), finite, side="left")
         self._counts += np.bincount(places, minlength=len(self._counts))
 
     def drift(self) -> Drift:
         """Of all that were added."""
-        n, m = int(self._counts.sum()), self._sketch.n
+        n, m = int(self._counts.sum()) + self._silent, self._sketch.n
         if n == 0:
             return Drift(0, 0.0, 1.0)
-        shares = np.cumsum(self._counts)[:-1] / n
-        distance = float(np.abs(shares - np.array(self._sketch.shares)).max())
+        shares = np.append(self._silent, self._silent + np.cumsum(self._counts)[:-1]) / n
+        expected = np.append((self._sketch.silent or 0) / m, self._sketch.shares)
+        distance = float(np.abs(shares - expected).max())
         critical = np.sqrt(-np.log(ALPHA / 2) / 2) * np.sqrt((n + m) / (n * m))
         return Drift(n, distance, max(float(critical), LEAST_DISTANCE))
 
 
 def sketch(scores: Floats) -> Sketch:
-    """Of (n,) finite scores, at least one."""
-    ordered = np.sort(scores)
+    """Of (n,) scores, NaN where a prediction has none, at least one finite."""
+    ordered = np.sort(scores[np.isfinite(scores)])
+    silent = len(scores) - len(ordered)
     points = np.unique(np.quantile(ordered, np.linspace(0.0, 1.0, _QUANTILES), method="inverted_cdf"))
-    shares = np.searchsorted(ordered, points, side="right") / len(ordered)
-    return Sketch(n=len(ordered), scores=tuple(map(float, points)), shares=tuple(map(float, shares)))
+    shares = (silent + np.searchsorted(ordered, points, side="right")) / len(scores)
+    return Sketch(n=len(scores), scores=tuple(map(float, points)), shares=tuple(map(float, shares)), silent=silent)
