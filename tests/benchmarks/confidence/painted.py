@@ -15,9 +15,9 @@ from winnow_workers.masks import encode_rle
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import Operator
 
-COUNTS: dict[Part, int] = {"calibrate": 2000, "held out": 2400, "corrupted": 2400}
+COUNTS: dict[Part, int] = {"calibrate": 2000, "held out": 4200, "corrupted": 2400}
 SEEDS: dict[Part, int] = {"calibrate": 1, "held out": 2, "corrupted": 2}
-LADDER = (0.5, 0.7, 0.9, 1.2)
+LADDER = (0.3, 0.45, 0.6, 0.75, 0.9)
 
 
 @cache
@@ -52,7 +52,7 @@ def _true(operator: str, scene: Scene) -> dict[str, Any]:
 
 def tasks() -> list[Hard]:
     """Detect and segment."""
-    setup = "painted scenes of 64 px under damage of up to {}"
+    setup = "painted scenes of 48 px under damage of up to {}"
     return [
         Hard(name, setup, LADDER, lambda part, strongest, name=name: _answers(name, part, strongest))  # type: ignore[misc]
         for name in ("detect", "segment")

@@ -1,7 +1,8 @@
 """What is there to find and to paint? One to three discs, squares and triangles on a shaded ground, with damage.
 
-Later things hide parts of earlier ones; boxes are around what is to be seen. Every scene has a damage of its own: most
-have little, some are ruined. Damage is blur, grain, and a plain patch that hides what is under it.
+Discs tend to red, squares to green, triangles to blue, on grounds of any colour. Later things hide parts of earlier
+ones; boxes are around what is to be seen. Every scene has a damage of its own: most have little, some are ruined.
+Damage is blur, grain, and a plain patch that hides what is under it.
 """
 
 from dataclasses import dataclass
@@ -12,18 +13,19 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 LABELS = ("disc", "square", "triangle")
-SIDE_PX = 64
+SIDE_PX = 48
+_TINTS = np.array([[1.0, -0.4, -0.4], [-0.4, 1.0, -0.4], [-0.4, -0.4, 1.0]])
 _LEAST_SEEN = 0.4  # of a thing that later ones hide more of there would be no telling what it is
 _GRAIN = 110.0  # standard deviation at damage 1, in levels of 255
 _BLUR_PX = 2.5
-_PATCH_PX = 16
+_PATCH_PX = 12
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """`pixels` (64, 64, 3); `classes` (64, 64): 0 is the ground, then LABELS; `boxes`: (label, xyxy px) each."""
+    """`pixels` (48, 48, 3); `classes` (48, 48): 0 is the ground, then LABELS; `boxes`: (label, xyxy px) each."""
 
     pixels: Pixels
     classes: Pixels
@@ -50,7 +52,7 @@ def _scene(rng: np.random.Generator, damage: float, contrast: float) -> Scene:
         if any(seen < _LEAST_SEEN * area for seen, area in zip(others, areas[1:], strict=True)):
             shapes, areas = [*shapes, shape], [*areas, 0]
             continue
-        offset = rng.choice([-1.0, 1.0]) * rng.uniform(35, 90) + rng.uniform(-20, 20, 3)
+        offset = rng.uniform(35, 90) * _TINTS[shape] + rng.uniform(-25, 25, 3)
         picture[mask] = (picture[mask].mean(axis=0) + offset)[None, :]
         owners[mask] = number
         shapes, areas = [*shapes, shape], [*areas, int(mask.sum())]
@@ -60,7 +62,7 @@ def _scene(rng: np.random.Generator, damage: float, contrast: float) -> Scene:
 
 
 def _stencil(rng: np.random.Generator, shape: int) -> npt.NDArray[np.bool_]:
-    radius = rng.uniform(7, 13)
+    radius = rng.uniform(6, 10)
     x, y = rng.uniform(radius, SIDE_PX - radius, 2)
     image = Image.new("L", (SIDE_PX, SIDE_PX), 0)
     draw = ImageDraw.Draw(image)

@@ -26,9 +26,9 @@ from winnow_workers.models.onnx_file import with_card
 PREPROCESSING = Preprocessing(height_px=SIDE_PX, width_px=SIDE_PX, mean=(0.5,) * 3, std=(0.25,) * 3)
 ONNX_BATCH = 16
 _SEED = 100  # of the scenes to train on
-_SCENES = 6000
+_SCENES = 4000
 _BATCH = 32
-_DETECTOR_STEPS, _SEGMENTER_STEPS = 900, 700
+_DETECTOR_STEPS, _SEGMENTER_STEPS = 800, 500
 _STRIDE_PX = 4
 
 
@@ -48,7 +48,7 @@ def _write(path: Path, train: Callable[[], bytes]) -> None:
 
 
 class Cells(nn.Module):
-    """One answer per 4 x 4 px: (n, 3, 64, 64) to (n, 4 + labels, 256), xyxy px and logits, YOLOv8's layout."""
+    """One answer per 4 x 4 px: (n, 3, 48, 48) to (n, 4 + labels, 144), xyxy px and logits, YOLOv8's layout."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,9 +57,9 @@ class Cells(nn.Module):
             nn.MaxPool2d(2),
             _conv(16, 32),
             nn.MaxPool2d(2),
-            *(_conv(32 if at == 0 else 64, 64, dilation=1 + at % 2) for at in range(5)),
+            *(_conv(32 if at == 0 else 48, 48, dilation=1 + at % 2) for at in range(4)),
         )
-        self.head = nn.Conv2d(64, 4 + len(LABELS), 1)
+        self.head = nn.Conv2d(48, 4 + len(LABELS), 1)
         side = torch.arange(SIDE_PX // _STRIDE_PX) * _STRIDE_PX + _STRIDE_PX / 2
         middles = torch.stack([side.repeat(len(side)), side.repeat_interleave(len(side))])  # x, y
         self.register_buffer("middles", middles)
@@ -138,16 +138,16 @@ def _iou(said: Tensor, true: Tensor) -> Tensor:
 
 def _segmenter() -> bytes:
     """A model file of builtin/small_unet."""
-    architecture, arguments = "builtin/small_unet", {"width": 12}
+    architecture, arguments = "builtin/small_unet", {"width": 8}
     labels = ("ground", *LABELS)
     network = build_network(architecture, arguments, n_labels=len(labels), seed=0)
-    made = scenes(_SCENES // 2, 1.0, _SEED, rarity=1.5)
+    made = scenes(_SCENES, 1.0, _SEED, rarity=1.5)
     images = fitting.stack([one.pixels for one in made], PREPROCESSING)
     classes = torch.from_numpy(np.stack([one.classes for one in made])).long()
     rng = np.random.default_rng(_SEED)
 
     def loss_of_step(_step: int) -> Tensor:
-        chosen = torch.from_numpy(rng.integers(len(images), size=_BATCH // 2))
+        chosen = torch.from_numpy(rng.integers(len(images), size=_BATCH))
         batch, truth = images[chosen], classes[chosen]
         if rng.uniform() < 0.5:
             batch, truth = batch.flip(3), truth.flip(2)

@@ -48,7 +48,7 @@ class Calibrator(_Record):
 
     `parts` says how likely each box, mask or line is right, `neighbours` what is known of similar items, for `form` to
     look at. `silent` is the p_ok of a page on which nothing was read: no score tells such pages apart, so it is the
-    share of them that truly are without text.
+    share of them that truly are without text. `sketch` and `p_ok_sketch` are what the drift test compares with.
     """
 
     format: Literal[1] = 1
@@ -63,6 +63,7 @@ class Calibrator(_Record):
     parts: PartCurves | None = None
     neighbours: Neighbours | None = None
     silent: float | None = None
+    p_ok_sketch: Sketch | None = None
 
     @property
     def content(self) -> dict[str, Any]:
@@ -87,6 +88,19 @@ class Calibrator(_Record):
         if self.neighbours is not None and operator in SAYS:
             names.append(SAYS[operator])
         return tuple(path for name in names for path in paths_of(operator, name))
+
+    @property
+    def sketches(self) -> dict[str, Sketch]:
+        """What of a prediction is watched for drift, and how it was distributed."""
+        return {"score": self.sketch} | ({} if self.p_ok_sketch is None else {"p_ok": self.p_ok_sketch})
+
+    def watching(self, p_ok: Floats) -> "Calibrator":
+        """The same, which also knows what its own p_ok are, (m,), of all predictions that the labels were drawn from.
+
+        Unchanged where none has any.
+        """
+        as_written = p_ok.astype(np.float32).astype(np.float64)
+        return self.model_copy(update={"p_ok_sketch": sketch(as_written)}) if np.isfinite(p_ok).any() else self
 
     def p_ok(self, features: Features) -> Floats:
         """(n,), NaN where a feature is missing; never 0 or 1. All NaN without what `neighbours` say."""

@@ -1,13 +1,17 @@
 """Are a run's scores still distributed as those that a calibrator was fitted on? Two-sample Kolmogorov-Smirnov.
 
-The calibrator keeps quantiles of the scores that it stands for; a run counts its own between them, in memory of a fixed
-size. The statistic D is the largest difference of the two distribution functions at those quantiles, which is never
-more than the full statistic, so the false alarm rate is at most ALPHA where items are independent. A difference too
-small to matter (under LEAST_DISTANCE) is no drift, however many items show it. Predictions without a score (pages on
-which nothing was read) count as lower than all others: more of them than before is drift too.
+Two numbers of each prediction are watched: its score, and the `p_ok` that the calibrator gives it, which also sees what
+the score does not, such as single masks. Each is tested at half of ALPHA.
+
+The calibrator keeps quantiles of the numbers that it stands for; a run counts its own between them, in memory of a
+fixed size. The statistic D is the largest difference of the two distribution functions at those quantiles, which is
+never more than the full statistic, so the false alarm rate is at most ALPHA in all where items are independent. A
+difference too small to matter (under LEAST_DISTANCE) is no drift, however many items show it. Predictions without a
+number (pages on which nothing was read) count as lower than all others: more of them than before is drift too.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from winnow_workers.confidence.features import Floats
 
 ALPHA = 0.001
+_TESTS = 2
 LEAST_DISTANCE = 0.05
 LEAST_ITEMS = 50
 _QUANTILES = 201
@@ -37,11 +42,12 @@ class Sketch(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How far `n` scores are from a sketch, and from which distance on that is drift."""
+    """How far `n` numbers are from a sketch, and from which distance on that is drift; `of` is score or p_ok."""
 
     n: int
     distance: float
     threshold: float
+    of: str = "score"
 
     @property
     def has_drifted(self) -> bool:
@@ -74,8 +80,25 @@ class Counted:
         shares = np.append(self._silent, self._silent + np.cumsum(self._counts)[:-1]) / n
         expected = np.append((self._sketch.silent or 0) / m, self._sketch.shares)
         distance = float(np.abs(shares - expected).max())
-        critical = np.sqrt(-np.log(ALPHA / 2) / 2) * np.sqrt((n + m) / (n * m))
+        critical = np.sqrt(-np.log(ALPHA / _TESTS / 2) / 2) * np.sqrt((n + m) / (n * m))
         return Drift(n, distance, max(float(critical), LEAST_DISTANCE))
+
+
+class Watch:
+    """Counts several numbers of each prediction, each between the quantiles of its own sketch."""
+
+    def __init__(self, sketches: Mapping[str, Sketch]) -> None:
+        self._counted = {name: Counted(one) for name, one in sketches.items()}
+
+    def add(self, columns: Mapping[str, np.ndarray[Any, np.dtype[np.floating[Any]]]]) -> None:
+        """Some more predictions, NaN where one has no such number; a column for each sketch at least."""
+        for name, counted in self._counted.items():
+            counted.add(columns[name])
+
+    def drift(self) -> Drift:
+        """The number that has parted the most, over its threshold."""
+        found = [replace(counted.drift(), of=name) for name, counted in self._counted.items()]
+        return max(found, key=lambda one: one.distance / one.threshold)
 
 
 def sketch(scores: Floats) -> Sketch:
