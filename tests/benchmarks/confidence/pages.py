@@ -1,7 +1,7 @@
 """What is to be read? One to three printed lines under damage, through the operator `ocr` with rapidocr's own models.
 
 Every page has a damage of its own: most have little, some are ruined. Damage is blur, grain and pale ink. Corrupted:
-half the contrast before the damage.
+a third of the contrast before the damage.
 """
 
 import multiprocessing
@@ -20,6 +20,7 @@ from winnow_workers.models.resolve import resolve_model
 
 COUNTS: dict[Part, int] = {"calibrate": 1500, "held out": 2100, "corrupted": 1000}
 SEEDS: dict[Part, int] = {"calibrate": 1, "held out": 2, "corrupted": 2}
+CORRUPTED_CONTRAST = 1 / 3
 LADDER = (0.5,)  # one step: reading takes most of the time of the benchmark
 _RARITY = 3.0
 _BLUR_PX = 4.0  # standard deviations at damage 1
@@ -58,7 +59,7 @@ def _read(some: Sequence[tuple[int, int]], strongest: float, contrast: float) ->
 
 
 def _answers(part: Part, strongest: float) -> Answers:
-    contrast = 0.5 if part == "corrupted" else 1.0
+    contrast = CORRUPTED_CONTRAST if part == "corrupted" else 1.0
     numbers = [(SEEDS[part], number) for number in range(COUNTS[part])]
     shares = [numbers[at::_PROCESSES] for at in range(_PROCESSES)]
     with ProcessPoolExecutor(_PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -1,6 +1,6 @@
 """What is to be found, and what to be painted? Scenes under damage, through the operators `detect` and `segment`.
 
-Corrupted: half the contrast before the damage, which neither the networks nor the calibrators have seen.
+Corrupted: a third of the contrast before the damage, which neither the networks nor the calibrators have seen.
 """
 
 import tempfile
@@ -17,7 +17,8 @@ from winnow_workers.operator import Operator
 
 COUNTS: dict[Part, int] = {"calibrate": 2000, "held out": 4200, "corrupted": 2400}
 SEEDS: dict[Part, int] = {"calibrate": 1, "held out": 2, "corrupted": 2}
-LADDER = (0.3, 0.45, 0.6, 0.75, 0.9)
+CORRUPTED_CONTRAST = 1 / 3
+LADDER = (0.5, 0.7, 0.9, 1.1, 1.4)
 
 
 @cache
@@ -37,7 +38,7 @@ def operators() -> dict[str, Operator[Any]]:
 
 
 def _answers(operator: str, part: Part, strongest: float) -> Answers:
-    contrast = 0.5 if part == "corrupted" else 1.0
+    contrast = CORRUPTED_CONTRAST if part == "corrupted" else 1.0
     shown = scenes(COUNTS[part], strongest, SEEDS[part], contrast=contrast)
     structs = structs_of(operators()[operator], [one.pixels for one in shown])
     return judged(operator, structs, [_true(operator, one) for one in shown])

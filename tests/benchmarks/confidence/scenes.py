@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 LABELS = ("disc", "square", "triangle")
 SIDE_PX = 48
 _TINTS = np.array([[1.0, -0.4, -0.4], [-0.4, 1.0, -0.4], [-0.4, -0.4, 1.0]])
-_LEAST_SEEN = 0.4  # of a thing that later ones hide more of there would be no telling what it is
+_LEAST_SEEN = 0.8  # of a thing: what would hide more of another is left out
 _GRAIN = 110.0  # standard deviation at damage 1, in levels of 255
 _BLUR_PX = 2.5
 _PATCH_PX = 12
@@ -52,7 +52,7 @@ def _scene(rng: np.random.Generator, damage: float, contrast: float) -> Scene:
         if any(seen < _LEAST_SEEN * area for seen, area in zip(others, areas[1:], strict=True)):
             shapes, areas = [*shapes, shape], [*areas, 0]
             continue
-        offset = rng.uniform(35, 90) * _TINTS[shape] + rng.uniform(-25, 25, 3)
+        offset = rng.uniform(55, 95) * _TINTS[shape] + rng.uniform(-15, 15, 3)
         picture[mask] = (picture[mask].mean(axis=0) + offset)[None, :]
         owners[mask] = number
         shapes, areas = [*shapes, shape], [*areas, int(mask.sum())]
