@@ -1,8 +1,12 @@
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,3 +78,35 @@ def test_run__an_error_without_words_still_says_its_kind() -> None:
             raise KeyError
 
     assert IsolatingRunner("t", Silent(frozenset(), 4)).run(views(1)) == [TaskFailure("KeyError")]
+
+
+@pytest.mark.parametrize("how", ["run(many)", "end(runner.begin(many, most_bytes=1))", "run(many[:1])"])
+def test_run__a_lost_device_ends_the_process_and_accuses_no_image(how: str) -> None:
+    script = f"""if True:
+        import torch
+        from tests.workers import test_frontier as here
+        class Lost(here.Scripted):
+            def begin(self, views):
+                raise torch.AcceleratorError(CUDA)
+            def run(self, views):
+                raise torch.AcceleratorError(CUDA)
+        CUDA = "CUDA error: device-side assert triggered"
+        many = here.views(4)
+        runner = here.IsolatingRunner("t", Lost(frozenset(), 4))
+        runner.{how}
+        """
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGABRT, ended.stderr
+    assert "the device is lost: AcceleratorError: CUDA error: device-side assert triggered" in ended.stderr
+
+
+@pytest.mark.parametrize("kind", ["OutOfMemoryError", "AcceleratorError"])
+def test_run__a_device_without_room_is_not_lost(kind: str) -> None:
+    class Full(Scripted):
+        def run(self, views: Sequence[View]) -> list[Prediction]:
+            if len(views) > 1:
+                raise getattr(torch, kind)("CUDA error: out of memory")
+            return super().run(views)
+
+    answers = IsolatingRunner("t", Full(frozenset(), 4)).run(views(6))
+    assert [answer.fields["width"] for answer in answers if isinstance(answer, Prediction)] == [*range(6)]

@@ -1,9 +1,12 @@
 """Where does a foreign exception become an item's error? Here only: a failing batch is bisected to the item.
 
 An operator runs code that we did not write on bytes that nobody checked, so anything may be raised. What is isolated
-to one view is that view's error; running out of memory halves the batch, and the smaller size is remembered.
+to one view is that view's error; running out of memory halves the batch, and the smaller size is remembered. A fault
+of the device leaves nothing in its process usable, so that process ends itself; then it is found whose fault it was.
 """
 
+import os
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +16,8 @@ from typing import TypeVar
 from winnow_storage.errors import RunFailed, WinnowError
 from winnow_workers.operator import Operator, OperatorParams, Pending, Prediction, View
 from winnow_workers.signals import NeedsCare
+
+_CUDA_MEMORY = "CUDA error: out of memory"  # of a call beside torch's own allocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,8 @@ class IsolatingRunner:
             return self.operator.begin(batch)
         except WinnowError:
             raise
-        except Exception:  # it is said by whom, and of which view, when the batch is run again in its turn
+        except Exception as error:  # it is said by whom, and of which view, when the batch is run again in its turn
+            _end_if_device_is_lost(error)
             return None
 
     def _attempt(self, batch: Sequence[View], awaited: Pending | None = None) -> Sequence[Prediction | TaskFailure]:
@@ -122,6 +128,7 @@ class IsolatingRunner:
         except WinnowError:
             raise
         except Exception as error:
+            _end_if_device_is_lost(error)
             if len(batch) == 1:
                 return [self._failure(error)]
             half = len(batch) // 2
@@ -146,8 +153,21 @@ def _say(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0][:500]}" if text else type(error).__name__
 
 
+def _end_if_device_is_lost(error: Exception) -> None:
+    """End this process as a crash would, if what was raised leaves its device unusable until the process ends.
+
+    After an illegal access or a failed assertion on a CUDA device every later call in the process fails likewise:
+    going on would accuse each image that comes after the one at fault. A crash puts the shard under quarantine.
+    """
+    # by name, because operators without torch should not import it
+    if any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__) and not _is_out_of_memory(error):
+        sys.stderr.write(f"the device is lost: {_say(error)}\n")
+        sys.stderr.flush()
+        os.abort()
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     # by name, because operators without torch should not import it; torch's CPU allocator raises a RuntimeError
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in str(error) or _CUDA_MEMORY in str(error))
