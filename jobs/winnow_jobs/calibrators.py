@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
+from winnow_jobs.kept import read_kept
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import PlanDocument
@@ -166,13 +166,7 @@ def _encode(calibrator: Calibrator) -> bytes:
 
 def _load(store: BlobStore, task: str, digest: str) -> Calibrator:
     key = calibrator_key(task, digest)
-    try:
-        found = Calibrator.model_validate_json(store.get(key))
-    except (BlobMissing, ValidationError) as error:
-        raise _damaged(store, key) from error
-    if found.digest != digest:
-        raise _damaged(store, key)
-    return found
+    return read_kept(store, key, Calibrator, digest=digest, damaged=_damaged(store, key))
 
 
 def _newest_digest(store: BlobStore, task: str, task_digest: str, log: list[int]) -> str | None:
