@@ -86,12 +86,13 @@ bench-operators: setup ## every operator in one job over the demo's images and 5
 bench-ocr: setup ## pages a second of winnow run beside rapidocr called directly, and wrong characters; some minutes
 	$(BIN)/python -m tests.benchmarks.workers.ocr --pages 24 --turns 2
 
-bench-confidence: setup ## is p_ok a true probability on hard tasks, and does review by it find the errors; a minute
+bench-confidence: setup ## is p_ok a true probability on hard tasks, and does review by it find the errors; ten minutes
 	$(BIN)/python -m tests.benchmarks.confidence
 
-bench-people: setup ## people in the loop: are promises kept, is the consensus right, is nothing lost; one JSON line per point, within 15 minutes
+bench-people: setup ## people in the loop: promises, consensus, chosen labels, nothing lost; one JSON line per point, within 15 minutes
 	$(BIN)/python -m tests.benchmarks.annotation.guarantee --splits 100
 	$(BIN)/python -m tests.benchmarks.annotation.consensus --seeds 3
+	$(BIN)/python -m tests.benchmarks.annotation.selection --seeds 5
 	$(BIN)/python -m tests.benchmarks.annotation.studio_kills --kills 10 --server-kills 1
 	$(BIN)/python -m tests.benchmarks.annotation.push_rate --turns 1
 

@@ -24,6 +24,7 @@ _COLOURS = (
     "#bcbd22",
     "#7f7f7f",
 )
+_MANY = 24  # labels: above that they scroll and can be searched, so that the image stays in view
 _NEED_LABELS = ("classify", "detect", "segment")
 
 
@@ -50,7 +51,7 @@ def labelling_config(operator: str, labels: Labels = ()) -> str:
     source = (resources.files("winnow_annotation") / "templates" / name).read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
     shown = [_Label(text, _COLOURS[number % len(_COLOURS)]) for number, text in enumerate(given.labels)]
-    return template.render(labels=shown, tree=tree_of(given.parents), nothing=NONE)
+    return template.render(labels=shown, many=len(shown) > _MANY, tree=tree_of(given.parents), nothing=NONE)
 
 
 def _form(given: LabelSet) -> str:

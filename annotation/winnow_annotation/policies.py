@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, model_validator
 
-from winnow_annotation.people_spec import PeopleSpec
+from winnow_annotation.people_spec import PeopleModel, PeopleSpec
 from winnow_storage.errors import SpecError
 
 _PLACEHOLDER = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
@@ -187,6 +187,19 @@ class Policy(Rule):
         return bool(self.classes or self.always_review or self.never_review or self.min_recall is not None)
 
 
+class SelectSpec(PeopleModel):
+    """How reviews are chosen where there are more than the budget has places for.
+
+    `by`: the lowest margin between the two best classes, the highest entropy, the lowest score, the lowest p_ok, or
+    random; predictions that have no margin or entropy go by p_ok, then score. `diverse`: of the most unsure only such
+    as differ, by the vectors of a task of operator embed in the same run, `vectors` if there are several.
+    """
+
+    by: Literal["margin", "entropy", "score", "p_ok", "random"] = "margin"
+    diverse: bool = True
+    vectors: str | None = None
+
+
 class ReviewSpec(PeopleSpec):
     """The `review` section. `budget`: review tasks of a run, over all its tasks; `audit`: share of the accepted.
 
@@ -199,6 +212,7 @@ class ReviewSpec(PeopleSpec):
     budget: int = Field(default=500, ge=0)
     audit: float = Field(default=0.0, ge=0, le=1)
     calibrate: int = Field(default=0, ge=0)
+    select: SelectSpec = SelectSpec()
 
 
 # Which operators' predictions have these: a degree of being wrong, classes, and a score of one class among others.

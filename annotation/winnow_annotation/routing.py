@@ -8,13 +8,15 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from winnow_annotation.policies import Policy, ReviewSpec
+from winnow_annotation.policies import Policy, ReviewSpec, SelectSpec
 from winnow_annotation.sampling import drawn, position
+from winnow_annotation.selection import POOL, Vectors, select, shares, stacked
 from winnow_annotation.wishes import (
     NO_THRESHOLDS,
     REVIEWED,
@@ -30,6 +32,7 @@ from winnow_annotation.wishes import (
 )
 from winnow_storage.schemas import Route
 
+URGENCY_FIELDS = ("margin", "entropy")  # of the structs of `classify`
 _SLACK = 4096  # candidates above what is wanted that wait for the next sort
 
 AUDITED = np.array([WISHES[code].route is Route.ACCEPT and code is not Code.NO_POLICY for code in Code])
@@ -38,14 +41,27 @@ _UNSENT = [
     for wish in (WISHES[code] for code in Code)
 ]
 
-# What is compared comes first: position, task, item, version, place, code; p_ok, score, item, version, place, code.
+# What is compared comes first: position, task, item, version, place, code.
 _Drawn = tuple[float, str, str, str, int, int]
-_Unsure = tuple[float, float, str, str, int, int]
+
+
+class _Unsure(NamedTuple):
+    """A review that is wanted; the lowest is the most urgent."""
+
+    urgency: float
+    and_then: float
+    item: str
+    version: str
+    place: int
+    code: int
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A prediction that goes to a person. `code` is what its policy alone said; `inclusion` the chance of a draw."""
+    """A prediction that goes to a person. `code` is what its policy alone said; `inclusion` the chance of a draw.
+
+    `chosen`, of a review: how it was chosen among those that there was no place for.
+    """
 
     task: str
     item_id: str
@@ -54,6 +70,7 @@ class Sent:
     reason: Reason
     code: Code
     inclusion: float | None = None
+    chosen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +104,9 @@ class Choice:
     Random draws come first inside the budget: to calibrate (so many of each task with a policy, of all its predictions)
     and to audit (a share of the accepted). What no longer fits is as if it had not been drawn; those that fit are the
     ones with the lowest draw, so they are random too, and both kinds are cut in proportion. Reviews follow by turns:
-    the most urgent of each task (lowest p_ok, then lowest score) before the second of any, since scores do not compare
-    between tasks. The rest is held, and so is what would be reviewed a second time.
+    the most urgent of each task before the second of any, since scores do not compare between tasks. Of more than there
+    is room for the most urgent ones that differ are taken, if the vectors of `pool` are given. The rest is held, and
+    so is what would be reviewed a second time.
     """
 
     def __init__(self, review: ReviewSpec, *, seed: str, thresholds: Mapping[str, Thresholds] | None = None) -> None:
@@ -100,9 +118,12 @@ class Choice:
         self._calibrations: dict[str, _Lowest] = {}
         self._reviews: dict[str, _MostUrgent] = {}
         self._codes: dict[str, NDArray[np.int64]] = {}
+        self._vectors: Mapping[str, Vectors] = {}
+        self._sent: list[Sent] | None = None
 
     def see(self, task: str, predictions: Predictions, *, place: int) -> None:
         """Some predictions of a task, each of an item that was not seen before for it."""
+        self._sent = None
         policy = self._review.policies.get(task)
         codes = wishes(predictions, policy, self._thresholds.get(task, NO_THRESHOLDS))
         self._codes.setdefault(task, np.zeros(len(Code), np.int64))
@@ -115,21 +136,38 @@ class Choice:
             lowest.add(task, predictions, codes, place)
         if self._review.audit > 0:
             self._audit(task, predictions, codes, place)
-        self._reviews.setdefault(task, _MostUrgent(self._review.budget)).add(predictions, codes, place)
+        urgent = self._reviews.setdefault(task, _MostUrgent(self._review, f"{self._seed}\0{task}"))
+        urgent.add(predictions, codes, place)
+
+    def pool(self) -> dict[int, set[str]]:
+        """By place, the items whose vectors help to choose among the reviews; none if there is room for all."""
+        found: dict[int, set[str]] = defaultdict(set)
+        if self._review.select.diverse:
+            left, room = self._left(self._kept_draws())
+            for task, some in left.items():
+                for one in some if len(some) > room[task] else ():
+                    found[one.place].add(one.item)
+        return found
+
+    def compare(self, vectors: Mapping[str, Vectors]) -> None:
+        """Choose with these vectors: of items of the pool, (width,) each, all of one width."""
+        self._sent, self._vectors = None, vectors
 
     def sent(self) -> list[Sent]:
         """Those that go to a person, most urgent first, draws mixed among them; not more than the budget."""
+        if self._sent is None:
+            self._sent = self._choose()
+        return self._sent
+
+    def _choose(self) -> list[Sent]:
         draws = self._kept_draws()
-        drawn_items = {(one.task, one.item_id) for one in draws}
+        left, room = self._left(draws)
         turns = sorted(
             (turn, task, one)
-            for task, urgent in self._reviews.items()
-            for turn, one in enumerate(one for one in urgent.least() if (task, one[2]) not in drawn_items)
+            for task, some in left.items()
+            for turn, one in enumerate(self._reviews_of(task, some, room[task]))
         )
-        reviews = [
-            Sent(task, item, place, Route.REVIEW, WISHES[Code(code)].reason, Code(code))
-            for _, task, (_, _, item, _, place, code) in turns[: self._review.budget - len(draws)]
-        ]
+        reviews = [one for _, _, one in turns]
         order = [((number + 0.5) / len(reviews), one.task, one.item_id, one) for number, one in enumerate(reviews)]
         order += [
             (position(f"{self._seed}\0order", one.item_id, one.task), one.task, one.item_id, one) for one in draws
@@ -163,6 +201,29 @@ class Choice:
             for (route, _), count in zip(_UNSENT, codes.tolist(), strict=True):
                 found[task][str(route)] += count
         return {task: {route: count for route, count in sorted(of.items()) if count} for task, of in found.items()}
+
+    def _left(self, draws: Sequence[Sent]) -> tuple[dict[str, list[_Unsure]], dict[str, int]]:
+        """The reviews that are wanted beside the draws, by task, most urgent first; and how many have room."""
+        drawn_items = {(one.task, one.item_id) for one in draws}
+        left = {
+            task: [one for one in urgent.least() if (task, one.item) not in drawn_items]
+            for task, urgent in self._reviews.items()
+        }
+        return left, shares(self._review.budget - len(draws), {task: len(some) for task, some in left.items()})
+
+    def _reviews_of(self, task: str, wanted: Sequence[_Unsure], count: int) -> list[Sent]:
+        if count >= len(wanted):
+            return [_review(task, one) for one in wanted]
+        rule, among = self._review.select.by, self._reviews[task].seen
+        vectors = stacked(self._vectors, [one.item for one in wanted]) if count else None
+        if vectors is None:
+            return [_review(task, one, f"{rule}: {at} of {among}") for at, one in enumerate(wanted[:count], 1)]
+        seed = int(position(f"{self._seed}\0groups", task) * 2**32)
+        chosen = select(vectors, count, seed=seed, typical=rule == "random")
+        return [
+            _review(task, wanted[one.place], f"{rule}: {one.place + 1} of {among}, first of {one.group} alike")
+            for one in chosen
+        ]
 
     def _audit(self, task: str, predictions: Predictions, codes: Codes, place: int) -> None:
         chosen = np.flatnonzero(AUDITED[codes])
@@ -204,6 +265,11 @@ def _sent(one: _Drawn, route: Route, reason: Reason, inclusion: float) -> Sent:
     return Sent(task, item, place, route, reason, Code(code), inclusion)
 
 
+def _review(task: str, one: _Unsure, chosen: str | None = None) -> Sent:
+    code = Code(one.code)
+    return Sent(task, one.item, one.place, Route.REVIEW, WISHES[code].reason, code, chosen=chosen)
+
+
 def _taken(predictions: Predictions, codes: Codes, chosen: NDArray[np.int64]) -> Sequence[tuple[str, str, int]]:
     """Item, version and code of those at these places."""
     places = pa.array(chosen)
@@ -240,27 +306,31 @@ class _Lowest:
 
 
 class _MostUrgent:
-    """The `wanted` most urgent reviews of a task."""
+    """The most urgent reviews of a task: as many as the budget, or POOL times more, to be compared with each other."""
 
-    def __init__(self, wanted: int) -> None:
-        self._wanted = wanted
+    def __init__(self, review: ReviewSpec, seed: str) -> None:
+        self._select = review.select
+        self._seed = seed
+        # one more than the budget tells whether there was room for all
+        self._wanted = review.budget * POOL if review.select.diverse else review.budget + 1
         self._kept: list[_Unsure] = []
-        self._bound = (math.inf, math.inf)  # p_ok and score of the last one wanted so far
+        self._bound = (math.inf, math.inf)  # of the last one wanted so far
+        self.seen = 0
 
     def add(self, predictions: Predictions, codes: Codes, place: int) -> None:
-        # without p_ok or score last: a raw score does not compare with a probability
-        p_ok, score = _or_last(predictions.p_ok), _or_last(predictions.scores)
-        last_p_ok, last_score = self._bound
-        near = (p_ok < last_p_ok) | ((p_ok == last_p_ok) & (score <= last_score))
+        self.seen += int(REVIEWED[codes].sum())
+        urgency, and_then = _urgency(predictions, self._select, self._seed)
+        last, last_then = self._bound
+        near = (urgency < last) | ((urgency == last) & (and_then <= last_then))
         chosen = np.flatnonzero(REVIEWED[codes] & near)
         if chosen.size == 0:
             return
         items, versions = (
             column.take(pa.array(chosen)).to_pylist() for column in (predictions.item_ids, predictions.versions)
         )
-        of_them = (values[chosen].tolist() for values in (p_ok, score))
+        of_them = (values[chosen].tolist() for values in (urgency, and_then))
         places = [place] * len(chosen)
-        self._kept += zip(*of_them, items, versions, places, codes[chosen].tolist(), strict=True)
+        self._kept += map(_Unsure, *of_them, items, versions, places, codes[chosen].tolist())
         if len(self._kept) > 2 * self._wanted + _SLACK:
             self.least()
 
@@ -272,6 +342,18 @@ class _MostUrgent:
         return self._kept
 
 
-def _or_last(column: pa.FloatArray) -> Numbers:
-    values = numbers(column)
+def _urgency(predictions: Predictions, by: SelectSpec, seed: str) -> tuple[Numbers, Numbers]:
+    """What orders the reviews of a task, the lowest first, and what decides between equal ones."""
+    p_ok, score = _or_last(numbers(predictions.p_ok)), _or_last(numbers(predictions.scores))
+    if by.by == "random":
+        return np.array([position(seed, item) for item in predictions.item_ids.to_pylist()]), score
+    if by.by == "score":
+        return score, p_ok
+    told = predictions.field(by.by) if by.by in URGENCY_FIELDS else None
+    if told is None:  # a raw score does not compare with a probability, so what has no p_ok comes last
+        return p_ok, score
+    return _or_last(-told if by.by == "entropy" else told), score
+
+
+def _or_last(values: Numbers) -> Numbers:
     return np.where(np.isnan(values), math.inf, values)

@@ -64,6 +64,11 @@ class Predictions:
             return self.details
         return pa.StructArray.from_arrays([self.scores, self.p_ok], names=["score", "p_ok"])
 
+    def field(self, name: str) -> Numbers | None:
+        """(n,) a number of the structs, NaN where it is null; None where they have none of that name."""
+        place = -1 if self.details is None else self.details.type.get_field_index(name)
+        return None if self.details is None or place < 0 else numbers(pc.struct_field(self.details, place))
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:

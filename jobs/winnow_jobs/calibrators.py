@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
+from winnow_jobs.kept import read_kept
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import PlanDocument
@@ -22,11 +22,12 @@ from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import BlobMissing, StoreError
 from winnow_storage.ids import canonical_json
 from winnow_workers.confidence.calibrator import Calibrator
-from winnow_workers.confidence.drift import Counted
+from winnow_workers.confidence.drift import Watch
 from winnow_workers.confidence.features import Floats, features, said
 from winnow_workers.confidence.neighbours import Neighbours
 
 Calibrators = Mapping[str, Calibrator]  # by task
+_WATCHED = {"score": "scores", "p_ok": "p_ok values"}
 
 
 def keep_calibrator(store: BlobStore, calibrator: Calibrator, *, at: datetime) -> bool:
@@ -118,16 +119,17 @@ def with_p_ok(rows: pa.Table, task: str, calibrator: Calibrator) -> pa.Table:
 
 def drift_records(store: BlobStore, plan: PlanDocument, calibrators: Calibrators) -> list[dict[str, Any]]:
     """How far the scores of a routed run are from those that each calibrator stands for."""
-    counted = {name: Counted(one.sketch) for name, one in calibrators.items()}
-    for batch in iter_routes(store, plan.run_id, ["task", "score"]) if counted else ():
-        for name, counts in counted.items():
-            scores = batch.column("score").filter(pc.equal(batch.column("task"), name))
-            counts.add(scores.drop_null().to_numpy())
-    drifts = {name: counts.drift() for name, counts in counted.items()}
+    watched = {name: Watch(one.sketches) for name, one in calibrators.items()}
+    for batch in iter_routes(store, plan.run_id, ["task", "score", "p_ok"]) if watched else ():
+        for name, watch in watched.items():
+            own = batch.filter(pc.equal(batch.column("task"), name))
+            watch.add({of: _with_nan(own.column(of)) for of in ("score", "p_ok")})
+    drifts = {name: watch.drift() for name, watch in watched.items()}
     return [
         {
             "task": name,
             "calibrator": calibrators[name].id,
+            "of": drift.of,
             "items": drift.n,
             "distance": round(drift.distance, 4),
             "threshold": round(drift.threshold, 4),
@@ -140,12 +142,18 @@ def drift_records(store: BlobStore, plan: PlanDocument, calibrators: Calibrators
 def drift_warnings(review: Mapping[str, Any]) -> list[str]:
     """What people are told, from the `review` part of a run's summary."""
     return [
-        f"{one['task']}: the scores of {one['items']} predictions part from those that {one['calibrator']} was fitted "
-        f"on (Kolmogorov-Smirnov distance {one['distance']:.3f}, threshold {one['threshold']:.3f}): its p_ok may be "
-        f"wrong here; label a random draw of this run and learn again with winnow learn SPEC --calibrate"
+        f"{one['task']}: the {_WATCHED[one.get('of', 'score')]} of {one['items']} predictions part from those that "
+        f"{one['calibrator']} was fitted on (Kolmogorov-Smirnov distance {one['distance']:.3f}, threshold "
+        f"{one['threshold']:.3f}): its p_ok may be wrong here; label a random draw of this run and learn again with "
+        f"winnow learn SPEC --calibrate"
         for one in review.get("drift", ())
         if one["drifted"]
     ]
+
+
+def _with_nan(column: pa.Array) -> Floats:
+    found: Floats = pc.fill_null(column, float("nan")).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _said(calibrator: Calibrator) -> dict[str, Any]:
@@ -158,13 +166,7 @@ def _encode(calibrator: Calibrator) -> bytes:
 
 def _load(store: BlobStore, task: str, digest: str) -> Calibrator:
     key = calibrator_key(task, digest)
-    try:
-        found = Calibrator.model_validate_json(store.get(key))
-    except (BlobMissing, ValidationError) as error:
-        raise _damaged(store, key) from error
-    if found.digest != digest:
-        raise _damaged(store, key)
-    return found
+    return read_kept(store, key, Calibrator, digest=digest, damaged=_damaged(store, key))
 
 
 def _newest_digest(store: BlobStore, task: str, task_digest: str, log: list[int]) -> str | None:

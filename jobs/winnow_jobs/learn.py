@@ -6,7 +6,7 @@ never taken. Within a draw every item counts once: by majority of the people who
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from winnow_jobs.acceptance import TESTED, is_accepted
-from winnow_jobs.calibrators import keep_calibrator
+from winnow_jobs.calibrators import columns_beside, fields_read, keep_calibrator, with_p_ok
 from winnow_jobs.given_truth import GivenTruth, Truths
 from winnow_jobs.part_verdicts import parts_right
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
@@ -143,7 +143,7 @@ def _fit(task: ResolvedTask, runs: Runs, known: Truths, vectors: ResolvedTask | 
     found, beside = _judged(features(task.operator, table), ordered), None
     if vectors is not None:
         found, beside = _beside(found, task, vectors, ordered)
-    return fit_calibrator(
+    calibrator = fit_calibrator(
         subject,
         found,
         np.array([one.ok for one in ordered], np.bool_),
@@ -151,6 +151,23 @@ def _fit(task: ResolvedTask, runs: Runs, known: Truths, vectors: ResolvedTask | 
         population=np.concatenate(population),
         fitted_on=FittedOn(labels=0, right=0, runs=tuple(used), source=known.source, purposes=known.purposes),
     )
+    # a labelled item is its own nearest neighbour, which no item of a later run is
+    return calibrator.watching(_p_ok_of_all(calibrator, runs, used, without=structs if calibrator.neighbours else ()))
+
+
+def _p_ok_of_all(calibrator: Calibrator, runs: Runs, used: Sequence[str], *, without: Collection[str]) -> Floats:
+    """(m,): NaN where there is none."""
+    task = calibrator.subject.task
+    fields = dict.fromkeys(("error", *fields_read(calibrator)))
+    columns = ["item_id", *(f"{task}.{name}" for name in fields), *columns_beside({task: calibrator})]
+    found = [np.zeros(0)]
+    for run in used:
+        for _, rows in iter_results(runs.store, run, columns):
+            usable = _usable(rows, task)
+            others = usable.filter(pc.invert(pc.is_in(usable["item_id"], pa.array(list(without), pa.string()))))
+            p_ok = pc.struct_field(with_p_ok(others, task, calibrator)[task].combine_chunks(), "p_ok")
+            found.append(pc.fill_null(p_ok.cast(pa.float64()), float("nan")).to_numpy(zero_copy_only=False))
+    return np.concatenate(found)
 
 
 def _usable(rows: pa.Table, task: str) -> pa.Table:

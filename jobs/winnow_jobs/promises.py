@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from winnow_annotation.guarantees.fit import Fitted, Labelled, fit
 from winnow_annotation.guarantees.rank_counts import RankCounts
@@ -22,6 +22,7 @@ from winnow_annotation.ranks import flagged, names_any, ranks, score_of
 from winnow_annotation.wishes import Predictions, Thresholds, ruled_by
 from winnow_jobs.calibrators import Calibrators
 from winnow_jobs.draws import DrawSet, all_labels, answered_draws, is_harmful
+from winnow_jobs.kept import read_kept
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.blobs import BlobStore
@@ -292,13 +293,7 @@ def _rank_counts(fitting: Fitting, plan: PlanDocument, task: ResolvedTask, polic
 
 def _load(store: BlobStore, task: str, digest: str) -> Promise:
     key = _key(task, digest)
-    try:
-        found = Promise.model_validate_json(store.get(key))
-    except (BlobMissing, ValidationError) as error:
-        raise _damaged(store, key) from error
-    if found.digest != digest:
-        raise _damaged(store, key)
-    return found
+    return read_kept(store, key, Promise, digest=digest, damaged=_damaged(store, key))
 
 
 def _damaged(store: BlobStore, key: str) -> StoreError:

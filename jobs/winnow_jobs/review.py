@@ -1,26 +1,35 @@
 """What is done with a run's predictions? Route them all, and write that to the bucket before anyone is asked.
 
 The committed rows are read twice: to choose who goes to a person, and to write what is done with each; the rows of runs
-with answered random draws once more, when a promise is first fitted on them. Memory is that of a few shards and of the
-review tasks.
+with answered random draws once more, when a promise is first fitted on them. Of the shards with candidates for more
+reviews than there is room for, vectors are read too. Memory is that of a few shards and of the review tasks.
 """
 
 import base64
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_annotation.ranks import fields_read
-from winnow_annotation.routing import Choice, Sent, unsent
+from winnow_annotation.routing import URGENCY_FIELDS, Choice, Sent, unsent
 from winnow_annotation.wishes import NO_THRESHOLDS, Predictions, Thresholds
-from winnow_jobs.calibrators import Calibrators, columns_beside, drift_records, pinned_calibrators, with_p_ok
+from winnow_jobs.calibrators import (
+    Calibrators,
+    columns_beside,
+    drift_records,
+    pinned_calibrators,
+    vectors_of,
+    with_p_ok,
+)
 from winnow_jobs.calibrators import fields_read as calibrator_fields
 from winnow_jobs.copies import repeated_rows
 from winnow_jobs.promises import ReadPredictions, pinned_promises, thresholds_of
@@ -108,6 +117,36 @@ def choose(routing: Routing, choices: Sequence[Choice], shards: Shards, also: Se
             predictions = _predictions(_usable(rows, task.name), task)
             for choice in choices:
                 choice.see(task.name, predictions, place=shard)
+    for choice, review in zip(choices, also or [routing.review], strict=True):
+        if (pool := choice.pool()) and (task_of := vectors_task(routing.plan, review)):
+            choice.compare(_vectors(routing.store, shards, pool, task_of))
+
+
+def vectors_task(plan: PlanDocument, review: ReviewSpec) -> str | None:
+    """The task of a run whose vectors say which images are alike: the one that is named, or the first there is."""
+    embed = [task.name for task in plan.tasks() if task.operator == "embed"]
+    wish = review.select.vectors
+    return next((name for name in embed if wish in (None, name)), None)
+
+
+def _vectors(
+    store: BlobStore, shards: Shards, pool: Mapping[int, Collection[str]], task: str
+) -> dict[str, NDArray[np.float32]]:
+    """(width,) of each item of the pool that has one."""
+    found: dict[str, NDArray[np.float32]] = {}
+
+    def read(shard: int) -> tuple[list[str], NDArray[np.float64]]:
+        rows = read_rows(store, shards[shard], ["item_id", f"{task}.vector"])
+        if task not in rows.column_names:
+            return [], np.zeros((0, 0))
+        rows = rows.filter(pc.is_in(rows["item_id"], pa.array(sorted(pool[shard]), pa.string())))
+        return rows["item_id"].to_pylist(), vectors_of(rows, task)
+
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        for items, vectors in mapped_ahead(threads, read, sorted(pool), ahead=READ_THREADS):
+            there = [] if vectors.shape[1] == 0 else np.flatnonzero(np.isfinite(vectors).all(axis=1)).tolist()
+            found |= {items[place]: vectors[place].astype(np.float32) for place in there}
+    return found
 
 
 def seed_of(plan: PlanDocument) -> str:
@@ -151,9 +190,14 @@ def _load_draws(store: BlobStore, run_id: str) -> dict[str, Any]:
 def _columns(routing: Routing, *more: str) -> list[str]:
     found = ["item_id", "version"]
     for task in routing.plan.tasks():
-        looked_at = fields_read(task.kind, routing.review.policies.get(task.name))
+        looked_at = (*fields_read(task.kind, routing.review.policies.get(task.name)), *_urgency_fields(task, routing))
         found += _fields([task], routing.calibrators, ("score", "p_ok", "error", *more, *looked_at))
     return found
+
+
+def _urgency_fields(task: ResolvedTask, routing: Routing) -> tuple[str, ...]:
+    by = routing.review.select.by
+    return (by,) if by in URGENCY_FIELDS and task.kind == "classify" else ()
 
 
 def _sent_routes(
@@ -194,6 +238,7 @@ def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: Pla
         ),
         "prediction": as_json(struct),
         "inclusion": one.inclusion,
+        "chosen": one.chosen,
     }
 
 

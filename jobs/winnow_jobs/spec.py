@@ -167,4 +167,10 @@ class JobSpec(Section):
                 raise ValueError(
                     f"review.{section} names {unknown[0]!r}, which is no task of this job (tasks: {names})"
                 )
+        vectors, embed = self.review.select.vectors, [task.name for task in self.tasks if task.operator == "embed"]
+        if vectors is not None and vectors not in embed:
+            raise ValueError(
+                f"review.select.vectors names {vectors!r}, which is no task of operator embed "
+                f"(there is {', '.join(embed) or 'none: add one, or leave vectors out'})"
+            )
         return self

@@ -129,6 +129,8 @@ ROUTES = pa.schema(
         pa.field("prediction", pa.string()),  # JSON of the task's struct
         # of random draws only (audit, calibrate): the chance that this prediction had of being drawn
         pa.field("inclusion", pa.float64()),
+        # of reviews that were chosen among more than the budget only: by what, and among how many
+        pa.field("chosen", pa.string()),
     ]
 )
 

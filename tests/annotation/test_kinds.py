@@ -151,6 +151,15 @@ def test_kind_of__an_embedding_cannot_be_reviewed() -> None:
         kind_of("embed")
 
 
+@pytest.mark.parametrize("operator", ["classify", "several", "detect", "segment"])
+def test_labelling_config__many_labels_scroll_and_can_be_searched(operator: str) -> None:
+    for count, is_long in ((24, False), (25, True)):
+        labels = LabelSet(tuple(f"label {number}" for number in range(count)), several=operator == "several")
+        config = labelling_config("classify" if operator == "several" else operator, labels)
+        LabelInterface(config).validate()
+        assert ("<Filter" in config, "overflow-y" in config) == (is_long, is_long)
+
+
 def test_labelling_config__escapes_labels_and_needs_some() -> None:
     assert 'value="dog &amp; cow"' in labelling_config("classify", LABELS["kind"])
     assert config_hash(labelling_config("ocr")) == config_hash(labelling_config("ocr"))

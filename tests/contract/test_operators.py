@@ -22,6 +22,7 @@ from winnow_workers.contract.suite import CHECKS, PROCESS, WHY, examine
 from winnow_workers.contract.views import noise_views
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
+from winnow_workers.preflight import check_task
 
 CASES: dict[str, tuple[str, str | None, dict[str, object] | None]] = {
     "ocr": ("ocr", None, None),
@@ -130,6 +131,10 @@ def test_operator__keeps(check: str, task: TaskConfig, examined: tuple[dict[str,
         return
     finding = examined[0][check]
     assert finding.ok, finding.problems
+
+
+def test_operator__the_check_before_a_plan_lets_its_model_pass(task: TaskConfig) -> None:
+    check_task(task)
 
 
 def test_operator__can_be_reviewed_where_people_can_answer(

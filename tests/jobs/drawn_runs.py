@@ -23,7 +23,7 @@ from winnow_storage.shards import encode_shard, shard_key
 from winnow_storage.uri import parse
 from winnow_workers.models.resolve import resolve_model
 
-TASK = "kind"
+TASK, LOOK = "kind", "look"
 _FIELDS = [
     pa.field("label", pa.string()),
     pa.field("margin", pa.float32()),
@@ -32,22 +32,36 @@ _FIELDS = [
 ]
 
 
-def job(folder: Path, review: ReviewSpec, *, revision: int = 1) -> tuple[ResolvedSpec, Runs]:
-    """A job of one classifier, and the runs of its output."""
+def job(
+    folder: Path, review: ReviewSpec, *, revision: int = 1, with_vectors: bool = False
+) -> tuple[ResolvedSpec, Runs]:
+    """A job of one classifier, perhaps with vectors beside it, and the runs of its output."""
     model = resolve_model("builtin/fingerprint")
     task = ResolvedTask(name=TASK, operator="classify", revision=revision, params={}, model=model)
-    resolved = spec(folder, task).model_copy(update={"review": review})
+    look = ResolvedTask(name=LOOK, operator="embed", revision=1, params={}, model=model)
+    resolved = spec(folder, task, *([look] if with_vectors else [])).model_copy(update={"review": review})
     return resolved, Runs(open_store(parse(resolved.output)))
 
 
 def commit_run(
-    runs: Runs, resolved: ResolvedSpec, keys: Sequence[str], probabilities: np.ndarray, classes: Sequence[str]
+    runs: Runs,
+    resolved: ResolvedSpec,
+    keys: Sequence[str],
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    vectors: np.ndarray | None = None,
 ) -> PlanDocument:
-    """A committed run with a prediction of every key; `probabilities` (n, k) of the classes."""
+    """A committed run with a prediction of every key; `probabilities` (n, k) of the classes, `vectors` (n, width)."""
     plan = add_run(runs, resolved, [None])
     ranked = np.argsort(-probabilities, axis=1)[:, :5]
     rows = [_row(key, one, of, classes, plan) for key, one, of in zip(keys, probabilities, ranked, strict=True)]
-    table = pa.Table.from_pylist(rows, schema=result_schema({TASK: _FIELDS}))
+    fields = {TASK: _FIELDS}
+    if vectors is not None:
+        fields[LOOK] = [pa.field("vector", pa.list_(pa.float32(), vectors.shape[1]))]
+        rows = [
+            row | {LOOK: {"model": "m", "vector": vector}} for row, vector in zip(rows, vectors.tolist(), strict=True)
+        ]
+    table = pa.Table.from_pylist(rows, schema=result_schema(fields))
     assert runs.store.put_if_absent(shard_key(plan.run_id, 0), encode_shard(table, receipt(plan, 0, ())))
     return plan
 

@@ -162,11 +162,13 @@ def test_route_run__applies_the_newest_and_pins_it(labelled: tuple[ResolvedSpec,
 
 def test_route_run__says_when_the_scores_have_drifted(labelled: tuple[ResolvedSpec, Runs]) -> None:
     resolved, runs = labelled
-    learned(resolved, runs)
+    sketches = learned(resolved, runs).calibrator.sketches
+    assert sketches["p_ok"].n == sketches["score"].n  # of all predictions, labelled or not
     record = route_run(runs.store, add_scored(runs, resolved, n=500, low=0.2, seed=4))
     assert record["drift"][0]["drifted"]
     (warning,) = drift_warnings(record)
-    assert "kind: the scores of 500 predictions part from those" in warning
+    assert record["drift"][0]["of"] in ("score", "p_ok")
+    assert " of 500 predictions part from those" in warning
     assert "winnow learn SPEC --calibrate" in warning
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from PIL import Image
 
 from tests.jobs.test_models_command import run
@@ -137,3 +138,24 @@ def test_quantize__below_the_gate_nothing_is_registered(
     code, refused, _ = run(capsys, *command)
     assert (code, "agrees with it in 0.9000 on 64 images; 0.99 is needed" in refused["error"]) == (2, True)
     assert not (registry / "models/refused").exists()
+
+
+@pytest.mark.parametrize("command", ["export", "quantize"])
+@pytest.mark.parametrize("kind", ["detect", "instances", "anomaly", "layout"])
+def test_made__other_kinds_are_refused_before_they_are_opened(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str, command: str
+) -> None:
+    cards = {
+        "detect": ModelCard(architecture="torchvision/ssdlite320_mobilenet_v3_large"),
+        "instances": ModelCard(architecture="torchvision/maskrcnn_resnet50_fpn", kind="instances"),
+        "anomaly": ModelCard(architecture="builtin/patch_features", extra={"threshold": 1.0}),
+        "layout": ModelCard(architecture="onnx/file", extra={"layout": {"kind": "yolov8"}}),
+    }
+    models = Registry(open_store(parse(str(tmp_path))))
+    models.add("found", encode_model({"w": torch.zeros(1)}, cards[kind]), cards[kind].model_dump(mode="json"))
+    wanted = ("--onnx", tmp_path / "made.onnx") if command == "export" else ("--to", "bf16")
+    code, refused, _ = run(capsys, "models", command, "found@1", *wanted, "--registry", tmp_path)
+    said = f"found@1 is a model of the kind {'detect' if kind == 'layout' else kind} ("
+    assert (code, refused["error"].startswith(said)) == (2, True), refused
+    assert "classifiers, embedders and segmenters by classes" in refused["hint"]
+    assert not (tmp_path / "made.onnx").exists()

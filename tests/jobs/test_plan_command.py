@@ -85,6 +85,14 @@ def test_plan__says_what_is_wrong_with_since(capsys: pytest.CaptureFixture[str],
     assert "winnow status" in said["hint"]
 
 
+def test_plan__says_that_a_model_cannot_be_used(capsys: pytest.CaptureFixture[str], job: Path) -> None:
+    job.write_text(SPEC.replace("embed", "anomaly"))
+    code, said = planned(capsys, job)
+    assert code == 2
+    assert said["error"].startswith("task vector: builtin/fingerprint is no network that this operator can run")
+    assert said["hint"].startswith("name a weights file")
+
+
 def test_selection__of_the_options() -> None:
     chosen = selection(["a,b"], ["failed"], "7", 3, None)
     assert chosen.model_dump(mode="json") == {

@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from tests.annotation import plain_routing
 from tests.annotation.plain_routing import Candidate
+from tests.jobs.drawn_runs import TASK, commit_run, job
 from tests.jobs.histories import add_run, receipt, spec, task
 from winnow_annotation.policies import Policy, ReviewSpec, ScoreBelow
 from winnow_jobs import review, routes
 from winnow_jobs.people import index_run
 from winnow_jobs.review import route_run
-from winnow_jobs.routes import TO_PEOPLE, count_routes, iter_routes, routes_key
+from winnow_jobs.routes import TO_PEOPLE, count_routes, iter_routes, iter_sent, routes_key
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.verify.routes import Predictions, check_routes
+from winnow_jobs.what_if import what_if
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import BlobMissing, StoreError
 from winnow_storage.ids import dedupe_key, item_id
@@ -206,3 +209,24 @@ def test_route_run__says_when_there_is_no_room(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(StoreError, match="has no room for the routes: No space left") as caught:
         route_run(runs.store, plan)
     assert "TMPDIR" in str(caught.value.hint)
+
+
+def test_route_run__of_more_than_there_is_room_for_it_asks_about_images_that_differ(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    kinds = np.repeat([0, 1, 2], [20, 6, 4])
+    vectors = np.eye(3)[kinds] + rng.normal(0, 0.1, (30, 3))
+    unsure = np.linspace(0.5, 0.9, 30)  # the further on, the surer
+    review = ReviewSpec(policies={TASK: Policy()}, budget=3)
+    resolved, runs = job(tmp_path, review, with_vectors=True)
+    keys = [f"{number:02d}.jpg" for number in range(30)]
+    plan = commit_run(runs, resolved, keys, np.stack([unsure, 1 - unsure], axis=1), ("a", "b"), vectors)
+    record = route_run(runs.store, plan)
+    assert record["routes"][TASK] == {"hold": 27, "review": 3}
+    sent = iter_sent(runs.store, plan.run_id, ["route", "key", "chosen"])
+    assert [(row["key"], row["chosen"]) for row in sent] == [
+        ("00.jpg", "margin: 1 of 30, first of 20 alike"),
+        ("20.jpg", "margin: 21 of 30, first of 6 alike"),
+        ("26.jpg", "margin: 27 of 30, first of 4 alike"),
+    ]
+    # a sweep counts what would be routed by the same choice
+    assert what_if(resolved, runs)["variants"][0]["routes"] == record["routes"][TASK]

@@ -18,7 +18,7 @@ from winnow_jobs.views import plan_record
 from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.uri import parse
-from winnow_workers.models.preflight import check_task
+from winnow_workers.preflight import check_task
 
 
 def validate(spec: SpecPath, *, as_json: AsJson = False) -> None:

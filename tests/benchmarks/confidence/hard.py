@@ -12,6 +12,7 @@ from winnow_jobs.acceptance import is_accepted
 from winnow_jobs.part_verdicts import parts_right
 from winnow_workers.confidence.features import Features, features, fields_of
 from winnow_workers.confidence.parts import Bools, Floats
+from winnow_workers.operator import Operator, PixelsHWC, View
 
 Part = Literal["calibrate", "held out", "corrupted"]  # the last: of the held-out images, spoiled in another way
 
@@ -43,6 +44,14 @@ class Hard:
     setup: str
     ladder: Sequence[float]
     answers: Callable[[Part, float], Answers]
+
+
+def structs_of(operator: Operator[Any], images: Sequence[PixelsHWC]) -> list[dict[str, Any]]:
+    """What an open operator says of images, as a task's rows hold it."""
+    views = [View(pixels, pixels.shape[1], pixels.shape[0]) for pixels in images]
+    size = operator.batch_size
+    found = [one for start in range(0, len(views), size) for one in operator.run(views[start : start + size])]
+    return [{"score": one.score, **one.fields} for one in found]
 
 
 def judged(operator: str, structs: Sequence[dict[str, Any]], truths: Sequence[dict[str, Any]]) -> Answers:

@@ -7,7 +7,7 @@ import pytest
 from winnow_storage.errors import UsageError
 from winnow_workers.confidence.calibrator import Calibrator, FittedOn, Subject, fit_calibrator
 from winnow_workers.confidence.curves import Form, fit, forms
-from winnow_workers.confidence.drift import ALPHA, Counted, sketch
+from winnow_workers.confidence.drift import ALPHA, Counted, Watch, sketch
 from winnow_workers.confidence.features import Features, Floats, features
 
 SUBJECT = Subject(task="kind", operator="segment", model="m", task_digest="t")
@@ -103,6 +103,35 @@ def test_drift__alarms_on_a_shift_and_hardly_ever_without() -> None:
 
 def test_drift__a_score_that_most_share_is_no_drift() -> None:
     counted = Counted(sketch(np.array([1.0] * 900 + [0.5] * 100)))
-    counted.add(np.array([1.0] * 450 + [0.5] * 50 + [np.nan]))
+    counted.add(np.array([1.0] * 450 + [0.5] * 50))
     assert counted.drift().distance == pytest.approx(0)
     assert counted.drift().n == 500
+
+
+def test_drift__more_predictions_without_a_score_are_drift() -> None:
+    scores = np.random.default_rng(6).uniform(size=1000)
+    kept = sketch(np.where(np.arange(1000) < 50, np.nan, scores))
+    for silent, has_drifted in ((50, False), (250, True)):
+        counted = Counted(kept)
+        for part in np.array_split(np.where(np.arange(1000) < silent, np.nan, scores), 3):
+            counted.add(part)
+        assert counted.drift().n == 1000
+        assert counted.drift().has_drifted is has_drifted
+    before = Counted(kept.model_copy(update={"silent": None}))  # it does not know how many had none
+    before.add(np.array([np.nan, 0.5]))
+    assert before.drift().n == 1
+
+
+def test_watch__p_ok_tells_of_drift_that_the_score_does_not() -> None:
+    rng = np.random.default_rng(7)
+    scores = rng.uniform(size=2000)
+    calibrator = fitted().watching(scores)
+    assert calibrator.sketches.keys() == {"score", "p_ok"}
+    assert Calibrator.model_validate_json(calibrator.model_dump_json()).digest == calibrator.digest != fitted().digest
+    same = drawn(2000, 8)[0]
+    for p_ok, of, has_drifted in ((rng.uniform(size=2000), None, False), (scores * 0.8, "p_ok", True)):
+        watch = Watch(calibrator.sketches)
+        watch.add({"score": same, "p_ok": p_ok.astype(np.float32)})
+        assert watch.drift().has_drifted is has_drifted
+        assert of in (None, watch.drift().of)
+    assert fitted().watching(np.full(3, np.nan)).sketches.keys() == {"score"}

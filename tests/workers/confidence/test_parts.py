@@ -137,3 +137,29 @@ def test_p_ok__where_nothing_was_ever_found() -> None:
     calibrator = fit_calibrator(subject, rows, np.arange(200) % 2 == 0, population=rows.score, fitted_on=draw)
     assert calibrator.parts is None
     assert np.isfinite(calibrator.p_ok(boxes(20, 4)[0])).all()
+
+
+def pages(n: int, silent: int) -> Features:
+    """n pages of one line whose score is their number over n; then `silent` ones without text, and a failed one."""
+    line = pa.struct([("text", pa.string()), ("score", pa.float32())])
+    kind = pa.struct([("score", pa.float32()), ("lines", pa.list_(line))])
+    read = [{"score": at / n, "lines": [{"text": "abc", "score": at / n}]} for at in range(n)]
+    blank = [{"score": None, "lines": []}] * silent
+    return features("ocr", pa.array([*read, *blank, {"score": None, "lines": None}], kind))
+
+
+@pytest.mark.parametrize(("silent", "right", "p_ok"), [(60, 14, 15 / 62), (20, 20, 21 / 22), (19, 9, None)])
+def test_p_ok__of_pages_without_text_is_how_often_there_truly_is_none(
+    silent: int, right: int, p_ok: float | None
+) -> None:
+    subject = Subject(task="text", operator="ocr", model="m", task_digest="t")
+    draw = FittedOn(labels=0, right=0, runs=(), source="truth")
+    found = pages(200, silent)
+    ok = np.concatenate([np.arange(200) > 60, np.arange(silent) < right, [False]])
+    calibrator = fit_calibrator(subject, found, ok, population=found.score, fitted_on=draw)
+    assert calibrator.fitted_on.labels == 200
+    assert ("silent" in calibrator.content) == (p_ok is not None)
+    said = Calibrator.model_validate_json(calibrator.model_dump_json()).p_ok(pages(5, 2))
+    assert np.isfinite(said[:5]).all()
+    assert said[5:7].tolist() == pytest.approx([np.nan if p_ok is None else p_ok] * 2, nan_ok=True)
+    assert np.isnan(said[7])  # it failed: nothing is known of it

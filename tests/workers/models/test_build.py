@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save, save_model
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models.architectures import BUILTIN_NETS, default_preprocessing
 from winnow_workers.models.build import build_network, fill, open_network
+from winnow_workers.models.check import check_fit, meta_state
 from winnow_workers.models.features import pooled_features
+from winnow_workers.models.load import LoadedWeights
 from winnow_workers.models.model_file import ModelCard, encode_model
 from winnow_workers.models.nets import NETS
 from winnow_workers.models.resolve import resolve_model
@@ -90,6 +92,25 @@ def test_fill__names_what_does_not_fit() -> None:
     with pytest.raises(ModelError) as raised:
         fill(net, tensors, where="here")
     assert raised.match("missing: head.1.bias; unexpected: extra; wrong shapes: head.1.weight: .5, 128. instead of")
+
+
+def test_open_network__tied_weights_may_stand_under_one_name(tmp_path: Path) -> None:
+    network = build_network("timm/coat_lite_tiny", {}, n_labels=3, seed=5)
+    path = tmp_path / "a.safetensors"
+    save_model(network, str(path))  # each tensor once
+    held = load_file(path)
+    assert len(held) < len(network.state_dict())
+    model = resolve_model("timm/coat_lite_tiny", {"uri": str(path)})
+    opened = open_network(model, device="cpu", n_labels=3).module.state_dict()
+    assert all(torch.equal(opened[name], tensor) for name, tensor in network.state_dict().items())
+    check_fit(LoadedWeights(held, None), "timm/coat_lite_tiny", n_labels=3, where="here")
+    names = [name for name in held if "cpe" in name and name.endswith("proj.weight")]
+    with pytest.raises(ModelError, match=r"missing: cpe1\.proj\.weight, .*serial_blocks1\.0\.cpe"):
+        fill(network, {name: one for name, one in held.items() if name not in names}, where="here")
+
+
+def test_meta_state__of_a_network_that_needs_numbers_to_be_built() -> None:
+    assert meta_state("torchvision/regnet_y_400mf", {}, 3)["fc.weight"].shape == (3, 440)
 
 
 def test_fill__counters_of_batches_may_be_absent() -> None:

@@ -111,3 +111,13 @@ def test_load_weights__no_safetensors(tmp_path: Path) -> None:
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(ModelError, match="is not a safetensors file"):
         load_weights(resolve_model(str(path)))
+
+
+def test_encode_model__tied_tensors_are_written_for_each_name(tmp_path: Path) -> None:
+    weight = torch.arange(12.0).reshape(3, 4)
+    tied = {"a": weight, "b": weight, "turned": weight.T, "part": weight[1:], "own": torch.zeros(2)}
+    data = encode_model(tied, CARD)
+    (tmp_path / "a.safetensors").write_bytes(data)
+    loaded = load_weights(resolve_model(str(tmp_path / "a.safetensors"))).tensors
+    assert {name: one.tolist() for name, one in loaded.items()} == {name: one.tolist() for name, one in tied.items()}
+    assert encode_model({name: one.clone() for name, one in tied.items()}, CARD) == data

@@ -8,7 +8,7 @@ import pytest
 
 from tests.contract.test_operators import CASES, PARAMS, written
 from tests.servers.require import require_tesseract
-from tests.workers.models.test_preflight import classifier, onnx_classifier
+from tests.workers.test_preflight import classifier, onnx_classifier
 from winnow_storage.blobs import open_store
 from winnow_storage.registry import ONNX, Registry
 from winnow_storage.uri import parse

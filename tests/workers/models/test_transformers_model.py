@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.workers.operators.detrs import write_folder
 from winnow_storage.errors import ModelError
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.models.transformers_model import open_transformers, quiet_import, read_preprocessing
@@ -79,6 +80,22 @@ def test_open__a_buffer_that_others_wrote_is_accepted_and_a_stranger_is_not(fold
     save_file({**tensors, "vit.embeddings.other": torch.zeros(5)}, place, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"unexpected: vit\.embeddings\.other"):
         open_transformers(resolve_model(f"transformers/{folder}"), "classify", device="cpu")
+
+
+def test_open__tied_weights_stand_once_in_the_file_or_under_each_name(tmp_path: Path) -> None:
+    model, _ = write_folder(tmp_path, "rt_detr_v2")
+    place = tmp_path / "model.safetensors"
+    once = load_file(place)
+    tied = model.all_tied_weights_keys
+    assert tied
+    assert not set(tied) & set(once)
+    save_file(once | {name: once[same].clone() for name, same in tied.items()}, place, metadata={"format": "pt"})
+    opened = open_transformers(resolve_model(f"transformers/{tmp_path}"), "detect", device="cpu").module
+    assert all(torch.equal(one, model.state_dict()[name]) for name, one in opened.state_dict().items())
+    lost = next(iter(tied.values()))
+    save_file({name: one for name, one in once.items() if name != lost}, place, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=rf"missing: .*{lost}"):
+        open_transformers(resolve_model(f"transformers/{tmp_path}"), "detect", device="cpu")
 
 
 @pytest.mark.parametrize("damage", ["missing", "wrong shapes"])

@@ -113,11 +113,24 @@ def test_classify__what_a_pair_cannot_be_asked(params: dict[str, Any], message: 
         opened("classify", f"transformers/{tmp_path}", **params)
 
 
-def test_classify__a_pair_without_a_tokenizer(tmp_path: Path) -> None:
-    write_pair(tmp_path, "siglip")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+@pytest.mark.parametrize(
+    ("family", "lost"), [("clip", ["tokenizer.json"]), ("siglip", ["tokenizer.json", "tokenizer_config.json"])]
+)
+def test_classify__a_pair_without_a_vocabulary(family: str, lost: list[str], tmp_path: Path) -> None:
+    write_pair(tmp_path, family)
+    for name in lost:
         (tmp_path / name).unlink()
-    with pytest.raises(ModelError, match="tokenizer cannot be opened"):
+    with pytest.raises(
+        ModelError, match=r"its tokenizer cannot be opened: it holds none of tokenizer\.json"
+    ) as refused:
+        opened("classify", f"transformers/{tmp_path}", labels=NAMES)
+    assert refused.value.hint == "the folder needs tokenizer.json and tokenizer_config.json beside its weights"
+
+
+def test_classify__a_pair_whose_vocabulary_is_damaged(tmp_path: Path) -> None:
+    write_pair(tmp_path, "clip")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match="its tokenizer cannot be opened"):
         opened("classify", f"transformers/{tmp_path}", labels=NAMES)
 
 

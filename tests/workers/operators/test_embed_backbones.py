@@ -17,7 +17,8 @@ from winnow_storage.errors import ModelError
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.preprocess import to_tensor
 from winnow_workers.models.transformers_model import quiet_import
-from winnow_workers.operator import Operator
+from winnow_workers.operator import Operator, TaskConfig
+from winnow_workers.preflight import check_task
 
 with quiet_import():
     import transformers
@@ -188,6 +189,7 @@ def test_transformers__equals_the_library(folders: Path, family: str, pooling: s
     expected = one_by_one(lambda batch: DIRECT[family, pooling](network, batch))
     assert vectors(operator) == pytest.approx(expected, abs=1e-5)
     assert operator.fields()[0].type.list_size == expected.shape[1]
+    check_task(TaskConfig("t", "embed", operator.model, {"pooling": pooling, "input": INPUT}))
 
 
 @pytest.mark.parametrize(

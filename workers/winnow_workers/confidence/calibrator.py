@@ -17,6 +17,7 @@ from winnow_workers.confidence.part_curves import PartCurves, fit_part_curves
 
 LEAST_LABELS = 100
 LEAST_OF_EACH = 10  # right ones, and wrong ones
+LEAST_SILENT = 20  # labels of predictions that say nothing
 
 
 class _Record(BaseModel):
@@ -46,7 +47,8 @@ class Calibrator(_Record):
     """Frozen; `log_losses` are the held-out ones of every form that was tried, `form` the best of them.
 
     `parts` says how likely each box, mask or line is right, `neighbours` what is known of similar items, for `form` to
-    look at.
+    look at. `silent` is the p_ok of a page on which nothing was read: no score tells such pages apart, so it is the
+    share of them that truly are without text. `sketch` and `p_ok_sketch` are what the drift test compares with.
     """
 
     format: Literal[1] = 1
@@ -60,6 +62,8 @@ class Calibrator(_Record):
     sketch: Sketch
     parts: PartCurves | None = None
     neighbours: Neighbours | None = None
+    silent: float | None = None
+    p_ok_sketch: Sketch | None = None
 
     @property
     def content(self) -> dict[str, Any]:
@@ -85,6 +89,19 @@ class Calibrator(_Record):
             names.append(SAYS[operator])
         return tuple(path for name in names for path in paths_of(operator, name))
 
+    @property
+    def sketches(self) -> dict[str, Sketch]:
+        """What of a prediction is watched for drift, and how it was distributed."""
+        return {"score": self.sketch} | ({} if self.p_ok_sketch is None else {"p_ok": self.p_ok_sketch})
+
+    def watching(self, p_ok: Floats) -> "Calibrator":
+        """The same, which also knows what its own p_ok are, (m,), of all predictions that the labels were drawn from.
+
+        Unchanged where none has any.
+        """
+        as_written = p_ok.astype(np.float32).astype(np.float64)
+        return self.model_copy(update={"p_ok_sketch": sketch(as_written)}) if np.isfinite(p_ok).any() else self
+
     def p_ok(self, features: Features) -> Floats:
         """(n,), NaN where a feature is missing; never 0 or 1. All NaN without what `neighbours` say."""
         found = np.full(len(features.score), np.nan)
@@ -96,6 +113,8 @@ class Calibrator(_Record):
         if usable.any():
             curve = Curve(Form(self.form, self.kind, self.inputs), self.numbers)
             found[usable] = clip(curve(features.take(usable)), self.fitted_on.labels)
+        if self.silent is not None and features.silent is not None:
+            found[features.silent] = self.silent
         return found
 
 
@@ -120,7 +139,7 @@ def fit_calibrator(
     Raises:
         UsageError: too few labels, or too few that are right or wrong; it says how many are needed.
     """
-    usable = features.usable
+    usable, silent = features.usable, _of_silent(features, ok)
     features, ok = features.take(usable), ok[usable]
     _check_enough(subject.task, ok)
     fitted = None if features.parts is None or features.parts.ok is None else fit_part_curves(features.parts)
@@ -137,10 +156,19 @@ def fit_calibrator(
         numbers=fit(best, features, ok).numbers,
         fitted_on=fitted_on.model_copy(update={"labels": len(ok), "right": int(ok.sum())}),
         log_losses={name: round(loss, 6) for name, loss in losses.items()},
-        sketch=sketch(population[np.isfinite(population)]),
+        sketch=sketch(population),
         parts=curves,
         neighbours=neighbours if set(NEAR) & set(best.inputs) else None,
+        silent=silent,
     )
+
+
+def _of_silent(features: Features, ok: Outcomes) -> float | None:
+    """By Laplace's rule of succession; None where there are too few to tell."""
+    silent = features.silent
+    if silent is None or silent.sum() < LEAST_SILENT:
+        return None
+    return float((ok[silent].sum() + 1) / (silent.sum() + 2))
 
 
 def _held_out_loss(form: Form, features: Features, ok: Outcomes) -> float:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow_workers.confidence.neighbours import SAYS, Strings
-from winnow_workers.confidence.parts import LISTS, Parts, log, parts_of, summary
+from winnow_workers.confidence.parts import LISTS, Bools, Parts, log, parts_of, summary
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,13 +30,15 @@ class Features:
     """Of n predictions. `columns`: name -> (n,), NaN where the row has none; `score` is the raw score.
 
     `tops` (n, k + 1), for classify: the k highest probabilities, descending, and what is left of 1. `parts`: the boxes
-    of detect, masks of segment, lines of ocr.
+    of detect, masks of segment, lines of ocr. `silent` (n,), for ocr: whether the page was looked at and nothing was
+    read, so that there is no score.
     """
 
     score: Floats
     columns: Mapping[str, Floats]
     tops: Floats | None = None
     parts: Parts | None = None
+    silent: Bools | None = None
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -48,9 +50,9 @@ class Features:
         """Those at these places, or where a mask is true."""
         tops = None if self.tops is None else self.tops[chosen]
         parts = None if self.parts is None else self.parts.take(chosen)
-        return Features(
-            self.score[chosen], {name: column[chosen] for name, column in self.columns.items()}, tops, parts
-        )
+        silent = None if self.silent is None else self.silent[chosen]
+        columns = {name: column[chosen] for name, column in self.columns.items()}
+        return Features(self.score[chosen], columns, tops, parts, silent)
 
     def beside(self, columns: Mapping[str, Floats]) -> "Features":
         """With more columns of (n,)."""
@@ -103,8 +105,10 @@ def features(operator: str, rows: pa.ChunkedArray | pa.StructArray) -> Features:
     if operator == "segment" and rows.type.get_field_index("boundary_entropy") >= 0:
         entropy = _numbers(pc.struct_field(rows, "boundary_entropy"))
         columns["plain"] = -np.where(np.isnan(entropy), 0.0, entropy)  # null: there is no boundary
-    has_parts = rows.type.get_field_index(LISTS[operator][0]) >= 0
-    return Features(score, columns, parts=parts_of(operator, rows) if has_parts else None)
+    if rows.type.get_field_index(LISTS[operator][0]) < 0:
+        return Features(score, columns)
+    silent = np.isnan(score) & _there(pc.struct_field(rows, LISTS[operator][0])) if operator == "ocr" else None
+    return Features(score, columns, parts=parts_of(operator, rows), silent=silent)
 
 
 def _of_classify(score: Floats, rows: pa.ChunkedArray | pa.StructArray) -> Features:
@@ -135,6 +139,12 @@ def _tops(rows: list[Any]) -> Floats:
         tops[place, : len(scores)] = scores
         tops[place, -1] = max(0.0, 1.0 - sum(scores))
     return tops
+
+
+def _there(column: pa.Array | pa.ChunkedArray) -> Bools:
+    valid = pc.is_valid(column)
+    found: Bools = valid.to_numpy(zero_copy_only=False) if isinstance(valid, pa.Array) else valid.to_numpy()
+    return found
 
 
 def _numbers(column: pa.Array | pa.ChunkedArray) -> Floats:

@@ -50,7 +50,7 @@ class TorchvisionDetector(Detector):
         if labels and _has_background(self._architecture) and labels[0] not in BACKGROUND:
             labels = (BACKGROUND[0], *labels)
         seed = model.weights.seed or 0
-        module = build_network(self._architecture, arguments, n_labels=len(labels) or None, seed=seed)
+        module = build_network(self._architecture, arguments, n_labels=len(labels) or None, seed=seed, device=device)
         if model.weights.kind != "random":
             fill(module, loaded.tensors, where=f"{model.name} ({self._architecture})")
         self._cuts: list[int] = []

@@ -12,6 +12,7 @@ from winnow_workers.models.load import LoadedWeights, load_weights
 from winnow_workers.models.model_file import ModelCard
 from winnow_workers.models.onnx_file import is_onnx
 from winnow_workers.models.reference import ResolvedModel
+from winnow_workers.models.shapes_only import building_on, is_without_memory
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +53,7 @@ def open_network(model: ResolvedModel, *, device: str, n_labels: int | None) -> 
     architecture = architecture_of(model, loaded.card)
     arguments, n_labels = network_arguments(loaded, n_labels)
     seed = model.weights.seed if model.weights.seed is not None else 0
-    module = build_network(architecture, arguments, n_labels=n_labels, seed=seed)
+    module = build_network(architecture, arguments, n_labels=n_labels, seed=seed, device=device)
     if model.weights.kind != "random":
         fill(module, loaded.tensors, where=f"{model.name} ({architecture})")
     if loaded.card is not None and loaded.card.variant == "bf16":
@@ -94,9 +95,11 @@ def architecture_of(model: ResolvedModel, card: ModelCard | None) -> str:
 
 
 def build_network(
-    architecture: str, arguments: Mapping[str, Any], *, n_labels: int | None, seed: int = 0
+    architecture: str, arguments: Mapping[str, Any], *, n_labels: int | None, seed: int = 0, device: str = "cpu"
 ) -> "nn.Module":
     """A network with weights drawn from `seed`; the global random state stays as it was.
+
+    It is on the CPU, or without memory for weights if `device` is META (models.shapes_only).
 
     Raises:
         ModelError: unknown architecture, or arguments that it does not take.
@@ -110,7 +113,8 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return _build(architecture, dict(arguments), n_labels)
+            with building_on(device):
+                return _build(architecture, dict(arguments), n_labels)
         except (TypeError, ValueError, AssertionError) as error:
             raise ModelError(
                 f"{architecture} cannot be built with arguments {dict(arguments)}: {error}",
@@ -156,25 +160,34 @@ def _build_smp(name: str, arguments: dict[str, Any], n_labels: int | None) -> "n
 
 
 def fill(module: "nn.Module", tensors: "Mapping[str, torch.Tensor]", *, where: str) -> None:
-    """Put weights into a network; every name and shape must fit.
+    """Put weights into a network, but not into one without memory; every name and shape must fit.
 
     Raises:
         ModelError: lists what is missing, what is too much and which shapes differ.
     """
-    problems = misfits(module.state_dict(), tensors)
+    problems = misfits(module.state_dict(keep_vars=True), tensors)
     if problems:
         raise ModelError(
             f"the weights do not fit {where}; " + "; ".join(problems),
             hint="check the architecture and the number of labels that the weights were trained with",
         )
-    module.load_state_dict(_renamed(tensors), strict=False)
+    if not is_without_memory(module):
+        module.load_state_dict(_renamed(tensors), strict=False)
 
 
 def misfits(own: "Mapping[str, torch.Tensor]", tensors: "Mapping[str, torch.Tensor]") -> list[str]:
-    """What is missing, what is too much and which shapes differ between a network's weights and those of a file."""
+    """What is missing, what is too much and which shapes differ between a network's weights and those of a file.
+
+    Of tied weights, which are one tensor under several names (`state_dict(keep_vars=True)`), a file need hold one.
+    """
     given = _renamed(tensors)
+    filled = {id(own[name]) for name in given if name in own}
     # counters of batches, which old files lack and inference does not use
-    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
+    missing = [
+        name
+        for name, tensor in own.items()
+        if name not in given and id(tensor) not in filled and not name.endswith("num_batches_tracked")
+    ]
     unexpected = [name for name in given if name not in own]
     shapes = [
         f"{name}: {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from winnow_workers.models import shapes_only
 from winnow_workers.models.cuda_ring import BUFFERS, CudaRing, Ticket, fill
 from winnow_workers.models.fold import fold_batch_norms
 from winnow_workers.models.model_file import Preprocessing
@@ -125,6 +126,8 @@ class FixedBatch:
             return self._ring.submit(part, self.size)
         batch = torch.empty((self.size, *part[0].shape), memory_format=torch.channels_last)
         fill(batch, part)
+        if self.device == shapes_only.META:
+            return Ticket(shapes_only.answer(self._forward, batch), len(part))
         return Ticket(self._forward(batch.to(self.device)).float().cpu(), len(part))
 
     def _forward(self, batch: "torch.Tensor") -> "torch.Tensor":
@@ -142,4 +145,6 @@ class FixedBatch:
         """Autocasting keeps what bfloat16 is too coarse for, such as softmax, in float32; weights stay as they are."""
         import torch
 
-        return torch.autocast(self.device, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        if self.precision == "fp32" or self.device == shapes_only.META:
+            return nullcontext()
+        return torch.autocast(self.device, torch.bfloat16)

@@ -51,7 +51,10 @@ def load_weights(model: ResolvedModel) -> LoadedWeights:
             hint="ONNX files are for classify, embed, detect, and segment by classes",
         )
     if weights.uri is None or weights.sha256 is None:
-        raise ModelError(f"{model.name}: {weights.kind} weights have no file", hint="resolve the spec again")
+        raise ModelError(
+            f"{model.name} is no network that this operator can run: it has no weights file",
+            hint="name a weights file, models/NAME, or an architecture such as torchvision/NAME or timm/NAME",
+        )
     uri = weights.uri
     data = cached(weights.sha256, lambda: fetch(weights), where=uri)
     if uri.endswith(PICKLE_SUFFIXES):

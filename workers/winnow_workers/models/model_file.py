@@ -74,11 +74,17 @@ class ModelCard(BaseModel):
 
 
 def encode_model(tensors: Mapping[str, "torch.Tensor"], card: ModelCard) -> bytes:
-    """The bytes of a model file; equal tensors and card give equal bytes."""
+    """The bytes of a model file; equal tensors and card give equal bytes. Tied tensors are written for each name."""
     from safetensors.torch import save
 
-    contiguous = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    return save(contiguous, metadata={CARD_KEY: card.model_dump_json()})
+    written: dict[str, torch.Tensor] = {}
+    memories: set[int] = set()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        written[name] = tensor.clone() if memory in memories else tensor  # safetensors refuses two names of one memory
+        memories.add(memory)
+    return save(written, metadata={CARD_KEY: card.model_dump_json()})
 
 
 def decode_model(data: bytes, *, where: str) -> tuple[dict[str, "torch.Tensor"], ModelCard | None]:

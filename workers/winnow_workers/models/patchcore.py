@@ -14,6 +14,7 @@ from winnow_storage.errors import ModelError
 from winnow_workers.models import libraries
 from winnow_workers.models.architectures import check_architecture, split
 from winnow_workers.models.model_file import ModelCard, encode_model
+from winnow_workers.models.shapes_only import building_on
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +29,16 @@ _TRANSFORMERS_STATES = (-2,)  # the last one is bent towards what the network wa
 
 
 def build_backbone(
-    architecture: str, arguments: Mapping[str, Any], *, layers: Sequence[str | int] | None = None, seed: int = 0
+    architecture: str,
+    arguments: Mapping[str, Any],
+    *,
+    layers: Sequence[str | int] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> "nn.Module":
     """A module from (n, channels, h, w) images to (n, features, rows, columns), weights drawn from `seed`.
+
+    `device` as for `build_network`.
 
     Raises:
         ModelError: unknown architecture, or layers that it does not have.
@@ -42,20 +50,23 @@ def build_backbone(
 
     library, name = split(architecture)
     if library == "transformers":
-        return _hidden_maps(arguments, layers, seed)
+        with building_on(device):
+            return _hidden_maps(arguments, layers, seed)
     check_architecture(architecture)
     if library == "builtin":
-        return build_network(architecture, arguments, n_labels=None, seed=seed)
+        return build_network(architecture, arguments, n_labels=None, seed=seed, device=device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             if library == "timm":
                 stages = tuple(int(layer) for layer in layers or _TIMM_STAGES)
-                return PooledLevels(
-                    libraries.timm().create_model(name, pretrained=False, features_only=True, out_indices=stages)
-                )
+                with building_on(device):
+                    network = libraries.timm().create_model(
+                        name, pretrained=False, features_only=True, out_indices=stages
+                    )
+                return PooledLevels(network)
             create_feature_extractor = libraries.torchvision().models.feature_extraction.create_feature_extractor
-            whole = build_network(architecture, arguments, n_labels=None, seed=seed)
+            whole = build_network(architecture, arguments, n_labels=None, seed=seed, device=device)
             nodes = [str(layer) for layer in layers or _TORCHVISION_NODES]
             return PooledLevels(create_feature_extractor(whole.eval(), return_nodes=nodes))
         except (ValueError, AssertionError, IndexError, RuntimeError) as error:

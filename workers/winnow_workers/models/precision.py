@@ -14,6 +14,7 @@ from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.sample_images import sample_images
+from winnow_workers.models.shapes_only import META
 from winnow_workers.operator import OperatorParams
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _settle_precision(batch: FixedBatch, wanted: Wanted) -> None:
     if any(getattr(part, "is_bfloat16_variant", False) for part in batch.module.modules()):
         batch.precision = "bf16"  # measured when it was made, its card says how well
         return
-    if wanted.precision == "fp32" or (wanted.precision == "auto" and not has_bfloat16(device)):
+    if wanted.precision == "fp32" or device == META or (wanted.precision == "auto" and not has_bfloat16(device)):
         return
     try:
         reached = _measured(batch, wanted)

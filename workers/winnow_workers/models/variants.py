@@ -14,7 +14,9 @@ from winnow_workers.models.build import Network, open_network
 from winnow_workers.models.check import is_anomaly_detector
 from winnow_workers.models.features import pooled_features
 from winnow_workers.models.fixed_batch import FixedBatch
-from winnow_workers.models.model_file import ModelCard, Preprocessing
+from winnow_workers.models.load import cached, fetch
+from winnow_workers.models.model_file import ModelCard, Preprocessing, read_card
+from winnow_workers.models.onnx_file import is_onnx
 from winnow_workers.models.precision import TorchParams, Wanted, open_batch
 from winnow_workers.models.reference import ResolvedModel, Weights
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Task = Literal["classify", "segment", "embed"]
+_KINDS: tuple[Task, ...] = ("classify", "segment", "embed")
 Pixels = npt.NDArray[np.uint8]
 Outputs = npt.NDArray[np.float32]
 
@@ -64,33 +67,48 @@ def open_form(model: ResolvedModel, kind: Task | None) -> OpenForm:
     Raises:
         ModelError: it cannot be opened, or is of another kind.
     """
+    if not is_onnx(model):  # before a network is built around what may hold more than one
+        _check_kind(_card_alone(model), model.name)
     network = open_network(model, device="cpu", n_labels=None)
     card = network.card
     if card is None:
         raise ModelError(f"{model.name} has no card", hint="register it with one: winnow models add --card card.yaml")
+    _check_kind(card, model.name)
     preprocessing = card.preprocessing or default_preprocessing(network.architecture)
-    kind = _settle_kind(model, network, kind, preprocessing)
+    kind = _settle_kind(network, card, kind, preprocessing)
     module = pooled_features(network.module, network.architecture) if kind == "embed" else network.module
     compares: Compares = "direction" if kind == "embed" else "choice"
     batch = open_batch(module, "cpu", Wanted(TorchParams().precision, preprocessing, compares, model))
     return OpenForm(batch, module, card, preprocessing, kind)
 
 
-def _settle_kind(model: ResolvedModel, network: Network, asked: Task | None, preprocessing: Preprocessing) -> Task:
-    card = network.card
-    if is_anomaly_detector(card) or is_detector(network.architecture):
+def _card_alone(model: ResolvedModel) -> ModelCard | None:
+    weights = model.weights
+    where = weights.uri or model.name
+    return read_card(cached(weights.sha256 or "", lambda: fetch(weights), where=where), where=where)
+
+
+def _check_kind(card: ModelCard | None, name: str) -> None:
+    if card is None or card.kind in _KINDS:
+        return
+    finds_boxes = is_detector(card.architecture) or "layout" in card.extra
+    kind = "anomaly" if is_anomaly_detector(card) else card.kind or ("detect" if finds_boxes else None)
+    if kind is not None:
         raise ModelError(
-            f"{model.name}: {network.architecture} is no classifier, embedder or segmenter by classes",
-            hint="detectors and anomaly detectors are neither exported nor quantised",
+            f"{name} is a model of the kind {kind} ({card.architecture}), which is neither exported nor quantised",
+            hint="classifiers, embedders and segmenters by classes are; a detector that its library exports runs as "
+            "an ONNX file, with layout: in the task or its card",
         )
-    said = card.kind if card is not None else None
-    if asked is not None or said in ("classify", "segment", "embed"):
-        return asked or said  # type: ignore[return-value]
+
+
+def _settle_kind(network: Network, card: ModelCard, asked: Task | None, preprocessing: Preprocessing) -> Task:
+    if asked is not None or card.kind in _KINDS:
+        return asked or card.kind  # type: ignore[return-value]
     zeros = FixedBatch(network.module, "cpu", preprocessing)
     shape = tuple(zeros(zeros.inputs([np.zeros((1, 1, 3), np.uint8)]))[0].shape)
     if len(shape) == 3:
         return "segment"
-    return "classify" if card is not None and card.labels else "embed"
+    return "classify" if card.labels else "embed"
 
 
 def compare(reference: OpenForm, other: OpenForm, images: Sequence[Pixels]) -> Compared:

@@ -57,6 +57,7 @@ class AnomalyOperator(Operator[AnomalyParams]):
             card.arguments if card else {},
             layers=card.extra.get("layers") if card else None,
             seed=seed,
+            device=self.device,
         )
         if self.model.weights.kind != "random":
             prefix = patchcore.BACKBONE_PREFIX

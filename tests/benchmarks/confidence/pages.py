@@ -1,0 +1,73 @@
+"""What is to be read? One to three printed lines under damage, through the operator `ocr` with rapidocr's own models.
+
+Every page has a damage of its own: most have little, some are ruined. Damage is blur, grain and pale ink. Corrupted:
+a third of the contrast before the damage.
+"""
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from tests.benchmarks.confidence.hard import Answers, Hard, Part, judged, structs_of
+from tests.workers.text.pages import sentence
+from winnow_workers.catalogue import operator_named
+from winnow_workers.models.resolve import resolve_model
+
+COUNTS: dict[Part, int] = {"calibrate": 1500, "held out": 2100, "corrupted": 1000}
+SEEDS: dict[Part, int] = {"calibrate": 1, "held out": 2, "corrupted": 2}
+CORRUPTED_CONTRAST = 1 / 3
+LADDER = (0.5,)  # one step: reading takes most of the time of the benchmark
+_RARITY = 3.0
+_BLUR_PX = 4.0  # standard deviations at damage 1
+_GRAIN = 130.0
+_PROCESSES = 2
+
+
+def page(seed: int, number: int, strongest: float, *, contrast: float) -> tuple[npt.NDArray[np.uint8], str]:
+    """(height, width, 3) and its lines."""
+    rng = np.random.default_rng([seed, number])
+    lines = [sentence(rng, int(rng.integers(1, 4))) for _ in range(int(rng.integers(1, 4)))]
+    size_px = int(rng.integers(18, 28))
+    font = ImageFont.load_default(size=size_px)
+    width_px = int(max(font.getlength(line) for line in lines)) + 2 * size_px
+    image = Image.new("L", (width_px, round(size_px * (1.5 * len(lines) + 1))), 0)
+    draw = ImageDraw.Draw(image)
+    for row, line in enumerate(lines):
+        draw.text((size_px, size_px * (0.5 + 1.5 * row)), line, font=font, fill=255)
+    damage = strongest * rng.uniform() ** _RARITY
+    ink = image.filter(ImageFilter.GaussianBlur(_BLUR_PX * damage * rng.uniform()))
+    depth = rng.uniform(120, 220) * (1 - 0.5 * min(1.0, damage) * rng.uniform())
+    picture = rng.uniform(215, 250) - depth * np.asarray(ink, np.float64) / 255
+    picture = 128 + contrast * (picture - 128) + rng.normal(size=picture.shape) * _GRAIN * damage
+    grey = np.clip(picture, 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2), "\n".join(lines)
+
+
+def _read(some: Sequence[tuple[int, int]], strongest: float, contrast: float) -> list[tuple[dict[str, Any], str]]:
+    kind = operator_named("ocr")
+    operator = kind(kind.params_type(), resolve_model(kind.default_model), "cpu")
+    operator.open()
+    pages = [page(seed, number, strongest, contrast=contrast) for seed, number in some]
+    structs = structs_of(operator, [pixels for pixels, _ in pages])
+    operator.close()
+    return list(zip(structs, (text for _, text in pages), strict=True))
+
+
+def _answers(part: Part, strongest: float) -> Answers:
+    contrast = CORRUPTED_CONTRAST if part == "corrupted" else 1.0
+    numbers = [(SEEDS[part], number) for number in range(COUNTS[part])]
+    shares = [numbers[at::_PROCESSES] for at in range(_PROCESSES)]
+    with ProcessPoolExecutor(_PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(_read, one, strongest, contrast) for one in shares]
+        read = [one for future in futures for one in future.result()]
+    return judged("ocr", [struct for struct, _ in read], [{"full_text": text} for _, text in read])
+
+
+def tasks() -> list[Hard]:
+    """Ocr."""
+    return [Hard("ocr", "pages of one to three printed lines under damage of up to {}", LADDER, _answers)]

@@ -1,0 +1,90 @@
+"""What is there to find and to paint? One to three discs, squares and triangles on a shaded ground, with damage.
+
+Discs tend to red, squares to green, triangles to blue, on grounds of any colour. Later things hide parts of earlier
+ones; boxes are around what is to be seen. Every scene has a damage of its own: most have little, some are ruined.
+Damage is blur, grain, and a plain patch that hides what is under it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
+
+LABELS = ("disc", "square", "triangle")
+SIDE_PX = 48
+_TINTS = np.array([[1.0, -0.4, -0.4], [-0.4, 1.0, -0.4], [-0.4, -0.4, 1.0]])
+_LEAST_SEEN = 0.8  # of a thing: what would hide more of another is left out
+_GRAIN = 110.0  # standard deviation at damage 1, in levels of 255
+_BLUR_PX = 2.5
+_PATCH_PX = 12
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """`pixels` (48, 48, 3); `classes` (48, 48): 0 is the ground, then LABELS; `boxes`: (label, xyxy px) each."""
+
+    pixels: Pixels
+    classes: Pixels
+    boxes: tuple[tuple[int, tuple[int, int, int, int]], ...]
+
+
+def scenes(count: int, strongest: float, seed: int, *, contrast: float = 1.0, rarity: float = 3.0) -> list[Scene]:
+    """Damage from 0 to `strongest`, the power `rarity` of a uniform draw; `contrast` is taken before the damage."""
+    rngs = (np.random.default_rng([seed, number]) for number in range(count))
+    return [_scene(rng, strongest * rng.uniform() ** rarity, contrast) for rng in rngs]
+
+
+def _scene(rng: np.random.Generator, damage: float, contrast: float) -> Scene:
+    base = rng.uniform(60, 195, 3)
+    ramp = np.linspace(-1, 1, SIDE_PX)
+    shade = rng.uniform(-25, 25) * ramp[:, None] + rng.uniform(-25, 25) * ramp[None, :]
+    picture = base[None, None, :] + shade[..., None]
+    owners = np.zeros((SIDE_PX, SIDE_PX), np.int64)
+    shapes, areas = [0], [0]
+    for number in range(1, int(rng.integers(1, 4)) + 1):
+        shape = int(rng.integers(len(LABELS)))
+        mask = _stencil(rng, shape)
+        others = [(owners == one).sum() - ((owners == one) & mask).sum() for one in range(1, number)]
+        if any(seen < _LEAST_SEEN * area for seen, area in zip(others, areas[1:], strict=True)):
+            shapes, areas = [*shapes, shape], [*areas, 0]
+            continue
+        offset = rng.uniform(55, 95) * _TINTS[shape] + rng.uniform(-15, 15, 3)
+        picture[mask] = (picture[mask].mean(axis=0) + offset)[None, :]
+        owners[mask] = number
+        shapes, areas = [*shapes, shape], [*areas, int(mask.sum())]
+    classes = np.array([0, *(shape + 1 for shape in shapes[1:])], np.uint8)[owners]
+    boxes = tuple((shapes[one], _around(owners == one)) for one in range(1, len(shapes)) if (owners == one).any())
+    return Scene(_damaged(rng, 128 + contrast * (picture - 128), damage), classes, boxes)
+
+
+def _stencil(rng: np.random.Generator, shape: int) -> npt.NDArray[np.bool_]:
+    radius = rng.uniform(6, 10)
+    x, y = rng.uniform(radius, SIDE_PX - radius, 2)
+    image = Image.new("L", (SIDE_PX, SIDE_PX), 0)
+    draw = ImageDraw.Draw(image)
+    if LABELS[shape] == "disc":
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    else:
+        corners = 4 if LABELS[shape] == "square" else 3
+        turns = rng.uniform(0, 2 * np.pi) + np.arange(corners) * 2 * np.pi / corners
+        draw.polygon([(x + radius * np.cos(one), y + radius * np.sin(one)) for one in turns], fill=255)
+    return np.asarray(image) > 127
+
+
+def _around(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1] + 1), int(rows[-1] + 1)
+
+
+def _damaged(rng: np.random.Generator, picture: npt.NDArray[Any], damage: float) -> Pixels:
+    image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    blurred = np.asarray(image.filter(ImageFilter.GaussianBlur(_BLUR_PX * damage * rng.uniform())), np.float64).copy()
+    if rng.uniform() < damage:
+        left, top = rng.integers(0, SIDE_PX - _PATCH_PX, 2)
+        blurred[top : top + _PATCH_PX, left : left + _PATCH_PX] = rng.uniform(0, 255, 3)
+    grained = blurred + rng.normal(size=blurred.shape) * _GRAIN * damage
+    return np.clip(grained, 0, 255).astype(np.uint8)
