@@ -19,9 +19,10 @@ from winnow_jobs.commands.listen import _address, _secret
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 from winnow_jobs.events import Event, Note
 from winnow_jobs.listen import Listening, listen
-from winnow_jobs.people import client_of, index_run, push_pending
+from winnow_jobs.people import index_run, push_pending
 from winnow_storage.errors import UsageError
 from winnow_storage.ledger import Ledger, open_ledger
+from winnow_storage.records import LabelStudioProject
 
 SECRET = secrets.token_hex(16)
 
@@ -99,8 +100,8 @@ def test_listen__a_server_that_is_away_is_waited_for(job: CrowdJob, ledger: Ledg
     assert review.label_studio is not None
     away = review.label_studio.model_copy(update={"url": "http://127.0.0.1:9"})
     job.spec = job.spec.model_copy(update={"review": review.model_copy(update={"label_studio": away})})
-    client_of(job.spec)  # touches nothing yet
-    with listening(job, ledger, every_s=600) as said:
+    ledger.save_project(LabelStudioProject(away.url, job.spec.job, TASK, 1, "config"))
+    with listening(job, ledger, every_s=1) as said:
         until(lambda: sum("did not answer" in text for text in said) > 1)
 
 

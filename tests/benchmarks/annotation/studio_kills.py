@@ -32,7 +32,7 @@ from tests.benchmarks.annotation.studio_worker import LABELS
 from tests.benchmarks.engine.line import say
 from tests.jobs.consensus.crowd_job import TASK, key_of
 from tests.servers.label_studio import label_studio_executable
-from tests.servers.studio_gateway import Gateway, gateway_of
+from tests.servers.studio_gateway import Gateway, Weather, gateway_of
 from winnow_jobs.consensus.live import live_items
 from winnow_jobs.demo.label_studio_server import LabelStudioServer, label_studio_server
 from winnow_jobs.verify.labels import read_labels
@@ -42,10 +42,12 @@ from winnow_storage.records import Label
 from winnow_storage.uri import parse
 
 MORE_ITEMS = (2, 9)  # review tasks that each push has more than the one before
-LONGEST_S = {"push": 3.0, "pull": 2.0, "listen": 4.0}  # a kill comes within that
+STRETCH = 1.1  # a kill comes within so many times what the same takes when it is not disturbed
+LISTEN_S = 3.0  # and of listening within as long as a pull takes, and this
 AFTER_S = 60.0  # within which everything must be there once the server is back
 SEEN_S = 2.0
 ACTS = {"answer": 50, "skip": 8, "change": 20, "delete answer": 12, "delete task": 2}  # how often a person does each
+CALM = Weather(lost=0, late=0, slow=0, dropped=0)
 _TOKEN_S = 200.0  # of the 300 s that it lives
 _LISTEN = {"do": "listen", "secret": "a secret of the harness", "every_s": 5.0}
 
@@ -176,16 +178,29 @@ class Campaign:
 
     def _campaign(self) -> None:
         every = max(1, self._wanted // max(1, self._server_kills))
+        longest = self._undisturbed()
         while sum(self.found.kills.values()) < self._wanted:
             kind = self._dice.choices(["push", "pull", "listen"], [5, 3, 2])[0]
             self._worker.begin(self._order(kind))
-            self._live(time.monotonic() + self._dice.uniform(0, LONGEST_S[kind]))
+            self._live(time.monotonic() + self._dice.uniform(0, longest[kind]))
             if self._worker.kill():
                 self.found.kills[kind] += 1
                 if sum(self.found.kills.values()) % every == 0 and self.found.server_kills < self._server_kills:
                     self._kill_server()
             else:
                 self.found.misses += 1
+
+    def _undisturbed(self) -> dict[str, float]:
+        """Some tasks to begin with, and how long things take here."""
+        stormy, self._gateway.weather = self._gateway.weather, CALM
+        took: dict[str, float] = {}
+        for kind in ("push", "push", "pull"):  # the first push makes the project
+            begun = time.monotonic()
+            self._worker.begin(self._order(kind))
+            self._worker.wait()
+            took[kind] = STRETCH * (time.monotonic() - begun)
+        self._gateway.weather = stormy
+        return took | {"listen": took["pull"] + LISTEN_S}
 
     def _order(self, kind: str) -> dict[str, Any]:
         if kind == "push":
@@ -256,8 +271,7 @@ class Campaign:
     def _finish(self) -> None:
         """One push and one pull that nobody disturbs, and the truth."""
         self._gateway.settle()
-        calm = self._gateway.weather
-        self._gateway.weather = type(calm)(lost=0, late=0, slow=0, dropped=0)
+        self._gateway.weather = CALM
         codes = []
         for order in ({"do": "push", "count": self._pushed}, {"do": "pull"}):
             self._worker.begin(order)
