@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.benchmarks.annotation.studio_kills import Campaign, Studio
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 
 
+@pytest.mark.long
 def test_push_and_pull__survive_kills(label_studio: LabelStudioServer, tmp_path: Path) -> None:
     studio = Studio(tmp_path.parent, label_studio)
     found = Campaign(studio, tmp_path, 7, kills=4, server_kills=0).run()

@@ -123,9 +123,8 @@ class Worker:
 
     def close(self) -> None:
         """End it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        with self._process:  # closes its pipes, and waits
+            pass
 
     def _write(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None
