@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from winnow_annotation.policies import Policy, ReviewSpec, SelectSpec
@@ -55,6 +55,7 @@ def test_select__what_has_no_vector_is_like_nothing() -> None:
     assert stacked({}, ["a"]) is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 45), st.integers(0, 2**32 - 1), st.booleans())
 def test_select__as_many_as_are_wanted_each_once(n: int, count: int, seed: int, typical: bool) -> None:
     vectors = np.random.default_rng(n).choice([0.0, 0.5, 1.0], (n, 4)).astype(np.float32)  # many are equal
@@ -132,6 +133,7 @@ def test_choice__with_room_for_all_nothing_is_compared() -> None:
     assert {one.chosen for one in choice.sent()} == {None}
 
 
+@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(1, 30))
 def test_choice__is_the_same_in_whatever_batches(budget: int, batch: int) -> None:
     first, second = (sent(SelectSpec(), budget=budget, batch=size) for size in (7, batch))
