@@ -26,8 +26,8 @@ def open_fence(client: LabelStudioClient, project_id: int) -> int:
     """The id of a new one. It makes no task, and one that nobody knows of does no harm."""
     files = {"file": (_NAME, _CONTENT, "application/json")}
     path = f"/api/projects/{project_id}/import"
-    answer = client.ask("begin an import", "POST", path, params={"commit_to_project": "false"}, files=files)
-    (fence,) = answer["file_upload_ids"]
+    given = {"params": {"commit_to_project": "false"}, "files": files}
+    (fence,) = _patiently(client, "begin an import", "POST", path, given)["file_upload_ids"]
     return int(fence)
 
 
@@ -40,17 +40,7 @@ def close_fences(client: LabelStudioClient, project_id: int, fences: Collection[
     if not fences:
         return  # no list would mean every file of the project
     path, body = f"/api/projects/{project_id}/file-uploads", {"file_upload_ids": sorted(fences)}
-    for turn in range(_TRIES):
-        try:
-            client.ask("end an import", "DELETE", path, body=body)
-        except LabelStudioRefused:
-            raise
-        except LabelStudioError:
-            if turn == _TRIES - 1:
-                raise
-            time.sleep(_PAUSE_S * 2**turn)
-        else:
-            return
+    _patiently(client, "end an import", "DELETE", path, {"body": body})
 
 
 def open_fences(client: LabelStudioClient, project_id: int) -> list[int]:
@@ -58,3 +48,15 @@ def open_fences(client: LabelStudioClient, project_id: int) -> list[int]:
     path = f"/api/projects/{project_id}/file-uploads"
     found: list[dict[str, Any]] = client.ask("look for imports that were cut off", "GET", path, params={"all": "true"})
     return [int(one["id"]) for one in found if str(one["file"]).endswith(_NAME)]
+
+
+def _patiently(client: LabelStudioClient, what: str, method: str, path: str, given: dict[str, Any]) -> Any:
+    """Of fences a request may be repeated: one too many does no harm, and closed is closed."""
+    for turn in range(_TRIES - 1):
+        try:
+            return client.ask(what, method, path, **given)
+        except LabelStudioRefused:
+            raise
+        except LabelStudioError:
+            time.sleep(_PAUSE_S * 2**turn)
+    return client.ask(what, method, path, **given)

@@ -330,6 +330,10 @@ class LabelStudioClient:
             yield
         except ApiError as error:
             raise _refusal(self.url, what, error, hint) from error
+        except json.JSONDecodeError as error:  # of the SDK, where a gateway answers in place of the server
+            raise LabelStudioError(
+                f"Label Studio at {self.url} answered with something else than JSON (to {what})", hint=_SERVER_HINT
+            ) from error
         except httpx.HTTPError as error:
             raise LabelStudioError(
                 f"Label Studio at {self.url} did not answer (to {what}): {error or type(error).__name__}",

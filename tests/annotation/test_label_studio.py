@@ -52,6 +52,14 @@ def test_whoami__a_server_that_fails(status: int, message: str) -> None:
     assert len(asked) == 1
 
 
+def test_whoami__a_gateway_that_answers_in_place_of_the_server() -> None:
+    # {"exp": 99999999999}, signed by nobody: it has to be exchanged for another one first
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjk5OTk5OTk5OTk5fQ.AAAA"
+    page = Answer(502, b"<html>bad gateway</html>")
+    with scripted_server(lambda _: page) as url, pytest.raises(LabelStudioError, match="something else than JSON"):
+        LabelStudioClient(url, token).whoami()
+
+
 def test_connect__takes_secrets_and_the_endpoint_from_the_environment() -> None:
     images = {"access_key_id": "${KEY}", "secret_access_key": "${SECRET}"}
     spec = LabelStudioSpec.model_validate({"url": "http://127.0.0.1:9/", "s3": images})

@@ -8,12 +8,12 @@ changes, skips and deletes meanwhile; now and then Label Studio itself is killed
 import argparse
 import itertools
 import json
+import math
 import os
 import random
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +28,7 @@ import httpx
 from PIL import Image
 
 from tests.annotation.people import Person
-from tests.benchmarks.annotation.studio_worker import LABELS
+from tests.benchmarks.annotation.studio_worker import LABELS, Worker
 from tests.benchmarks.engine.line import say
 from tests.jobs.consensus.crowd_job import TASK, key_of
 from tests.servers.label_studio import label_studio_executable
@@ -96,48 +96,6 @@ class Studio:
         self._stack.close()
 
 
-class Worker:
-    """The process whose children are killed."""
-
-    def __init__(self, begun: dict[str, Any], token: str, log: Path) -> None:
-        command = [sys.executable, "-m", "tests.benchmarks.annotation.studio_worker"]
-        environ = os.environ | {"LABEL_STUDIO_TOKEN": token}
-        with log.open("ab") as stream:
-            self._process = subprocess.Popen(
-                command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True
-            )
-        self.items: list[str] = self._ask(begun)["items"]
-
-    def begin(self, order: dict[str, Any]) -> None:
-        """Start a child that does it."""
-        self._write(order)
-
-    def kill(self) -> bool:
-        """Kill the child; whether it was still at work."""
-        return bool(self._ask({"kill": True})["killed"])
-
-    def wait(self) -> int | None:
-        """Until the child has ended; its exit code."""
-        code: int | None = self._ask({"kill": False})["code"]
-        return code
-
-    def close(self) -> None:
-        """End it."""
-        with self._process:  # closes its pipes, and waits
-            pass
-
-    def _write(self, order: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-
-    def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
-        self._write(order)
-        assert self._process.stdout is not None
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return found
-
-
 class Campaign:
     """One Label Studio, one job, one person, and what is killed."""
 
@@ -149,6 +107,7 @@ class Campaign:
         self._shown: tuple[float, list[dict[str, Any]]] = (0.0, [])
         self._deleted: set[str] = set()  # dedupe_keys of tasks that the person deleted
         self._person: tuple[float, Person] | None = None
+        self.until = math.inf  # of time.monotonic: no kill after that
         self.found = Found()
 
     def run(self) -> Found:
@@ -178,7 +137,7 @@ class Campaign:
     def _campaign(self) -> None:
         every = max(1, self._wanted // max(1, self._server_kills))
         longest = self._undisturbed()
-        while sum(self.found.kills.values()) < self._wanted:
+        while sum(self.found.kills.values()) < self._wanted and time.monotonic() < self.until:
             kind = self._dice.choices(["push", "pull", "listen"], [5, 3, 2])[0]
             self._worker.begin(self._order(kind))
             self._live(time.monotonic() + self._dice.uniform(0, longest[kind]))
@@ -365,6 +324,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--server-kills", type=int, default=4)
+    parser.add_argument("--within", type=float, default=math.inf, help="seconds after which no more is killed")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     begun = time.monotonic()
@@ -373,7 +333,9 @@ def main() -> int:
         try:
             folder = Path(scratch) / "campaign"
             folder.mkdir()
-            found = Campaign(studio, folder, given.seed, kills=given.kills, server_kills=given.server_kills).run()
+            campaign = Campaign(studio, folder, given.seed, kills=given.kills, server_kills=given.server_kills)
+            campaign.until = time.monotonic() + given.within
+            found = campaign.run()
         finally:
             studio.stop()
     setup = f"Label Studio on SQLite behind a gateway (502 after 30 % of writes, 10 % late), seed {given.seed}"

@@ -8,6 +8,7 @@ bucket and connections by itself.
 import json
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -26,6 +27,48 @@ from winnow_storage.ledger import open_ledger
 
 CHUNK = 4  # review tasks of one import: many small ones are killed at more points than one large one
 LABELS = ("0", "1")
+
+
+class Worker:
+    """The process whose children are killed."""
+
+    def __init__(self, begun: dict[str, Any], token: str, log: Path) -> None:
+        command = [sys.executable, "-m", "tests.benchmarks.annotation.studio_worker"]
+        environ = os.environ | {"LABEL_STUDIO_TOKEN": token}
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True
+            )
+        self.items: list[str] = self._ask(begun)["items"]
+
+    def begin(self, order: dict[str, Any]) -> None:
+        """Start a child that does it."""
+        self._write(order)
+
+    def kill(self) -> bool:
+        """Kill the child; whether it was still at work."""
+        return bool(self._ask({"kill": True})["killed"])
+
+    def wait(self) -> int | None:
+        """Until the child has ended; its exit code."""
+        code: int | None = self._ask({"kill": False})["code"]
+        return code
+
+    def close(self) -> None:
+        """End it."""
+        with self._process:  # closes its pipes, and waits
+            pass
+
+    def _write(self, order: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+
+    def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        self._write(order)
+        assert self._process.stdout is not None
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return found
 
 
 def main() -> None:
