@@ -221,7 +221,7 @@ class Choice:
         seed = int(position(f"{self._seed}\0groups", task) * 2**32)
         chosen = select(vectors, count, seed=seed, typical=rule == "random")
         return [
-            _review(task, wanted[one.place], f"{rule}: {one.place + 1} of {among}, first of {one.group} alike")
+            _review(task, wanted[one.place], f"{rule}: {one.place + 1} of {among}, of a group of {one.group}")
             for one in chosen
         ]
 

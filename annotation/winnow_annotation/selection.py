@@ -23,7 +23,7 @@ _BLOCK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """A candidate's place in the order that was given, and how many of them it stands for, itself included."""
+    """A candidate's place in the order that was given, and how many of them its group has, itself included."""
 
     place: int
     group: int

@@ -2,7 +2,8 @@
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -59,6 +60,22 @@ def keys_there(person: Person, project_id: int) -> Counter[str]:
 
 def states(ledger: Ledger, output: BlobStore) -> Counter[PushState]:
     return Counter(row.state for row in ledger.review_tasks(output=output.root.uri))
+
+
+@contextmanager
+def refusing_the_second_import(label_studio: LabelStudioServer, answer: Answer) -> Iterator[tuple[str, list[str]]]:
+    """A gateway before the server that gives this answer to one import and passes everything else on; the imports."""
+    imports: list[str] = []
+
+    def gateway(request: Request) -> Answer:
+        if _is_import(request):
+            imports.append(request.path)
+            if len(imports) == 2:
+                return answer
+        return _pass_on(label_studio.url, request)
+
+    with scripted_server(gateway) as url:
+        yield url, imports
 
 
 def test_push__sends_every_kind_and_twice_adds_nothing(
@@ -135,17 +152,8 @@ def test_push__an_answer_lost_after_the_server_stored_the_tasks(
 def test_push__a_server_that_is_away_for_a_moment_is_asked_again(
     label_studio: LabelStudioServer, ledger: Ledger, output: BlobStore, job: str, tmp_path: Path
 ) -> None:
-    imports: list[str] = []
-
-    def gateway(request: Request) -> Answer:
-        if _is_import(request):
-            imports.append(request.path)
-            if len(imports) == 2:
-                return Answer(503, b"not now")
-        return _pass_on(label_studio.url, request)
-
     items = kinds(tmp_path, job, 5)
-    with scripted_server(gateway) as url:
+    with refusing_the_second_import(label_studio, Answer(503, b"not now")) as (url, imports):
         client = _client(url, label_studio, tmp_path)
         assert push(client, ledger, items, output=output, labels=LABELS, render=render).sent == 5
         there = keys_there(Person(label_studio), project_of(ledger, client, job))
@@ -156,17 +164,8 @@ def test_push__a_server_that_is_away_for_a_moment_is_asked_again(
 def test_push__a_server_that_refuses_in_the_middle_and_the_same_call_goes_on(
     label_studio: LabelStudioServer, ledger: Ledger, output: BlobStore, job: str, tmp_path: Path
 ) -> None:
-    imports: list[str] = []
-
-    def gateway(request: Request) -> Answer:
-        if _is_import(request):
-            imports.append(request.path)
-            if len(imports) == 2:
-                return Answer(400, b"no more")
-        return _pass_on(label_studio.url, request)
-
     items = kinds(tmp_path, job, 5)
-    with scripted_server(gateway) as url:
+    with refusing_the_second_import(label_studio, Answer(400, b"no more")) as (url, imports):
         client = _client(url, label_studio, tmp_path)
         with pytest.raises(LabelStudioError, match="400 no more"):
             push(client, ledger, items, output=output, labels=LABELS, render=render)

@@ -98,9 +98,9 @@ def test_choice__sends_the_smallest_margin_of_each_group_and_says_so() -> None:
     chosen = sent(SelectSpec())
     assert [one.item_id for one in chosen] == ["i000", "i020", "i026"]
     assert [one.chosen for one in chosen] == [
-        "margin: 1 of 30, first of 20 alike",
-        "margin: 21 of 30, first of 6 alike",
-        "margin: 27 of 30, first of 4 alike",
+        "margin: 1 of 30, of a group of 20",
+        "margin: 21 of 30, of a group of 6",
+        "margin: 27 of 30, of a group of 4",
     ]
 
 

@@ -224,9 +224,9 @@ def test_route_run__of_more_than_there_is_room_for_it_asks_about_images_that_dif
     assert record["routes"][TASK] == {"hold": 27, "review": 3}
     sent = iter_sent(runs.store, plan.run_id, ["route", "key", "chosen"])
     assert [(row["key"], row["chosen"]) for row in sent] == [
-        ("00.jpg", "margin: 1 of 30, first of 20 alike"),
-        ("20.jpg", "margin: 21 of 30, first of 6 alike"),
-        ("26.jpg", "margin: 27 of 30, first of 4 alike"),
+        ("00.jpg", "margin: 1 of 30, of a group of 20"),
+        ("20.jpg", "margin: 21 of 30, of a group of 6"),
+        ("26.jpg", "margin: 27 of 30, of a group of 4"),
     ]
     # a sweep counts what would be routed by the same choice
     assert what_if(resolved, runs)["variants"][0]["routes"] == record["routes"][TASK]
