@@ -51,10 +51,11 @@ def listen(
     """
     from winnow_annotation.webhooks import SECRET_HEADER
 
+    client_of(spec)  # touches nothing: what is wrong with the spec is said before anything is listened to
     with hint_server(how.address, header=SECRET_HEADER, secret=how.secret) as (hints, port):
         host = f"[{how.address[0]}]" if ":" in how.address[0] else how.address[0]
         url = how.url or f"http://{host}:{port}/"
-        listener(Note(f"listening at {host}:{port}; Label Studio is told to say it to {url}"))
+        listener(Note(f"listening at {host}:{port}; Label Studio's webhooks are set to {url}"))
         told: set[int] = set()
         while goes_on():
             try:
