@@ -214,7 +214,7 @@ class Choice:
     def _reviews_of(self, task: str, wanted: Sequence[_Unsure], count: int) -> list[Sent]:
         if count >= len(wanted):
             return [_review(task, one) for one in wanted]
-        rule, among = self._review.select.by, self._reviews[task].seen
+        rule, among = self._reviews[task].by, self._reviews[task].seen
         vectors = stacked(self._vectors, [one.item for one in wanted]) if count else None
         if vectors is None:
             return [_review(task, one, f"{rule}: {at} of {among}") for at, one in enumerate(wanted[:count], 1)]
@@ -316,10 +316,11 @@ class _MostUrgent:
         self._kept: list[_Unsure] = []
         self._bound = (math.inf, math.inf)  # of the last one wanted so far
         self.seen = 0
+        self.by = ""  # what they are ordered by
 
     def add(self, predictions: Predictions, codes: Codes, place: int) -> None:
         self.seen += int(REVIEWED[codes].sum())
-        urgency, and_then = _urgency(predictions, self._select, self._seed)
+        self.by, urgency, and_then = _urgency(predictions, self._select, self._seed)
         last, last_then = self._bound
         near = (urgency < last) | ((urgency == last) & (and_then <= last_then))
         chosen = np.flatnonzero(REVIEWED[codes] & near)
@@ -342,17 +343,18 @@ class _MostUrgent:
         return self._kept
 
 
-def _urgency(predictions: Predictions, by: SelectSpec, seed: str) -> tuple[Numbers, Numbers]:
-    """What orders the reviews of a task, the lowest first, and what decides between equal ones."""
+def _urgency(predictions: Predictions, wanted: SelectSpec, seed: str) -> tuple[str, Numbers, Numbers]:
+    """What orders a task's reviews: its name, its values, the lowest first, and what decides between equal ones."""
     p_ok, score = _or_last(numbers(predictions.p_ok)), _or_last(numbers(predictions.scores))
-    if by.by == "random":
-        return np.array([position(seed, item) for item in predictions.item_ids.to_pylist()]), score
-    if by.by == "score":
-        return score, p_ok
-    told = predictions.field(by.by) if by.by in URGENCY_FIELDS else None
+    by = wanted.by
+    if by == "random":
+        return by, np.array([position(seed, item) for item in predictions.item_ids.to_pylist()]), score
+    if by == "score":
+        return by, score, p_ok
+    told = predictions.field(by) if by in URGENCY_FIELDS else None
     if told is None:  # a raw score does not compare with a probability, so what has no p_ok comes last
-        return p_ok, score
-    return _or_last(-told if by.by == "entropy" else told), score
+        return "p_ok, score", p_ok, score
+    return by, _or_last(-told if by == "entropy" else told), score
 
 
 def _or_last(values: Numbers) -> Numbers:

@@ -116,7 +116,17 @@ def test_choice__sends_the_smallest_margin_of_each_group_and_says_so() -> None:
 def test_choice__goes_by_what_the_spec_says(by: str, expected: list[str]) -> None:
     chosen = sent(SelectSpec.model_validate({"by": by, "diverse": False}), budget=2)
     assert [one.item_id for one in chosen] == expected
-    assert [one.chosen for one in chosen] == [f"{by}: 1 of 30", f"{by}: 2 of 30"]
+    said = "p_ok, score" if by == "p_ok" else by
+    assert [one.chosen for one in chosen] == [f"{said}: 1 of 30", f"{said}: 2 of 30"]
+
+
+def test_choice__says_what_it_went_by_where_there_is_no_margin() -> None:
+    choice = Choice(ReviewSpec(policies=REVIEWS, budget=1), seed="s")
+    names, scores = pa.array(["a", "b"]), pa.array([0.9, 0.1], pa.float32())
+    details = pa.StructArray.from_arrays([scores], ["score"])
+    choice.see("kind", Predictions(names, names, scores, pa.nulls(2, pa.float32()), None, "ocr", details), place=0)
+    (one,) = choice.sent()
+    assert (one.item_id, one.chosen) == ("b", "p_ok, score: 1 of 2")
 
 
 def test_choice__at_random_looks_at_no_score() -> None:
