@@ -9,6 +9,7 @@ from pydantic import Field
 
 from winnow_annotation.people_spec import PEOPLE_KEYS
 from winnow_annotation.policies import ReviewSpec
+from winnow_jobs.listed_items import with_listed_items
 from winnow_jobs.machine import registry_uri
 from winnow_jobs.spec import ExecutionSpec, SameContent, Section, TiffPages
 from winnow_jobs.spec_source import SpecSource
@@ -119,7 +120,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
     """Pin a spec: every place absolute, every model by digest.
 
     Raises:
-        SpecError: a place of an unknown scheme, or an output inside the corpus.
+        SpecError: a place of an unknown scheme, an output inside the corpus, or a list of items that cannot be read.
         ModelError: a model that is not there or has another digest.
     """
     spec = source.spec
@@ -193,11 +194,11 @@ def _with_digests(tasks: Sequence[ResolvedTask]) -> tuple[ResolvedTask, ...]:
 
 
 def _with_places(review: ReviewSpec, base: Path) -> ReviewSpec:
-    """The files of known answers, where the spec names them beside itself, by their absolute paths."""
+    """The files of known answers, where the spec names them beside itself, by their absolute paths; lists are read."""
     gold = {
         task: one.model_copy(update={"truth": str((base / one.truth).absolute())}) for task, one in review.gold.items()
     }
-    return review.model_copy(update={"gold": gold})
+    return with_listed_items(review, base).model_copy(update={"gold": gold})
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> list[str]:

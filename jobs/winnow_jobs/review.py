@@ -102,7 +102,7 @@ def reader(store: BlobStore, calibrators: Calibrators) -> ReadPredictions:
     def read(plan: PlanDocument, task: ResolvedTask, policy: Policy) -> Iterator[Predictions]:
         own = {name: one for name, one in calibrators.items() if name == task.name}
         names = ("score", "p_ok", "error", *fields_read(task.kind, policy))
-        columns = ["item_id", "version", *_fields([task], own, names)]
+        columns = [*_named(policy), *_fields([task], own, names)]
         for _, rows in _read(store, plan, own, committed_shards(store, plan.run_id), columns):
             yield _predictions(_usable(rows, task.name), task)
 
@@ -191,11 +191,16 @@ def _load_draws(store: BlobStore, run_id: str) -> dict[str, Any]:
 
 
 def _columns(routing: Routing, *more: str) -> list[str]:
-    found = ["item_id", "version"]
+    found = _named(*routing.review.policies.values())
     for task in routing.plan.tasks():
         looked_at = (*fields_read(task.kind, routing.review.policies.get(task.name)), *_urgency_fields(task, routing))
         found += _fields([task], routing.calibrators, ("score", "p_ok", "error", *more, *looked_at))
     return found
+
+
+def _named(*policies: Policy) -> list[str]:
+    """What predictions are named by; keys only where some are listed by them."""
+    return ["item_id", "version", *(["key"] if any(one.names_items for one in policies) else [])]
 
 
 def _urgency_fields(task: ResolvedTask, routing: Routing) -> tuple[str, ...]:
@@ -315,7 +320,8 @@ def _predictions(rows: pa.Table, task: ResolvedTask) -> Predictions:
     struct = rows[task.name].combine_chunks()
     numbers = (pc.struct_field(struct, "score"), pc.struct_field(struct, "p_ok"))
     items, versions, is_repeated = (rows[name].combine_chunks() for name in ("item_id", "version", _REPEATED))
-    return Predictions(items, versions, *numbers, is_repeated, task.kind, struct)
+    keys = rows["key"].combine_chunks() if "key" in rows.column_names else None
+    return Predictions(items, versions, *numbers, is_repeated, task.kind, struct, keys)
 
 
 def as_json(struct: dict[str, Any]) -> str:
