@@ -1,5 +1,6 @@
 """What exactly will a job do? The spec with everything pinned: places, models by digest, tasks by digest."""
 
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from winnow_workers.decode import DecodeLimits, DecodeSettings
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
+from winnow_workers.operators.classify import vectors_of
 from winnow_workers.task_digest import task_digest
 
 CODE_VERSION = version("winnow")
@@ -49,6 +51,11 @@ class ResolvedTask(Section):
         return task_digest(
             self.operator, revision=self.revision, params=self.params, model=self.model, decode=self.decode
         )
+
+    @property
+    def vectors(self) -> str | None:
+        """The task whose vectors it classifies; None of a task of pixels."""
+        return vectors_of(self.operator, self.params)
 
     def config(self) -> TaskConfig:
         """The task as an actor takes it."""
@@ -157,13 +164,32 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
         ),
         output=str(output),
         single_writer=spec.output.single_writer,
-        tasks=tuple(tasks),
+        tasks=_with_digests(tasks),
         review=_with_places(spec.review, source.base),
         run=spec.run,
         limits=spec.limits,
         decode=spec.decode,
         ledger=spec.ledger,
         registry=str(registry),
+    )
+
+
+def chosen_tasks(tasks: Sequence[ResolvedTask], names: Collection[str]) -> tuple[ResolvedTask, ...]:
+    """The tasks of these names, all if there are none, with those whose vectors they classify."""
+    needed = {task.vectors for task in tasks if task.name in names}
+    return tuple(task for task in tasks if not names or task.name in names or task.name in needed)
+
+
+def _with_digests(tasks: Sequence[ResolvedTask]) -> tuple[ResolvedTask, ...]:
+    """Those that classify vectors with the digest of the task that makes them: with it theirs is another."""
+    digests = {task.name: task.digest for task in tasks}
+    return tuple(
+        task.model_copy(
+            update={"params": task.params | {"vectors": {"task": task.vectors, "digest": digests[task.vectors]}}}
+        )
+        if task.vectors is not None
+        else task
+        for task in tasks
     )
 
 

@@ -22,11 +22,13 @@ from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_annotation.ranks import fields_read
 from winnow_annotation.routing import URGENCY_FIELDS, Choice, Sent, unsent
 from winnow_annotation.wishes import NO_THRESHOLDS, Predictions, Thresholds
+from winnow_jobs.beside import VectorsBeside
 from winnow_jobs.calibrators import (
     Calibrators,
     columns_beside,
     drift_records,
     pinned_calibrators,
+    tasks_beside,
     vectors_of,
     with_p_ok,
 )
@@ -119,30 +121,31 @@ def choose(routing: Routing, choices: Sequence[Choice], shards: Shards, also: Se
                 choice.see(task.name, predictions, place=shard)
     for choice, review in zip(choices, also or [routing.review], strict=True):
         if (pool := choice.pool()) and (task_of := vectors_task(routing.plan, review)):
-            choice.compare(_vectors(routing.store, shards, pool, task_of))
+            choice.compare(_vectors(routing.store, routing.plan, shards, pool, task_of))
 
 
 def vectors_task(plan: PlanDocument, review: ReviewSpec) -> str | None:
     """The task of a run whose vectors say which images are alike: the one that is named, or the first there is."""
-    embed = [task.name for task in plan.tasks() if task.operator == "embed"]
+    embed = [task.name for task in plan.chosen() if task.operator == "embed"]
     wish = review.select.vectors
     return next((name for name in embed if wish in (None, name)), None)
 
 
 def _vectors(
-    store: BlobStore, shards: Shards, pool: Mapping[int, Collection[str]], task: str
+    store: BlobStore, plan: PlanDocument, shards: Shards, pool: Mapping[int, Collection[str]], task: str
 ) -> dict[str, NDArray[np.float32]]:
     """(width,) of each item of the pool that has one."""
     found: dict[str, NDArray[np.float32]] = {}
 
     def read(shard: int) -> tuple[list[str], NDArray[np.float64]]:
         rows = read_rows(store, shards[shard], ["item_id", f"{task}.vector"])
+        rows = rows.filter(pc.is_in(rows["item_id"], pa.array(sorted(pool[shard]), pa.string())))
+        rows = beside.added(shard, rows, [task])
         if task not in rows.column_names:
             return [], np.zeros((0, 0))
-        rows = rows.filter(pc.is_in(rows["item_id"], pa.array(sorted(pool[shard]), pa.string())))
         return rows["item_id"].to_pylist(), vectors_of(rows, task)
 
-    with ThreadPoolExecutor(READ_THREADS) as threads:
+    with VectorsBeside(store, plan) as beside, ThreadPoolExecutor(READ_THREADS) as threads:
         for items, vectors in mapped_ahead(threads, read, sorted(pool), ahead=READ_THREADS):
             there = [] if vectors.shape[1] == 0 else np.flatnonzero(np.isfinite(vectors).all(axis=1)).tolist()
             found |= {items[place]: vectors[place].astype(np.float32) for place in there}
@@ -211,13 +214,15 @@ def _sent_routes(
     rows: dict[int, dict[str, Any]] = {}
     tasks = {task.name: task for task in plan.tasks()}
     chosen = sorted({one.task for some in sent.values() for _, one in some})
-    for shard in sorted(sent):  # one at a time: whole predictions, such as masks, may be large
-        results = read_rows(store, shards[shard], [*_COMMON, *chosen, *_unread(columns_beside(calibrators), chosen)])
-        items = pa.array([one.item_id for _, one in sent[shard]])
-        kept = _calibrated(results.filter(pc.is_in(results["item_id"], items)), calibrators)
-        found = {row["item_id"]: row for row in kept.to_pylist()}
-        for order, one in sent[shard]:
-            rows[order] = _sent_route(found[one.item_id], one, tasks[one.task], plan)
+    columns = [*_COMMON, *chosen, *_unread(columns_beside(calibrators), chosen)]
+    with VectorsBeside(store, plan) as beside:
+        for shard in sorted(sent):  # one at a time: whole predictions, such as masks, may be large
+            results = read_rows(store, shards[shard], columns)
+            kept = results.filter(pc.is_in(results["item_id"], pa.array([one.item_id for _, one in sent[shard]])))
+            kept = _calibrated(beside.added(shard, kept, tasks_beside(calibrators)), calibrators)
+            found = {row["item_id"]: row for row in kept.to_pylist()}
+            for order, one in sent[shard]:
+                rows[order] = _sent_route(found[one.item_id], one, tasks[one.task], plan)
     return pa.Table.from_pylist([rows[order] for order in sorted(rows)], schema=ROUTES)
 
 
@@ -298,10 +303,11 @@ def _read(
     work = WorkReader(store, plan.work)
 
     def read(shard: int) -> tuple[int, pa.Table]:
-        rows = _calibrated(read_rows(store, shards[shard], [*dict.fromkeys(columns), "copied_from"]), calibrators)
+        rows = read_rows(store, shards[shard], [*dict.fromkeys(columns), "copied_from"])
+        rows = _calibrated(beside.added(shard, rows, tasks_beside(calibrators)), calibrators)
         return shard, rows.append_column(_REPEATED, repeated_rows(work, plan, shard, rows))
 
-    with ThreadPoolExecutor(READ_THREADS) as pool:
+    with VectorsBeside(store, plan) as beside, ThreadPoolExecutor(READ_THREADS) as pool:
         yield from mapped_ahead(pool, read, shards, ahead=READ_THREADS)
 
 

@@ -15,6 +15,7 @@ tasks:
   - {name: text, operator: ocr}
   - {name: vector, operator: embed, model: builtin/fingerprint}
 """
+HEAD = "  - {{name: kind, operator: classify, model: h.safetensors, vectors: {}}}\n"
 
 
 def load(tmp_path: Path, text: str, **environ: str):
@@ -97,6 +98,11 @@ run:
         (GOOD + "ledger: postgresql://u:secret@h/db\n", "/job.yaml:8:9: ledger: a password is taken"),
         (GOOD + "review: {policies: {vector: {}}}\n", "/job.yaml:8:21: predictions of the operator 'embed' cannot"),
         (GOOD.replace("photos", "${PHOTOS}"), "/job.yaml:3:8: the environment variable PHOTOS is not set"),
+        (GOOD + HEAD.format("vektor"), "/job.yaml:8:69: the task 'kind' classifies the vectors of 'vektor', which"),
+        (GOOD + HEAD.format("text"), "which is of the operator ocr\n  next: name a task of embed: vector"),
+        (GOOD + HEAD.format("kind"), "which is of the operator classify\n  next: name a task of embed: vector"),
+        (GOOD + HEAD.format("vector, labels: [a]"), "/job.yaml:8:5: tasks.2: vectors: says that a head"),
+        (GOOD + HEAD.format("{task: vector, width: 3}"), "unknown key 'width'"),
     ],
 )  # fmt: skip
 def test_load_spec__says_where_and_what(tmp_path: Path, text: str, expected: str) -> None:
