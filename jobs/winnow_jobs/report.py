@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from winnow_jobs.audit import audit_alarms, audit_records
+from winnow_jobs.drift_records import drift_view
 from winnow_jobs.quality import Target, measure
 from winnow_jobs.report_people import people_views
 from winnow_jobs.report_tasks import ROUTE_COLUMNS, TaskRoutes, routes_by_task
@@ -74,6 +75,7 @@ def write_report(
         "quality": context["quality"],
         "promises": context["summary"].get("review", {}).get("promises", []),
         "audit": context["audits"],
+        "drift": context["drift"],
         "warnings": context["warnings"],
     }
 
@@ -106,6 +108,7 @@ def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None
         "warnings": [*audit_alarms(audits), *review_warnings(review)],
         "promises": review_lines(review),
         "audits": audits,
+        "drift": drift_view(runs.store, plan.run_id),
         "reasons": _reasons(runs, plan.run_id),
         "results": results_glob(parse(plan.spec.output), plan.run_id),
     }

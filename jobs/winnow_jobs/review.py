@@ -25,13 +25,13 @@ from winnow_annotation.wishes import NO_THRESHOLDS, Predictions, Thresholds
 from winnow_jobs.calibrators import (
     Calibrators,
     columns_beside,
-    drift_records,
     pinned_calibrators,
     vectors_of,
     with_p_ok,
 )
 from winnow_jobs.calibrators import fields_read as calibrator_fields
 from winnow_jobs.copies import repeated_rows
+from winnow_jobs.drift import drift_part
 from winnow_jobs.promises import ReadPredictions, pinned_promises, thresholds_of
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, RoutesWriter, count_routes, is_routed
@@ -91,7 +91,7 @@ def route_run(store: BlobStore, plan: PlanDocument) -> dict[str, Any]:
         record["promises"] = [one.record() for of in promises.values() for one in of.values()]
     if plan.spec.review.calibrate or plan.spec.review.audit:
         record["draws"] = _load_draws(store, plan.run_id)
-    return record | ({"drift": drift_records(store, plan, calibrators)} if calibrators else {})
+    return record | drift_part(store, plan, calibrators, vectors=vectors_task(plan, plan.spec.review))
 
 
 def reader(store: BlobStore, calibrators: Calibrators) -> ReadPredictions:

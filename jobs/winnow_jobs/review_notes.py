@@ -6,7 +6,7 @@ Sentences from the `review` part of a run's record, for the end of a run, the st
 from collections.abc import Mapping
 from typing import Any
 
-from winnow_jobs.calibrators import drift_warnings
+from winnow_jobs.drift_records import drift_warnings
 from winnow_jobs.words import counted
 
 

@@ -8,6 +8,7 @@ from winnow_annotation.guarantees.binomial import labels_needed
 from winnow_annotation.guarantees.bounded import labels_needed_in_expectation
 from winnow_jobs.audit import audit_records
 from winnow_jobs.draft import Draft
+from winnow_jobs.drift_records import drift_view
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.routes import is_routed
 from winnow_jobs.runs import REQUEST_THREADS, PlanDocument, Runs
@@ -141,6 +142,7 @@ def status_record(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> dict[str, A
         },
         "promises": _promised_before(runs),
         "audit": audit_records(spec, runs),
+        "drift": drift_view(runs.store) if spec.review.policies else None,
     }
 
 

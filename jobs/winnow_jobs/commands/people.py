@@ -7,6 +7,7 @@ import typer
 
 from winnow_jobs.audit import audit_alarms
 from winnow_jobs.commands.options import AsJson, SpecPath
+from winnow_jobs.drift_records import drift_line
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.people import pull_labels, push_pending, sync_ledger
 from winnow_jobs.render import Screen, outcomes_text
@@ -99,7 +100,11 @@ def _show_status(screen: Screen, record: dict[str, Any]) -> None:
             f"{one['task']}: audited {found['answered']:,} of the accepted, {found['wrong']:,} wrong "
             f"({found['error']:.2%}, 95 % interval {low:.2%} to {high:.2%})"
         )
-    for text in audit_alarms(record["audit"]):
+    drift = record["drift"]
+    if drift is not None and drift["alarm"] is None:
+        screen.say(drift_line(drift))
+    alarms = audit_alarms(record["audit"]) + ([drift["alarm"]["text"]] if drift is not None and drift["alarm"] else [])
+    for text in alarms:
         screen.note(text, warning=True)
 
 
