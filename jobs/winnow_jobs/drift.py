@@ -36,7 +36,7 @@ from winnow_jobs.drift_records import (
 )
 from winnow_jobs.drift_samples import keep_sample, load_sample, run_samples, together, vectors_in
 from winnow_jobs.resolved import ResolvedTask
-from winnow_jobs.routes import iter_routes
+from winnow_jobs.routes import iter_routes, own_routes
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.blobs import BlobStore
 from winnow_storage.ids import canonical_json
@@ -118,7 +118,7 @@ class _Testing:
     ) -> None:
         self._store, self._plan, self._calibrators = store, plan, calibrators
         self._references = dict(earlier.references) if earlier else {}
-        self._alarms = dict(earlier.alarms) if earlier else {}
+        self._moved = dict(earlier.moved) if earlier else {}
 
     def record(self, vectors: str | None) -> DriftRecord:
         """Of every test that there is enough for."""
@@ -141,16 +141,19 @@ class _Testing:
             self._go_on(one, is_new=one.name in moved)
         for some in drawn:
             self._go_on_with_labels(some, is_new=some.name in moved)
+        first = {one.name: _runs_of(one.now)[0] for one in drawn if one.name in moved}
         return DriftRecord(
             run_id=self._plan.run_id,
             tests=tuple(sorted(tests, key=lambda one: (one.kind, one.task))),
             references=self._references,
-            alarms=self._alarms | dict.fromkeys(moved, self._plan.run_id),
+            moved=self._moved | dict.fromkeys(moved, self._plan.run_id) | first,
         )
 
     def _samples(self, vectors: str | None) -> list[_Samples]:
         # a calibrator knows by itself what the scores were
-        scored = [task for task in self._plan.tasks() if task.operator != "embed" and task.name not in self._calibrators]
+        scored = [
+            task for task in self._plan.tasks() if task.operator != "embed" and task.name not in self._calibrators
+        ]
         found = run_samples(self._store, self._plan, scores=[task.name for task in scored], vectors=vectors)
         return [
             self._sampled("inputs" if task.name == vectors else "scores", task, found[task.name])
@@ -166,6 +169,7 @@ class _Testing:
 
     def _go_on(self, one: _Samples, *, is_new: bool) -> None:
         """What the next run is compared with."""
+        runs: tuple[str, ...]
         if one.before is None or is_new:
             sample, runs = one.now, (self._plan.run_id,)
         elif len(one.runs) < REFERENCE_RUNS:
@@ -195,9 +199,10 @@ class _Testing:
 
     def _calibrated(self, limit: float) -> list[DriftTest]:
         watched = {name: Watch(one.sketches) for name, one in self._calibrators.items()}
-        for batch in iter_routes(self._store, self._plan.run_id, ["task", "score", "p_ok"]) if watched else ():
+        columns = ["task", "score", "p_ok", "predicted_run"]
+        for batch in iter_routes(self._store, self._plan.run_id, columns) if watched else ():
             for name, watch in watched.items():
-                own = batch.filter(pc.equal(batch.column("task"), name))
+                own = own_routes(batch.filter(pc.equal(batch.column("task"), name)))
                 watch.add({of: _with_nan(own.column(of)) for of in ("score", "p_ok")})
         found = []
         for name, watch in watched.items():

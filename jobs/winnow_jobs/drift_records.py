@@ -19,8 +19,8 @@ class _Record(BaseModel):
 class DriftTest(_Record):
     """Whether one thing of a run has moved. `since` says what it is compared with: of which runs, or a calibrator's.
 
-    `distance` is the maximum mean discrepancy of inputs, that of Kolmogorov and Smirnov of scores, the total variation
-    of labels; p below `limit` is drift. `such_as`: keys of the images that part the most, or the classes that moved.
+    `distance` is the maximum mean discrepancy of inputs, that of Kolmogorov and Smirnov of scores, Cramér's V of
+    labels; p below `limit` is drift. `such_as`: keys of the images that part the most, or the classes that moved.
     """
 
     kind: Kind
@@ -47,13 +47,15 @@ class Reference(_Record):
 
 
 class DriftRecord(_Record):
-    """`references` and `alarms` are by KIND/TASK: what the next run is compared with, and who raised the last alarm."""
+    """`references` and `moved` are by KIND/TASK: what the next run is compared with, and the run with which it moved
+    last (of labels, the first run of whose draws that was seen).
+    """
 
     format: Literal[1] = 1
     run_id: str
     tests: tuple[DriftTest, ...]
     references: Mapping[str, Reference]
-    alarms: Mapping[str, str]
+    moved: Mapping[str, str]
 
 
 def drift_alarm(record: DriftRecord) -> dict[str, Any] | None:
@@ -63,8 +65,8 @@ def drift_alarm(record: DriftRecord) -> dict[str, Any] | None:
         return None
     text = (
         f"drift in run {record.run_id}: " + "; ".join(map(_sentence, moved)) + ". Look at the images; label a random "
-        "draw of this run (review.calibrate) before p_ok and promises are relied on, then learn again with winnow learn "
-        "SPEC --calibrate. Later runs are compared with this one"
+        "draw of this run (review.calibrate) before p_ok and promises are relied on, then learn again with "
+        "winnow learn SPEC --calibrate. Later runs are compared with this one"
     )
     return {
         "run_id": record.run_id,
@@ -74,16 +76,16 @@ def drift_alarm(record: DriftRecord) -> dict[str, Any] | None:
     }
 
 
-def drift_warnings(review: Mapping[str, Any]) -> list[str]:
-    """What people are told, from the `review` part of a run's summary."""
-    alarm = review.get("drift_alarm")
+def drift_warnings(said: Mapping[str, Any] | None) -> list[str]:
+    """What people are told, from the `review` part of a run's summary, or from `drift_view`."""
+    alarm = None if said is None else said.get("drift_alarm")
     return [] if alarm is None else [alarm["text"]]
 
 
 def drift_view(store: BlobStore, run_id: str | None = None) -> dict[str, Any] | None:
     """What people see of a run's tests, of the newest run that has any by default; None where nothing was tested.
 
-    `last_alarm`: the newest run up to it that raised one.
+    `last_moved`: the newest run up to it with which something moved.
 
     Raises:
         StoreError: as `read_drift`.
@@ -93,18 +95,18 @@ def drift_view(store: BlobStore, run_id: str | None = None) -> dict[str, Any] | 
         return None
     return {
         "run_id": record.run_id,
-        "alarm": drift_alarm(record),
-        "last_alarm": max(record.alarms.values(), key=int, default=None),
+        "drift_alarm": drift_alarm(record),
+        "last_moved": max(record.moved.values(), key=int, default=None),
         "tests": [one.model_dump(mode="json") for one in record.tests],
     }
 
 
 def drift_line(view: Mapping[str, Any]) -> str:
-    """The tests of a run without an alarm, in a sentence."""
-    tests = view["tests"]
-    said = ", ".join(f"{one['kind']} of {one['task']} p {one['p_value']:.2g}" for one in tests)
-    before = f"; the last alarm was in run {view['last_alarm']}" if view["last_alarm"] else ""
-    return f"drift: run {view['run_id']}: none ({said or 'nothing to compare with yet'}){before}"
+    """The tests of a run, in a sentence."""
+    said = ", ".join(f"{one['kind']} of {one['task']} p {one['p_value']:.2g}" for one in view["tests"])
+    verdict = "none" if view["drift_alarm"] is None else "ALARM"
+    before = f"; something last moved with run {view['last_moved']}" if view["last_moved"] else ""
+    return f"drift: run {view['run_id']}: {verdict} ({said or 'nothing to compare with yet'}){before}"
 
 
 def read_drift(store: BlobStore, run_id: str) -> DriftRecord | None:
@@ -144,7 +146,7 @@ def drift_key(run_id: str) -> str:
 _MEASURED: Mapping[Kind, str] = {
     "inputs": "maximum mean discrepancy",
     "scores": "Kolmogorov-Smirnov distance",
-    "labels": "total variation",
+    "labels": "Cramér's V",
 }
 
 

@@ -1,7 +1,7 @@
 """What is a run compared with? Uniform samples of earlier runs' vectors and scores, kept in the output by digest.
 
-A sample has the items with the lowest positions in a seeded order of all items, so that it is the same in whatever order
-they are seen, and two samples together make the sample of both. `drift/TASK/DIGEST.parquet` holds one.
+A sample has the items with the lowest positions in a seeded order of all items, so that it is the same in whatever
+order they are seen, and two samples together make the sample of both. `drift/TASK/DIGEST.parquet` holds one.
 """
 
 import io
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from winnow_annotation.sampling import position
 from winnow_jobs.calibrators import vectors_of
@@ -28,6 +29,7 @@ READ_THREADS = 4
 _SCORES = pa.schema([pa.field(name, pa.string()) for name in ("item_id", "key")] + [pa.field("score", pa.float32())])
 _NAMES = ("item_id", "key")
 
+Scores = tuple[NDArray[np.bool_], Floats]  # which rows are usable, and their scores
 Samples = Mapping[str, pa.Table]  # by task: item_id, key and score, or vector
 
 
@@ -81,7 +83,7 @@ def together(plan: PlanDocument, before: pa.Table, now: pa.Table) -> pa.Table:
 
 
 def vectors_in(sample: pa.Table) -> Floats:
-    """(n, width)"""
+    """The (n, width) vectors of a sample."""
     column = sample["vector"].combine_chunks()
     found: Floats = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1).astype(np.float64)
     return found
@@ -115,11 +117,11 @@ def load_sample(store: BlobStore, task: str, digest: str) -> pa.Table:
 
 def _scored(
     store: BlobStore, shards: Mapping[int, BlobInfo], tasks: Sequence[str]
-) -> Iterator[tuple[int, pa.Table, dict[str, tuple[np.ndarray, Floats]]]]:
+) -> Iterator[tuple[int, pa.Table, dict[str, Scores]]]:
     """(shard, items, of each task which rows are usable and their scores, NaN where there is none)."""
     columns = [*_NAMES, "copied_from", *(f"{task}.{field}" for task in tasks for field in ("error", "score"))]
 
-    def read(shard: int) -> tuple[int, pa.Table, dict[str, tuple[np.ndarray, Floats]]]:
+    def read(shard: int) -> tuple[int, pa.Table, dict[str, Scores]]:
         rows = read_rows(store, shards[shard], columns)
         rows = rows.filter(pc.is_null(rows["copied_from"]))
         return shard, rows.select(list(_NAMES)), {task: _usable(rows, task) for task in tasks}
@@ -128,7 +130,7 @@ def _scored(
         yield from mapped_ahead(pool, read, list(shards), ahead=READ_THREADS)
 
 
-def _usable(rows: pa.Table, task: str) -> tuple[np.ndarray, Floats]:
+def _usable(rows: pa.Table, task: str) -> Scores:
     struct = rows[task].combine_chunks()
     is_usable = pc.and_(pc.is_valid(struct), pc.is_null(pc.struct_field(struct, "error")))
     score = pc.fill_null(pc.struct_field(struct, "score").cast(pa.float64()), float("nan"))

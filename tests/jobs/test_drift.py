@@ -47,9 +47,7 @@ class Nights:
         vectors = rng.normal(size=(n, WIDTH))
         vectors[: n // 5] += shift
         self.keys = [f"{self.number}-{place:04d}.jpg" for place in range(n)]
-        return commit_run(
-            self.runs, self.resolved, self.keys, np.stack([first, 1 - first], axis=1), CLASSES, vectors
-        )
+        return commit_run(self.runs, self.resolved, self.keys, np.stack([first, 1 - first], axis=1), CLASSES, vectors)
 
     def night(self, **given: Any) -> dict[str, Any]:
         return route_run(self.runs.store, self.commit(**given))
@@ -60,7 +58,7 @@ class Nights:
         answer(self.runs, run_id, truth, ["calibrate"])
 
 
-def tests_of(record: Mapping[str, Any]) -> dict[str, Any]:
+def said_of(record: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{one['kind']}/{one['task']}": one for one in record["drift"]}
 
 
@@ -68,7 +66,7 @@ def test_drift__of_inputs_raises_one_alarm_and_begins_anew(tmp_path: Path) -> No
     nights = Nights(tmp_path, review())
     assert nights.night()["drift"] == []
     calm = nights.night()
-    assert tests_of(calm).keys() == {f"inputs/{LOOK}", f"scores/{TASK}"}
+    assert said_of(calm).keys() == {f"inputs/{LOOK}", f"scores/{TASK}"}
     assert {one["limit"] for one in calm["drift"]} == {0.005}
     assert calm["drift_alarm"] is None
     assert review_warnings(calm) == []
@@ -88,8 +86,8 @@ def test_drift__of_inputs_raises_one_alarm_and_begins_anew(tmp_path: Path) -> No
 
     after = nights.night(shift=1.5)
     assert after["drift_alarm"] is None
-    assert tests_of(after)[f"inputs/{LOOK}"]["since"] == "of run 0003"
-    assert tests_of(after)[f"scores/{TASK}"]["since"] == "of runs 0001 to 0003"
+    assert said_of(after)[f"inputs/{LOOK}"]["since"] == "of run 0003"
+    assert said_of(after)[f"scores/{TASK}"]["since"] == "of runs 0001 to 0003"
     assert nights.night()["drift_alarm"]["moved"] == ["inputs"]  # back to what it was: a change again
 
 
@@ -108,15 +106,18 @@ def test_drift__of_labels_is_seen_by_the_run_after_they_came(tmp_path: Path) -> 
         assert record["drift_alarm"] is None
         nights.answer(f"{nights.number:04d}", share)
     record = nights.night()
-    moved = tests_of(record)[f"labels/{TASK}"]
+    moved = said_of(record)[f"labels/{TASK}"]
     assert record["drift_alarm"]["moved"] == ["labels"]
     assert (moved["items"], moved["before"], moved["since"]) == (60, 180, "of runs 0001 to 0003")
     assert moved["such_as"][0].startswith("a ")
     assert "the classes that people saw in 60 random draws part from those" in record["drift_alarm"]["text"]
+    found = read_drift(nights.runs.store, "0005")
+    assert found is not None
+    assert found.moved == {f"labels/{TASK}": "0004"}
     again = nights.night()
-    assert f"labels/{TASK}" not in tests_of(again)  # nobody answered since: there is nothing new to say
+    assert f"labels/{TASK}" not in said_of(again)  # nobody answered since: there is nothing new to say
     nights.answer("0005", 0.7)
-    assert tests_of(nights.night())[f"labels/{TASK}"]["since"] == "of run 0004"
+    assert said_of(nights.night())[f"labels/{TASK}"]["since"] == "of run 0004"
 
 
 def test_drift__is_compared_with_so_many_runs_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +131,7 @@ def test_drift__is_compared_with_so_many_runs_and_no_more(tmp_path: Path, monkey
     assert len(list(nights.runs.store.walk("drift/"))) == 4
     view = drift_view(nights.runs.store)
     assert view is not None
-    assert (view["run_id"], view["alarm"], view["last_alarm"]) == ("0004", None, None)
+    assert (view["run_id"], view["drift_alarm"], view["last_moved"]) == ("0004", None, None)
     assert drift_line(view).startswith("drift: run 0004: none (inputs of look p 0.")
 
 
@@ -148,7 +149,7 @@ def test_drift__of_another_model_is_compared_with_nothing(tmp_path: Path) -> Non
     nights = Nights(tmp_path, review())
     nights.night()
     nights.resolved, _ = job(tmp_path, review(), revision=2, with_vectors=True)
-    assert tests_of(nights.night()).keys() == {f"inputs/{LOOK}"}  # of the other task
+    assert said_of(nights.night()).keys() == {f"inputs/{LOOK}"}  # of the other task
 
 
 def test_drift__what_is_compared_is_never_something_else(tmp_path: Path) -> None:

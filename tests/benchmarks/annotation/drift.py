@@ -80,7 +80,9 @@ class Job:
         order = self._rng.permutation(len(data.target))
         self._images, self._digits = data.images / 16, data.target
         taught, self._pool = order[:TAUGHT], order[TAUGHT:]
-        self._model = LogisticRegression(C=10, max_iter=300).fit(self._pixels(self._images[taught]), self._digits[taught])
+        self._model = LogisticRegression(C=10, max_iter=300).fit(
+            self._pixels(self._images[taught]), self._digits[taught]
+        )
         review = ReviewSpec(policies={TASK: Policy()}, budget=DRAWN, calibrate=DRAWN)
         self._resolved: ResolvedSpec
         self._runs: Runs
@@ -127,7 +129,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             one = Job(Path(folder), jobs)
             long = [one.night() for _ in range(LONG)][1:]
-    setup = f"digits, nights of {NIGHT} images, seeds 0 to {jobs - 1}, {DRAWN} answered draws a night, default review.drift"
+    setup = (
+        f"digits, nights of {NIGHT} images, seeds 0 to {jobs - 1}, {DRAWN} answered draws a night, default review.drift"
+    )
     raised = [record["drift_alarm"] is not None for record in calm]
     tests = sorted({one["kind"] for record in calm for one in record["drift"]})
     point = f"drift: runs without drift that raise an alarm, of {len(raised)}"

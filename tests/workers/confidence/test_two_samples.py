@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from winnow_workers.confidence import two_samples
 from winnow_workers.confidence.two_samples import MOST_CLASSES, SHUFFLES, compare_classes, compare_vectors, shuffles
 
 
-def test_compare_vectors__false_alarms_are_as_seldom_as_asked_for() -> None:
+def test_compare_vectors__false_alarms_are_as_seldom_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_samples, "SHUFFLES", 199)
     rng, alarms = np.random.default_rng(1), 0
     for turn in range(200):
         before, now = rng.normal(size=(60, 5)), rng.normal(size=(50, 5))
@@ -45,7 +47,8 @@ def test_compare_vectors__rows_that_are_all_the_same_part_in_nothing() -> None:
     assert compare_vectors(rows, rows, limit=0.01, seed=0).p_value == 1
 
 
-def test_compare_classes__is_exact_for_few_and_sees_a_new_class() -> None:
+def test_compare_classes__is_exact_for_few_and_sees_a_new_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_samples, "CLASS_SHUFFLES", 999)
     rng, alarms = np.random.default_rng(4), 0
     for turn in range(200):
         before, now = (np.bincount(rng.choice(4, n, p=[0.7, 0.2, 0.08, 0.02]), minlength=4) for n in (60, 25))
@@ -53,8 +56,8 @@ def test_compare_classes__is_exact_for_few_and_sees_a_new_class() -> None:
         alarms += compare_classes(*counts, limit=0.1, seed=turn).p_value <= 0.1
     assert alarms <= 34
     found = compare_classes({"a": 80, "b": 20}, {"a": 30, "b": 10, "new": 10}, limit=0.01, seed=0)
-    assert found.p_value < 0.001
-    assert found.distance == pytest.approx(0.2)
+    assert found.p_value == 0.001  # the least there is
+    assert found.distance == pytest.approx(0.3814, abs=1e-4)  # chi-square 21.82 of 150
     assert found.distance > found.threshold
     assert compare_classes({"a": 50}, {"a": 40}, limit=0.01, seed=0).p_value == 1
 

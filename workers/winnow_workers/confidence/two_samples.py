@@ -67,19 +67,21 @@ def compare_vectors(before: Floats, now: Floats, *, limit: float, seed: int) -> 
 
 
 def compare_classes(before: Mapping[str, int], now: Mapping[str, int], *, limit: float, seed: int) -> Parted:
-    """Chi-square of two counts by class, exact given how many there are of each; `distance` is the total variation."""
+    """Chi-square of two counts by class, exact given how many there are of each; `distance` is Cramér's V, 0 to 1."""
     table = _table(before, now)
-    totals, count = table.sum(axis=0), shuffles(CLASS_SHUFFLES, limit)
-    expected = totals * table[1].sum() / totals.sum()
+    (n, m), totals, count = table.sum(axis=1), table.sum(axis=0), shuffles(CLASS_SHUFFLES, limit)
+    expected = totals * (m / (n + m))
 
     def parted(counts: NDArray[np.integer]) -> Floats:
-        found: Floats = ((counts - expected) ** 2 / expected).sum(axis=-1)
+        # chi-square of both rows over how many there are: the counts before are what is left of the totals
+        found: Floats = ((counts - expected) ** 2 / expected).sum(axis=-1) / n
         return found
 
-    drawn = np.random.default_rng(seed).multivariate_hypergeometric(totals, int(table[1].sum()), size=count)
-    found, seen = parted(drawn), float(parted(table[1]))
+    found = parted(np.random.default_rng(seed).multivariate_hypergeometric(totals, int(m), size=count))
+    seen = float(parted(table[1]))
     p_value = (1 + int((found >= seen - _TIE).sum())) / (1 + count)
-    return Parted(_variation(table[1], table[0]), _threshold_of(drawn, totals, found, limit), p_value)
+    threshold = float(np.quantile(found, 1 - limit, method="higher"))
+    return Parted(math.sqrt(seen), math.sqrt(threshold), p_value)
 
 
 def shuffles(least: int, limit: float) -> int:
@@ -93,11 +95,12 @@ def _kernel(rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
     lengths = np.einsum("ij,ij->i", rows, rows)
     squared = np.maximum(lengths[:, None] + lengths[None, :] - 2 * (rows @ rows.T), 0)
     apart = squared[np.triu_indices(len(rows), 1)]
-    apart = apart[apart > np.finfo(np.float32).eps * max(float(lengths.max()), np.finfo(np.float32).tiny)]
+    rounding = float(np.finfo(np.float32).eps) * float(lengths.max())
+    apart = apart[apart > rounding]
     if apart.size == 0:
         return None
     width = float(np.median(apart))
-    kernel = np.zeros_like(squared)
+    kernel: NDArray[np.float32] = np.zeros_like(squared)
     for scale in _SCALES:
         kernel += np.exp(squared / np.float32(-2 * scale * scale * width)) / len(_SCALES)
     return kernel
@@ -109,20 +112,10 @@ def _root(squared: float) -> float:
 
 def _table(before: Mapping[str, int], now: Mapping[str, int]) -> NDArray[np.int64]:
     """(2, classes), the rarest of both together as one."""
-    names = sorted({*before, *now}, key=lambda name: (-before.get(name, 0) - now.get(name, 0), name))
+    seen = {name for counts in (before, now) for name, count in counts.items() if count}
+    names = sorted(seen, key=lambda name: (-before.get(name, 0) - now.get(name, 0), name))
     table = np.array([[counts.get(name, 0) for name in names] for counts in (before, now)], np.int64)
     if len(names) > MOST_CLASSES:
         rest = table[:, MOST_CLASSES - 1 :].sum(axis=1, keepdims=True)
         table = np.concatenate([table[:, : MOST_CLASSES - 1], rest], axis=1)
     return table
-
-
-def _variation(now: NDArray[np.int64], before: NDArray[np.int64]) -> float:
-    return float(np.abs(now / now.sum() - before / before.sum()).sum() / 2)
-
-
-def _threshold_of(drawn: NDArray[np.int64], totals: NDArray[np.int64], found: Floats, limit: float) -> float:
-    """The total variation of the shuffle from whose chi-square on p is `limit`."""
-    order = np.argsort(found, kind="stable")
-    at = order[min(math.ceil((1 - limit) * len(order)), len(order) - 1)]
-    return _variation(drawn[at], totals - drawn[at])
