@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, model_validator
 
+from winnow_annotation.item_lists import NO_ITEMS, ItemList
 from winnow_annotation.people_spec import PeopleModel, PeopleSpec
 from winnow_storage.errors import SpecError
 
@@ -155,11 +156,17 @@ class Policy(Rule):
     Items with any class of `always_review` go to people whatever their score, those whose classes are all in
     `never_review` never for being unsure (they may be drawn to audit). `harmful`: the classes that `min_recall` is
     about; predictions of these are `flagged`: reviewed, or accepted as they are.
+
+    `always_review_items` and `never_review_items` say the same of single items, whatever the model sees in them. Of all
+    these lists, one that says always comes first.
     """
 
     classes: Mapping[str, Rule] = {}
     always_review: tuple[str, ...] = ()
     never_review: tuple[str, ...] = ()
+    # left out where they list nothing, so that plans of before they were keep their digests
+    always_review_items: ItemList = Field(default=NO_ITEMS, exclude_if=lambda items: items.is_empty)
+    never_review_items: ItemList = Field(default=NO_ITEMS, exclude_if=lambda items: items.is_empty)
     harmful: tuple[str, ...] = ()
     flagged: Literal["review", "accept"] = "review"
 
@@ -185,6 +192,11 @@ class Policy(Rule):
     def names_classes(self) -> bool:
         """Whether anything is said of single classes."""
         return bool(self.classes or self.always_review or self.never_review or self.min_recall is not None)
+
+    @property
+    def names_items(self) -> bool:
+        """Whether anything is said of single items."""
+        return not (self.always_review_items.is_empty and self.never_review_items.is_empty)
 
 
 class SelectSpec(PeopleModel):
@@ -224,7 +236,8 @@ class ReviewSpec(PeopleSpec):
     audit: float = Field(default=0.0, ge=0, le=1)
     calibrate: int = Field(default=0, ge=0)
     select: SelectSpec = SelectSpec()
-    drift: DriftSpec = DriftSpec()
+    # left out at its default, so that plans of before it was keep their digests
+    drift: DriftSpec = Field(default=DriftSpec(), exclude_if=lambda value: value == DriftSpec())
 
 
 # Which operators' predictions have these: a degree of being wrong, classes, and a score of one class among others.

@@ -10,12 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from winnow_annotation.item_lists import ItemList, are_listed
 from winnow_annotation.policies import DEFAULT_RULE, Policy, Rule, ScoreBelow, ScoreBetween
 from winnow_annotation.ranks import flagged, names_any, names_only, ranks
 from winnow_storage.schemas import Route
 
 Numbers = NDArray[np.float64]
 Codes = NDArray[np.int8]
+Mask = NDArray[np.bool_]
 
 
 class Reason(StrEnum):
@@ -34,6 +36,8 @@ class Reason(StrEnum):
     BELOW_PROMISE = "below_promise"
     ALWAYS_REVIEW = "always_review"  # its class is listed
     NEVER_REVIEW = "never_review"
+    ALWAYS_REVIEW_ITEM = "always_review_item"  # it is listed itself
+    NEVER_REVIEW_ITEM = "never_review_item"
     FLAGGED = "flagged"  # predicted to be harmful
     AUDIT_DRAW = "audit_draw"
     CALIBRATE_DRAW = "calibrate_draw"
@@ -47,6 +51,7 @@ class Predictions:
 
     `is_repeated` says that the run has the same prediction of the same bytes before: nobody is asked a second time.
     `details` has the task's structs, with what `ranks.fields_read` names; without it only scores and p_ok are known.
+    `keys` are needed where a policy lists items.
     """
 
     item_ids: pa.StringArray
@@ -56,6 +61,15 @@ class Predictions:
     is_repeated: pa.BooleanArray | None = None
     operator: str = ""
     details: pa.StructArray | None = None
+    keys: pa.StringArray | None = None
+
+    def listed(self, items: ItemList) -> Mask:
+        """(n,) which of them are of listed items."""
+        if items.is_empty:
+            return np.zeros(len(self.item_ids), np.bool_)
+        if self.keys is None:
+            raise ValueError("a policy lists items, and the keys were not read")
+        return are_listed(items, self.keys, self.item_ids)
 
     @property
     def rows(self) -> pa.StructArray:
@@ -101,6 +115,8 @@ class Code(IntEnum):
     NEVER_REVIEW = 16
     FLAGGED = 17
     FLAGGED_IS_FINE = 18
+    ALWAYS_REVIEW_ITEM = 19
+    NEVER_REVIEW_ITEM = 20
 
 
 _PROMISE = Reason.PROMISE_UNSUPPORTED
@@ -125,6 +141,8 @@ WISHES = MappingProxyType(
         Code.NEVER_REVIEW: Wish(Route.ACCEPT, Reason.NEVER_REVIEW),
         Code.FLAGGED: Wish(Route.REVIEW, Reason.FLAGGED),
         Code.FLAGGED_IS_FINE: Wish(Route.ACCEPT, Reason.FLAGGED),
+        Code.ALWAYS_REVIEW_ITEM: Wish(Route.REVIEW, Reason.ALWAYS_REVIEW_ITEM),
+        Code.NEVER_REVIEW_ITEM: Wish(Route.ACCEPT, Reason.NEVER_REVIEW_ITEM),
     }
 )
 REVIEWED = np.array([WISHES[code].route is Route.REVIEW for code in Code])  # by code
@@ -132,22 +150,25 @@ REVIEWED = np.array([WISHES[code].route is Route.REVIEW for code in Code])  # by
 
 Thresholds = Mapping[str, float]  # by the name of a rule: the rank from which its promise accepts
 NO_THRESHOLDS: Thresholds = MappingProxyType({})
-UNRULED = -1  # no rule decides: the class is listed, or the prediction is flagged
+UNRULED = -1  # no rule decides: the class or the item is listed, or the prediction is flagged
 
 
 def wishes(predictions: Predictions, policy: Policy | None, thresholds: Thresholds = NO_THRESHOLDS) -> Codes:
     """The code of each prediction's wish; a promise without a threshold is one that labels do not support."""
     codes = _by_policy(predictions, policy, thresholds)
-    if predictions.is_repeated is None:
+    # the one before it has the same prediction, and would be asked about as well; unless it is listed, itself or not
+    if predictions.is_repeated is None or (policy is not None and not policy.never_review_items.is_empty):
         return codes
     again = REVIEWED[codes] & predictions.is_repeated.to_numpy(zero_copy_only=False)
+    again &= codes != Code.ALWAYS_REVIEW_ITEM
     return np.where(again, np.int8(Code.SAME_CONTENT), codes)
 
 
-def ruled_by(operator: str, rows: pa.StructArray, policy: Policy) -> Codes:
+def ruled_by(predictions: Predictions, policy: Policy) -> Codes:
     """(n,) which of the policy's rules decides each prediction, by its place in `policy.rules()`, or UNRULED."""
+    operator, rows = predictions.operator, predictions.rows
     found = np.zeros(len(rows), np.int8)
-    if not policy.names_classes:
+    if not (policy.names_classes or policy.names_items):
         return found
     if policy.min_recall is not None:
         found[flagged(operator, rows, policy.harmful)] = UNRULED
@@ -155,6 +176,8 @@ def ruled_by(operator: str, rows: pa.StructArray, policy: Policy) -> Codes:
         found[names_any(operator, rows, [name])] = place
     found[names_only(operator, rows, policy.never_review)] = UNRULED
     found[names_any(operator, rows, policy.always_review)] = UNRULED
+    for items in (policy.never_review_items, policy.always_review_items):
+        found[predictions.listed(items)] = UNRULED
     return found
 
 
@@ -162,9 +185,9 @@ def _by_policy(predictions: Predictions, policy: Policy | None, thresholds: Thre
     count = len(predictions.item_ids)
     if policy is None:
         return _all(count, Code.NO_POLICY)
-    if not policy.names_classes:
+    if not (policy.names_classes or policy.names_items):
         return _by_rule(predictions, policy, policy, thresholds.get(DEFAULT_RULE))
-    rules = ruled_by(predictions.operator, predictions.rows, policy)
+    rules = ruled_by(predictions, policy)
     codes = _unruled(predictions, policy)
     for place, (name, rule) in enumerate(policy.rules().items()):
         of_it = rules == place
@@ -178,7 +201,9 @@ def _unruled(predictions: Predictions, policy: Policy) -> Codes:
     rows, operator = predictions.rows, predictions.operator
     codes = _all(len(rows), Code.FLAGGED_IS_FINE if policy.flagged == "accept" else Code.FLAGGED)
     codes[names_only(operator, rows, policy.never_review)] = Code.NEVER_REVIEW
+    codes[predictions.listed(policy.never_review_items)] = Code.NEVER_REVIEW_ITEM
     codes[names_any(operator, rows, policy.always_review)] = Code.ALWAYS_REVIEW
+    codes[predictions.listed(policy.always_review_items)] = Code.ALWAYS_REVIEW_ITEM
     return codes
 
 

@@ -86,7 +86,7 @@ def _audited(
         plans,
         drawn.draws,
         classes_of(task.kind, rows),
-        ruled_by(task.kind, rows, policy).tolist(),
+        ruled_by(drawn.predictions(task.kind, rows), policy).tolist(),
         _accepted_share(store, drawn.runs, task.name),
         high,
     )

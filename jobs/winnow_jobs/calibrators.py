@@ -67,7 +67,7 @@ def pinned_calibrators(store: BlobStore, plan: PlanDocument) -> Calibrators:
         if pins and not store.put_if_absent(key, canonical_json(pins).encode()):
             pins = json.loads(store.get(key))  # another driver was first
     found = {name: _load(store, name, digest) for name, digest in pins.items()}
-    vectors = {task.name: task.digest for task in plan.tasks()}
+    vectors = {task.name: task.digest for task in plan.chosen()}
     # without the vectors that it was learned beside, p_ok stays null
     return {name: one for name, one in found.items() if not one.neighbours or _has(vectors, one.neighbours)}
 
@@ -78,7 +78,12 @@ def _has(vectors: Mapping[str, str], neighbours: Neighbours) -> bool:
 
 def columns_beside(calibrators: Calibrators) -> list[str]:
     """The columns of other tasks that `with_p_ok` looks at."""
-    return sorted({f"{one.neighbours.task}.vector" for one in calibrators.values() if one.neighbours})
+    return [f"{task}.vector" for task in tasks_beside(calibrators)]
+
+
+def tasks_beside(calibrators: Calibrators) -> list[str]:
+    """The tasks whose vectors `with_p_ok` looks at."""
+    return sorted({one.neighbours.task for one in calibrators.values() if one.neighbours})
 
 
 def vectors_of(rows: pa.Table, task: str) -> Floats:

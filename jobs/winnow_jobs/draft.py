@@ -15,19 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow_jobs.copies import Copies, Earlier, expected_copies, no_copies
+from winnow_jobs.from_vectors import links_of, places_of, settle
 from winnow_jobs.history import History
 from winnow_jobs.plan import (
     DUE,
     Begun,
     Selection,
     asked_again,
-    due_mask,
     due_rows,
+    heard,
     is_since,
     select,
     shard_size,
 )
-from winnow_jobs.resolved import CODE_VERSION, ResolvedSpec, ResolvedTask
+from winnow_jobs.resolved import CODE_VERSION, ResolvedSpec, ResolvedTask, chosen_tasks
 from winnow_jobs.runs import FORMAT, PlanDocument, Runs, next_run_id
 from winnow_storage.errors import UsageError
 from winnow_storage.listing import CorpusStream, stream_corpus
@@ -44,6 +45,7 @@ class Draft:
     plan: PlanDocument
     files: tuple[tuple[str, Path], ...]
     due: dict[str, int]  # items per task
+    from_vectors: dict[str, int]  # those of them of which nothing is fetched, per task
     other_examples: tuple[str, ...]
     cold_examples: tuple[str, ...]
     snapshot_is_new: bool  # it is written, there is a run before, and the newest one's snapshot has other rows
@@ -52,14 +54,25 @@ class Draft:
 @dataclass(slots=True)
 class _Counted:
     items: int = 0
-    bytes: int = 0
+    bytes: int = 0  # of what is fetched
+    vectors: int = 0  # items of which nothing is
     tasks: Counter[str] = field(default_factory=Counter)
+    from_vectors: Counter[str] = field(default_factory=Counter)
 
     def add(self, batch: pa.RecordBatch) -> None:
+        stored = pc.is_valid(batch.column("vectors"))
+        fetched = batch.filter(pc.invert(stored)) if batch.column("vectors").null_count < batch.num_rows else batch
         self.items += batch.num_rows
-        self.bytes += pc.sum(batch.column("bytes"), min_count=0).as_py()
-        for count in pc.value_counts(batch.column("tasks").flatten()):
-            self.tasks[count["values"].as_py()] += count["counts"].as_py()
+        self.vectors += batch.num_rows - fetched.num_rows
+        self.bytes += pc.sum(fetched.column("bytes"), min_count=0).as_py()
+        _add_counts(self.tasks, batch)
+        if fetched.num_rows < batch.num_rows:
+            _add_counts(self.from_vectors, batch.filter(stored))
+
+
+def _add_counts(counter: Counter[str], batch: pa.RecordBatch) -> None:
+    for count in pc.value_counts(batch.column("tasks").flatten()):
+        counter[count["values"].as_py()] += count["counts"].as_py()
 
 
 def list_items(spec: ResolvedSpec) -> CorpusStream:
@@ -94,7 +107,7 @@ def draft_run(
     plans = runs.plans()
     _check(plans, spec, selection)
     run_id = next_run_id(plans[-1].run_id if plans else None)
-    tasks = [task for task in spec.tasks if not selection.tasks or task.name in selection.tasks]
+    tasks = chosen_tasks(spec.tasks, selection.tasks)
     stream, counted = list_items(spec), _Counted()
     snapshot = None if folder is None else PartWriter(folder / "snapshot", SNAPSHOT, group_rows=SNAPSHOT_GROUP_ROWS)
     with History(runs.store, plans, corpus_id=spec.corpus.id, tasks=tasks) as history:
@@ -104,7 +117,7 @@ def draft_run(
     copies = no_copies(counted.items)
     if folder is not None and counted.items and spec.corpus.same_content == "once":
         earlier = Earlier(runs.store, plans, spec, tasks=tasks, since=selection.since)
-        copies = expected_copies(lambda: _read_back(folder), earlier, spec.corpus)
+        copies = expected_copies(lambda: map(_as_fetched, _read_back(folder)), earlier, spec.corpus)
     copy_shards = -(-len(copies) // size)
     snapshot_files = [] if snapshot is None else snapshot.finish()
     work_files, copy_files = ([], []) if folder is None else _cut(folder, size, copies, run_id)
@@ -132,11 +145,15 @@ def draft_run(
         shard_items=size,
         copies=len(copies),
         copy_shards=copy_shards,
+        vectors=counted.vectors,
+        # models that nothing is for are not loaded where nothing may be fetched; elsewhere all are in every row
+        idle=tuple(task.name for task in tasks if not counted.tasks[task.name]) if counted.vectors else (),
     )
     paths = [file.path for file in (*snapshot_files, *work_files)]
     files = tuple(zip([*snapshot_keys, *work_keys], paths, strict=True))
     is_new = snapshot is not None and bool(plans) and _names(plans[-1].snapshot) != _names(plan.snapshot)
-    return Draft(plan, files, dict(counted.tasks), stream.other_examples, stream.cold_examples, is_new)
+    due, given = dict(counted.tasks), dict(counted.from_vectors)
+    return Draft(plan, files, due, given, stream.other_examples, stream.cold_examples, is_new)
 
 
 def _names(parts: Iterable[Part]) -> list[str]:
@@ -191,11 +208,20 @@ def due_items(
     begun = history.begun
     then = [asked_again(run.selection, begun[:number]) for number, run in enumerate(begun)]
     now = asked_again(selection, begun)
+    links = links_of(tasks, selection.tasks)
+    run_ids = [run.run_id for run in begun]
     for window in windows:
         rows = history.until(window.column("key")[-1].as_py())
-        due = due_mask(window, rows, then=then, now=now, tasks=len(names))
+        standing = heard(window, rows, then=then, tasks=len(names))
+        due, taken = settle(standing.due(now), standing, links)
         if due.any():
-            yield due_rows(window, due, names)
+            yield due_rows(window, due, names, places_of(taken, standing, names=names, run_ids=run_ids))
+
+
+def _as_fetched(due: pa.RecordBatch) -> pa.RecordBatch:
+    """The same, of no known size where nothing is fetched: whose bytes nobody reads is no copy, nor is it looked at."""
+    sizes = pc.if_else(pc.is_valid(due.column("vectors")), pa.scalar(None, pa.int64()), due.column("bytes"))
+    return due.set_column(due.schema.get_field_index("bytes"), due.schema.field("bytes"), sizes)
 
 
 def _set_aside(chosen: Iterable[pa.RecordBatch], counted: _Counted, place: Path | None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from winnow_annotation.wishes import Predictions
 from winnow_jobs.consensus.answers import with_one_answer
 from winnow_jobs.evaluation.compare import OPERATORS, Pair
 from winnow_jobs.evaluation.measure_objects import said_boxes, true_objects
@@ -29,7 +30,7 @@ from winnow_storage.schemas import Route
 from winnow_workers.evaluation.acceptance import Acceptance
 from winnow_workers.evaluation.boxes import match
 
-_COLUMNS = ("task", "route", "reason", "key", "version", "prediction", "inclusion")
+_COLUMNS = ("task", "route", "reason", "item_id", "key", "version", "prediction", "inclusion")
 _PART = pa.list_(
     pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32()), pa.field("is_output", pa.bool_())])
 )
@@ -52,6 +53,7 @@ class Draw:
     """A drawn prediction that people answered: whether it passes its acceptance test, and its loss in [0, 1]."""
 
     key: str
+    item_id: str
     run_id: str
     begun_at: datetime
     reason: str
@@ -76,6 +78,12 @@ class DrawSet:
         fields = [pa.field(name, kind) for name, kind in _TYPES.items()]
         rows = [{name: _plain(one.struct.get(name)) for name in _TYPES} for one in self.draws]
         return pa.array(rows, pa.struct(fields))
+
+    def predictions(self, operator: str, rows: pa.StructArray) -> Predictions:
+        """(n,) as policies see them; `rows` are `structs`, perhaps with another p_ok."""
+        keys, items = (pa.array([getattr(one, name) for one in self.draws], pa.string()) for name in ("key", "item_id"))
+        versions = pa.nulls(len(keys), pa.string())  # which no policy looks at
+        return Predictions(items, versions, rows.field("score"), rows.field("p_ok"), None, operator, rows, keys)
 
 
 def all_labels(store: BlobStore) -> list[Label]:
@@ -115,7 +123,7 @@ def answered_draws(
             judged = measure.add(Pair(row["key"], true, struct))
             loss = _loss(task.kind, ok=judged.ok, value=judged.value)
             place = (plan.run_id, plan.created_at, row["reason"], row.get("inclusion"))
-            found[row["key"]] = Draw(row["key"], *place, struct, true, judged.ok, loss)
+            found[row["key"]] = Draw(row["key"], row["item_id"], *place, struct, true, judged.ok, loss)
     ordered = tuple(found[key] for key in sorted(found))
     return DrawSet(ordered, drawn, len(set_aside), tuple(plan.run_id for plan in own))
 

@@ -154,6 +154,8 @@ class _Testing:
         scored = [
             task for task in self._plan.tasks() if task.operator != "embed" and task.name not in self._calibrators
         ]
+        if vectors not in {task.name for task in self._plan.tasks()}:
+            vectors = None  # the run took them from rows of earlier runs
         found = run_samples(self._store, self._plan, scores=[task.name for task in scored], vectors=vectors)
         return [
             self._sampled("inputs" if task.name == vectors else "scores", task, found[task.name])

@@ -6,6 +6,7 @@ How many actors there are is decided in `scaling`, what comes of a shard that wa
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
 
 from winnow_jobs.attempts import Journal
+from winnow_jobs.calls import Calls
 from winnow_jobs.cluster import Placement, room_for
 from winnow_jobs.crew import Errand, Pace, Worker, reason_of, situation
 from winnow_jobs.engine import Engine
@@ -24,7 +26,6 @@ from winnow_storage.shards import Receipt
 from winnow_workers.actor import SHARDS_AT_ONCE, CareWanted, Opened, ShardActor
 from winnow_workers.pipeline import WorkerConfig
 
-FEW = 16  # answers under way that are quicker taken one by one
 POLL_S = 0.5  # how soon an interrupt, or a deadline, is noticed while actors work
 OPEN_ATTEMPTS = 3
 OPEN_DEADLINE_S = 900.0
@@ -69,7 +70,7 @@ class ShardExecutor:
         self._is_patient = False  # it was said that actors are waited for
         self._past: dict[int, ShardPast] = {}
         self._workers: list[Worker] = []
-        self._busy: dict[Any, Errand] = {}
+        self._calls = Calls()
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +78,7 @@ class ShardExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for errand in self._busy.values():
+        for errand in self._calls.errands:
             if errand.shard is not None and not self._deaths(errand.shard):
                 self._journal.ended(errand.shard)  # cut off by us: that is no death
         for worker in list(self._workers):
@@ -123,14 +124,11 @@ class ShardExecutor:
 
     def _receipts(self) -> Iterator[Receipt]:
         looked_at_s = time.monotonic()
-        while self._busy:
+        while self._calls:
             free: dict[Worker, None] = {}
-            for reference in self._ready():
-                errand = self._busy.pop(reference, None)
-                if errand is None:
-                    continue  # its worker was lost with what came before it
+            for call, errand in self._calls.answered(POLL_S):
                 errand.worker.errands.remove(errand)
-                receipt = self._settle(reference, errand)
+                receipt = self._settle(call, errand)
                 free[errand.worker] = None
                 if receipt is not None:
                     yield receipt
@@ -149,7 +147,7 @@ class ShardExecutor:
         while True:
             now = situation(
                 self._workers,
-                self._busy.values(),
+                self._calls.errands,
                 self._least,
                 self._most,
                 self._pace,
@@ -183,19 +181,11 @@ class ShardExecutor:
     def _forget(self, worker: Worker) -> None:
         """Whatever it answers is of no interest any more."""
         worker.errands.clear()
-        self._busy = {reference: other for reference, other in self._busy.items() if other.worker is not worker}
+        self._calls.forget(worker)
 
-    def _ready(self) -> list[Any]:
-        """What is answered, after at most POLL_S: all of it, since asking costs as much as there is under way."""
-        under_way = list(self._busy)
-        ready, _ = ray.wait(under_way, num_returns=1, timeout=POLL_S)
-        if ready and len(under_way) > FEW:
-            ready, _ = ray.wait(under_way, num_returns=len(under_way), timeout=0)
-        return list(ready)
-
-    def _settle(self, reference: Any, errand: Errand) -> Receipt | None:
+    def _settle(self, call: "Future[Any]", errand: Errand) -> Receipt | None:
         try:
-            answer = ray.get(reference)
+            answer = call.result()
         except LOST as error:
             self._lost(errand, self._ending(errand), reason_of(error))
             return None
@@ -240,7 +230,7 @@ class ShardExecutor:
         if given:
             self._journal.started([shard for errand in given if (shard := errand.shard) is not None])
         for errand in given:
-            self._busy[self._call(errand)] = errand
+            self._calls.begin(self._call(errand), errand)
 
     def _next_for(self, worker: Worker) -> Errand | None:
         """The next waiting shard, if a worker takes one: a shard that was lost before goes to a free one, alone.
@@ -285,7 +275,7 @@ class ShardExecutor:
             reference = worker.actor.open.remote(*after)
         worker.asked, worker.asked_at_s = worker.actor.steps.remote(), now  # answered once it has its place
         worker.errands.append(Errand(worker, None, now, suspect=suspect))
-        self._busy[reference] = worker.errands[-1]
+        self._calls.begin(reference, worker.errands[-1])
 
     def _end_stalled(self) -> None:
         """End what loads its models for too long, or makes no step for as long as a shard's deadline."""

@@ -128,24 +128,25 @@ class History:
         stood = [] if record is None else [_Reader(standing_files.read(self._store, record, self._digests, numbers))]
         through = 0 if record is None else record.through
         return stood + [
-            _Reader(self._shards(place, infos, ahead))
+            _Reader(self._shards(place, shards, ahead))
             for place, number in enumerate(numbers)
             if number > through
-            for infos in self._runs[place][0].sorted_streams(self._objects[place])
+            for shards in self._runs[place][0].sorted_streams(self._objects[place])
         ]
 
-    def _shards(self, number: int, infos: Sequence[BlobInfo], ahead: int) -> Iterator[RunRows]:
+    def _shards(self, number: int, shards: Sequence[int], ahead: int) -> Iterator[RunRows]:
         names = self._runs[number][1]
         columns = ["key", "version", "outcome", *(f"{name}.{field}" for name in names for field in ("model", "error"))]
 
-        def read(info: BlobInfo) -> RunRows:
+        def read(shard: int) -> RunRows:
+            info = self._objects[number][shard]
             rows = read_rows(self._store, info, columns)
             says = np.stack([_says(rows, name) if name in names else _silence(rows) for name in self._names])
-            found = RunRows(number, _whole(rows["key"]), _whole(rows["version"]), says)
+            found = RunRows(number, _whole(rows["key"]), _whole(rows["version"]), says, shard)
             self._check_order(found.keys, info)
             return found
 
-        return mapped_ahead(self._pool, read, infos, ahead=ahead)
+        return mapped_ahead(self._pool, read, shards, ahead=ahead)
 
     def _check_order(self, keys: pa.StringArray, info: BlobInfo) -> None:
         if not pc.all(pc.less(keys[:-1], keys[1:]), min_count=0).as_py():

@@ -136,7 +136,8 @@ def _audits(spec: ResolvedSpec, runs: Runs, listener: Listener) -> dict[str, lis
 
 
 def _size_of(plan: PlanDocument) -> str:
-    return f"{counted(plan.items, 'item')} in {counted(plan.shards, 'shard')}"
+    size = f"{counted(plan.items, 'item')} in {counted(plan.shards, 'shard')}"
+    return size + (f", {plan.vectors:,} from committed vectors: nothing of them is fetched" if plan.vectors else "")
 
 
 def run_record(summary: dict[str, Any], spec: ResolvedSpec) -> dict[str, Any]:
@@ -158,6 +159,7 @@ def _nothing_due(runs: Runs, spec: ResolvedSpec) -> dict[str, Any]:
         "state": "nothing_due",
         "items": 0,
         "copied": 0,
+        "from_vectors": 0,
         "outcomes": {},
         "shards": 0,
         "predictions": {},

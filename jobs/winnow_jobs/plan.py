@@ -22,7 +22,7 @@ from winnow_storage.ids import digest_bytes
 from winnow_storage.schemas import SNAPSHOT, WORK, Outcome
 
 SHARD_ITEMS_MIN, SHARD_ITEMS_MAX, SHARDS_WANTED = 16, 2048, 64
-DUE = SNAPSHOT.append(WORK.field("tasks"))  # the work of a run before it is cut into shards
+DUE = pa.schema([*SNAPSHOT, WORK.field("tasks"), WORK.field("vectors")])  # the work before it is cut into shards
 
 
 class Selection(Section):
@@ -98,10 +98,15 @@ def due_mask(window: pa.RecordBatch, rows: Sequence[Rows], *, then: Sequence[Aga
     `rows` are those of the earlier runs, oldest run first; `then` is what each of these runs took again, `now` what
     this one does. An `unavailable` row is silent: whatever came before it stands.
     """
+    return heard(window, rows, then=then, tasks=tasks).due(now)
+
+
+def heard(window: pa.RecordBatch, rows: Sequence[Rows], *, then: Sequence[Again], tasks: int) -> Standing:
+    """What stands of the items of a window after the earlier runs; as in `due_mask`."""
     standing = Standing(tasks, window.num_rows)
     if rows:
         standing.hear(rows, _places(window, rows), then)
-    return standing.due(now)
+    return standing
 
 
 def _places(window: pa.RecordBatch, rows: Sequence[Rows]) -> Places:
@@ -112,17 +117,24 @@ def _places(window: pa.RecordBatch, rows: Sequence[Rows]) -> Places:
     return found
 
 
-def due_rows(window: pa.RecordBatch, due: Mask, names: Sequence[str]) -> pa.RecordBatch:
-    """The items of a window that are due for any task, with the names of these; the schema is DUE."""
+def due_rows(
+    window: pa.RecordBatch, due: Mask, names: Sequence[str], vectors: pa.Array | None = None
+) -> pa.RecordBatch:
+    """The items of a window that are due for any task, with the names of these; the schema is DUE.
+
+    `vectors` says for each item of the window which of its vectors stand and suffice; None: of none.
+    """
+    if vectors is None:
+        vectors = pa.nulls(window.num_rows, DUE.field("vectors").type)
     any_due = due.any(axis=0)
     if not any_due.all():
         chosen = np.flatnonzero(any_due)
-        window, due = window.take(pa.array(chosen)), due[:, chosen]
+        window, due, vectors = window.take(pa.array(chosen)), due[:, chosen], vectors.take(pa.array(chosen))
     offsets = np.concatenate(([0], np.cumsum(due.sum(axis=0)))).astype(np.int32)
     of_item, task = np.nonzero(due.T)
     del of_item  # in order, which is what the offsets say
     tasks = pa.ListArray.from_arrays(pa.array(offsets), pa.array(names, pa.string()).take(pa.array(task)))
-    return pa.RecordBatch.from_arrays([*window.columns, tasks.cast(DUE.field("tasks").type)], schema=DUE)
+    return pa.RecordBatch.from_arrays([*window.columns, tasks.cast(DUE.field("tasks").type), vectors], schema=DUE)
 
 
 def select(due: Iterable[pa.RecordBatch], selection: Selection) -> Iterator[pa.RecordBatch]:

@@ -246,7 +246,8 @@ def _untaught(drawn: DrawSet, calibrator: Calibrator | None) -> DrawSet:
 def _labelled(operator: str, policy: Policy, name: str, drawn: DrawSet, rows: pa.StructArray) -> Labelled:
     rule = policy.rules()[name]
     place = list(policy.rules()).index(name)
-    by = ruled_by(operator, rows, policy)
+    predictions = drawn.predictions(operator, rows)
+    by = ruled_by(predictions, policy)
     values = ranks(operator, rows, rule, policy.harmful)
     losses = np.array([one.loss if rule.max_loss is not None else float(not one.ok) for one in drawn.draws])
     if rule.min_recall is None:
@@ -254,6 +255,7 @@ def _labelled(operator: str, policy: Policy, name: str, drawn: DrawSet, rows: pa
         return Labelled(values[own], losses[own], len(drawn.draws))
     # caught whatever the threshold: flagged ones that people see, or that are taken for harmful; let through: the lists
     caught = flagged(operator, rows, policy.harmful) | names_any(operator, rows, policy.always_review)
+    caught |= predictions.listed(policy.always_review_items)
     values = np.where(by == place, values, np.where(caught, np.nan, np.inf))
     harmful = np.array([is_harmful(operator, one.truth, policy.harmful) for one in drawn.draws], np.bool_)
     return Labelled(values[harmful], losses[harmful], len(drawn.draws))
@@ -282,6 +284,8 @@ def _rank_counts(fitting: Fitting, plan: PlanDocument, task: ResolvedTask, polic
     calibrator = fitting.calibrators.get(task.name) if rule.rank == "p_ok" else None
     about = [task.digest, rule.rank, rule.min_recall is not None, sorted(policy.harmful), list(policy.classes), name]
     about += [sorted(policy.always_review), sorted(policy.never_review), calibrator and calibrator.digest]
+    if policy.names_items:
+        about += [one.model_dump(mode="json") for one in (policy.always_review_items, policy.never_review_items)]
     key = f"promises/{task.name}/ranks/{plan.run_id}-{digest_value(about)[:32]}.json"
     try:
         return RankCounts.from_sparse(json.loads(fitting.store.get(key)))
@@ -292,7 +296,7 @@ def _rank_counts(fitting: Fitting, plan: PlanDocument, task: ResolvedTask, polic
     counts = RankCounts()
     place = list(policy.rules()).index(name)
     for some in fitting.read(plan, task, policy):
-        by = ruled_by(task.kind, some.rows, policy)
+        by = ruled_by(some, policy)
         counts.add(ranks(task.kind, some.rows, rule, policy.harmful)[by == place])
     if fitting.keep:
         fitting.store.put_if_absent(key, canonical_json(counts.sparse()).encode())

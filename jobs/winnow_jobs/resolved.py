@@ -1,5 +1,6 @@
 """What exactly will a job do? The spec with everything pinned: places, models by digest, tasks by digest."""
 
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from pydantic import Field
 
 from winnow_annotation.people_spec import PEOPLE_KEYS
 from winnow_annotation.policies import ReviewSpec
+from winnow_jobs.listed_items import with_listed_items
 from winnow_jobs.machine import registry_uri
 from winnow_jobs.spec import ExecutionSpec, SameContent, Section, TiffPages
 from winnow_jobs.spec_source import SpecSource
@@ -21,6 +23,7 @@ from winnow_workers.decode import DecodeLimits, DecodeSettings
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
+from winnow_workers.operators.classify import vectors_of
 from winnow_workers.task_digest import task_digest
 
 CODE_VERSION = version("winnow")
@@ -48,6 +51,11 @@ class ResolvedTask(Section):
         return task_digest(
             self.operator, revision=self.revision, params=self.params, model=self.model, decode=self.decode
         )
+
+    @property
+    def vectors(self) -> str | None:
+        """The task whose vectors it classifies; None of a task of pixels."""
+        return vectors_of(self.operator, self.params)
 
     def config(self) -> TaskConfig:
         """The task as an actor takes it."""
@@ -112,7 +120,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
     """Pin a spec: every place absolute, every model by digest.
 
     Raises:
-        SpecError: a place of an unknown scheme, or an output inside the corpus.
+        SpecError: a place of an unknown scheme, an output inside the corpus, or a list of items that cannot be read.
         ModelError: a model that is not there or has another digest.
     """
     spec = source.spec
@@ -156,7 +164,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
         ),
         output=str(output),
         single_writer=spec.output.single_writer,
-        tasks=tuple(tasks),
+        tasks=_with_digests(tasks),
         review=_with_places(spec.review, source.base),
         run=spec.run,
         limits=spec.limits,
@@ -166,12 +174,31 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
     )
 
 
+def chosen_tasks(tasks: Sequence[ResolvedTask], names: Collection[str]) -> tuple[ResolvedTask, ...]:
+    """The tasks of these names, all if there are none, with those whose vectors they classify."""
+    needed = {task.vectors for task in tasks if task.name in names}
+    return tuple(task for task in tasks if not names or task.name in names or task.name in needed)
+
+
+def _with_digests(tasks: Sequence[ResolvedTask]) -> tuple[ResolvedTask, ...]:
+    """Those that classify vectors with the digest of the task that makes them: with it theirs is another."""
+    digests = {task.name: task.digest for task in tasks}
+    return tuple(
+        task.model_copy(
+            update={"params": task.params | {"vectors": {"task": task.vectors, "digest": digests[task.vectors]}}}
+        )
+        if task.vectors is not None
+        else task
+        for task in tasks
+    )
+
+
 def _with_places(review: ReviewSpec, base: Path) -> ReviewSpec:
-    """The files of known answers, where the spec names them beside itself, by their absolute paths."""
+    """The files of known answers, where the spec names them beside itself, by their absolute paths; lists are read."""
     gold = {
         task: one.model_copy(update={"truth": str((base / one.truth).absolute())}) for task, one in review.gold.items()
     }
-    return review.model_copy(update={"gold": gold})
+    return with_listed_items(review, base).model_copy(update={"gold": gold})
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> list[str]:

@@ -24,10 +24,12 @@ from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_annotation.ranks import fields_read
 from winnow_annotation.routing import Choice, Sent, unsent
 from winnow_annotation.wishes import NO_THRESHOLDS, Predictions, Thresholds
+from winnow_jobs.beside import VectorsBeside
 from winnow_jobs.calibrators import (
     Calibrators,
     columns_beside,
     pinned_calibrators,
+    tasks_beside,
     vectors_of,
     with_p_ok,
 )
@@ -110,7 +112,7 @@ def reader(store: BlobStore, calibrators: Calibrators) -> ReadPredictions:
     def read(plan: PlanDocument, task: ResolvedTask, policy: Policy) -> Iterator[Predictions]:
         own = {name: one for name, one in calibrators.items() if name == task.name}
         names = ("score", "p_ok", "error", *fields_read(task.kind, policy))
-        columns = ["item_id", "version", *_fields([task], own, names)]
+        columns = [*_named(policy), *_fields([task], own, names)]
         for _, rows in _read(store, plan, own, committed_shards(store, plan.run_id), columns):
             yield _predictions(_usable(rows, task.name), task)
 
@@ -138,7 +140,7 @@ def choose(
     shards = {**shards, **again.places}
     for choice, review in zip(choices, also or [routing.review], strict=True):
         if (pool := choice.pool()) and (task_of := vectors_task(routing.plan, review)):
-            choice.compare(_vectors(routing.store, shards, pool, task_of))
+            choice.compare(_vectors(routing.store, routing.plan, shards, pool, task_of))
 
 
 def _again(plan: PlanDocument, again: HeldOver, place: int, rows: pa.Table) -> Iterator[tuple[ResolvedTask, pa.Table]]:
@@ -152,29 +154,35 @@ def _again(plan: PlanDocument, again: HeldOver, place: int, rows: pa.Table) -> I
 
 def vectors_task(plan: PlanDocument, review: ReviewSpec) -> str | None:
     """The task of a run whose vectors say which images are alike: the one that is named, or the first there is."""
-    embed = [task.name for task in plan.tasks() if task.operator == "embed"]
+    embed = [task.name for task in plan.chosen() if task.operator == "embed"]
     wish = review.select.vectors
     return next((name for name in embed if wish in (None, name)), None)
 
 
 def _vectors(
-    store: BlobStore, shards: Shards, pool: Mapping[int, Collection[str]], task: str
+    store: BlobStore, plan: PlanDocument, shards: Shards, pool: Mapping[int, Collection[str]], task: str
 ) -> dict[str, NDArray[np.float32]]:
     """(width,) of each item of the pool that has one."""
     found: dict[str, NDArray[np.float32]] = {}
 
     def read(shard: int) -> tuple[list[str], NDArray[np.float64]]:
         rows = read_rows(store, shards[shard], ["item_id", f"{task}.vector"])
+        rows = rows.filter(pc.is_in(rows["item_id"], pa.array(sorted(pool[shard]), pa.string())))
+        rows = _added(beside, plan, shard, rows, [task])
         if task not in rows.column_names:
             return [], np.zeros((0, 0))
-        rows = rows.filter(pc.is_in(rows["item_id"], pa.array(sorted(pool[shard]), pa.string())))
         return rows["item_id"].to_pylist(), vectors_of(rows, task)
 
-    with ThreadPoolExecutor(READ_THREADS) as threads:
+    with VectorsBeside(store, plan) as beside, ThreadPoolExecutor(READ_THREADS) as threads:
         for items, vectors in mapped_ahead(threads, read, sorted(pool), ahead=READ_THREADS):
             there = [] if vectors.shape[1] == 0 else np.flatnonzero(np.isfinite(vectors).all(axis=1)).tolist()
             found |= {items[place]: vectors[place].astype(np.float32) for place in there}
     return found
+
+
+def _added(beside: VectorsBeside, plan: PlanDocument, shard: int, rows: pa.Table, tasks: Sequence[str]) -> pa.Table:
+    """The rows with the vectors beside them; those of earlier runs have what their rows hold."""
+    return rows if shard >= plan.shards else beside.added(shard, rows, tasks)
 
 
 def seed_of(plan: PlanDocument) -> str:
@@ -221,11 +229,16 @@ def _load_draws(store: BlobStore, run_id: str) -> dict[str, Any]:
 
 
 def _columns(routing: Routing, *more: str) -> list[str]:
-    found = ["item_id", "version"]
+    found = _named(*routing.review.policies.values())
     for task in routing.plan.tasks():
         looked_at = (*fields_read(task.kind, routing.review.policies.get(task.name)), *_urgency_fields(task, routing))
         found += _fields([task], routing.calibrators, ("score", "p_ok", "error", *more, *looked_at))
     return found
+
+
+def _named(*policies: Policy) -> list[str]:
+    """What predictions are named by; keys only where some are listed by them."""
+    return ["item_id", "version", *(["key"] if any(one.names_items for one in policies) else [])]
 
 
 def _urgency_fields(task: ResolvedTask, routing: Routing) -> tuple[str, ...]:
@@ -239,15 +252,15 @@ def _sent_routes(
     rows: dict[int, dict[str, Any]] = {}
     tasks = {task.name: task for task in plan.tasks()}
     chosen = sorted({one.task for some in sent.values() for _, one in some})
-    for shard in sorted(sent):  # one at a time: whole predictions, such as masks, may be large
-        results = read_rows(
-            store, shards[shard], [*_COMMON, "run_id", *chosen, *_unread(columns_beside(calibrators), chosen)]
-        )
-        items = pa.array([one.item_id for _, one in sent[shard]])
-        kept = _calibrated(results.filter(pc.is_in(results["item_id"], items)), calibrators)
-        found = {row["item_id"]: row for row in kept.to_pylist()}
-        for order, one in sent[shard]:
-            rows[order] = _sent_route(found[one.item_id], one, tasks[one.task], plan)
+    columns = [*_COMMON, "run_id", *chosen, *_unread(columns_beside(calibrators), chosen)]
+    with VectorsBeside(store, plan) as beside:
+        for shard in sorted(sent):  # one at a time: whole predictions, such as masks, may be large
+            results = read_rows(store, shards[shard], columns)
+            kept = results.filter(pc.is_in(results["item_id"], pa.array([one.item_id for _, one in sent[shard]])))
+            kept = _calibrated(_added(beside, plan, shard, kept, tasks_beside(calibrators)), calibrators)
+            found = {row["item_id"]: row for row in kept.to_pylist()}
+            for order, one in sent[shard]:
+                rows[order] = _sent_route(found[one.item_id], one, tasks[one.task], plan)
     return pa.Table.from_pylist([rows[order] for order in sorted(rows)], schema=ROUTES)
 
 
@@ -338,12 +351,13 @@ def _read(
     work = WorkReader(store, plan.work)
 
     def read(shard: int) -> tuple[int, pa.Table]:
-        rows = _calibrated(read_rows(store, shards[shard], [*dict.fromkeys(columns), "copied_from"]), calibrators)
-        own = shard < plan.shards  # what competes again was a copy of nothing in its own run
-        nothing = pa.chunked_array([pa.repeat(pa.scalar(value=False), rows.num_rows)])
-        return shard, rows.append_column(_REPEATED, repeated_rows(work, plan, shard, rows) if own else nothing)
+        rows = read_rows(store, shards[shard], [*dict.fromkeys(columns), "copied_from"])
+        rows = _calibrated(_added(beside, plan, shard, rows, tasks_beside(calibrators)), calibrators)
+        if shard >= plan.shards:  # what competes again was a copy of nothing in its own run
+            return shard, rows.append_column(_REPEATED, pa.array([False] * rows.num_rows))
+        return shard, rows.append_column(_REPEATED, repeated_rows(work, plan, shard, rows))
 
-    with ThreadPoolExecutor(READ_THREADS) as pool:
+    with VectorsBeside(store, plan) as beside, ThreadPoolExecutor(READ_THREADS) as pool:
         yield from mapped_ahead(pool, read, shards, ahead=READ_THREADS)
 
 
@@ -356,7 +370,8 @@ def _predictions(rows: pa.Table, task: ResolvedTask) -> Predictions:
     struct = rows[task.name].combine_chunks()
     numbers = (pc.struct_field(struct, "score"), pc.struct_field(struct, "p_ok"))
     items, versions, is_repeated = (rows[name].combine_chunks() for name in ("item_id", "version", _REPEATED))
-    return Predictions(items, versions, *numbers, is_repeated, task.kind, struct)
+    keys = rows["key"].combine_chunks() if "key" in rows.column_names else None
+    return Predictions(items, versions, *numbers, is_repeated, task.kind, struct, keys)
 
 
 def as_json(struct: dict[str, Any]) -> str:

@@ -34,6 +34,7 @@ class Tally:
     items: int = 0
     items_now: int = 0
     copied: int = 0
+    from_vectors: int = 0
     bytes: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     predictions: Counter[str] = field(default_factory=Counter)
@@ -51,6 +52,7 @@ class Tally:
         self.items += count
         self.items_now += count if now else 0
         self.copied += receipt.copied
+        self.from_vectors += receipt.from_vectors
         self.bytes += receipt.bytes
         self.outcomes.update(receipt.outcomes)
         self.predictions.update(receipt.predictions)
@@ -208,6 +210,7 @@ def finish(runs: Runs, plan: PlanDocument, tally: Tally, seconds: float) -> dict
         "state": "done" if done == plan.items else "partial",
         "items": plan.items,
         "copied": tally.copied,
+        "from_vectors": tally.from_vectors,
         "outcomes": {str(name): tally.outcomes.get(name, 0) for name in Outcome},
         "shards": plan.shards,
         "predictions": {name: tally.predictions.get(name, 0) for name in names},

@@ -1,19 +1,19 @@
 """Which runs does an output hold? The documents of a run in the bucket: plan, summary, and how a run is claimed."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from winnow_jobs.plan import Selection
-from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
+from winnow_jobs.resolved import ResolvedSpec, ResolvedTask, chosen_tasks
 from winnow_jobs.spec import Section
 from winnow_storage.ahead import mapped_ahead
-from winnow_storage.blobs import BlobInfo, BlobStore
+from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import BlobMissing, StoreError, UsageError
 from winnow_storage.ids import canonical_json, digest_bytes
 from winnow_storage.parts import Part, WorkPart
@@ -43,6 +43,9 @@ class PlanDocument(Section):
     shard_items: int
     copies: int = 0  # items that are expected to be of the same bytes as another
     copy_shards: int = 0  # the last shards, which hold them: begun when all others are committed
+    # left out at their defaults, so that plans of before they were keep their digests
+    vectors: int = Field(default=0, exclude_if=lambda value: not value)  # items of which nothing is fetched
+    idle: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)  # tasks that no item is due for
 
     def encode(self) -> bytes:
         """The bytes that stand in the bucket."""
@@ -50,18 +53,22 @@ class PlanDocument(Section):
 
     def tasks(self) -> tuple[ResolvedTask, ...]:
         """The tasks that this run performs."""
-        chosen = self.selection.tasks
-        return tuple(task for task in self.spec.tasks if not chosen or task.name in chosen)
+        return tuple(task for task in self.chosen() if task.name not in self.idle)
+
+    def chosen(self) -> tuple[ResolvedTask, ...]:
+        """The tasks that it was begun for, due or not."""
+        return chosen_tasks(self.spec.tasks, self.selection.tasks)
 
     @property
     def first_copy_shard(self) -> int:
         """Where the shards of copies begin."""
         return self.shards - self.copy_shards
 
-    def sorted_streams(self, objects: Mapping[int, BlobInfo]) -> list[list[BlobInfo]]:
-        """The objects of its shards, by their numbers, in stretches whose rows are sorted by key."""
-        leaders = [info for shard, info in objects.items() if shard < self.first_copy_shard]
-        copies = [info for shard, info in objects.items() if shard >= self.first_copy_shard]
+    def sorted_streams(self, shards: Iterable[int]) -> list[list[int]]:
+        """These of its shards, which are in order, in stretches whose rows are sorted by key."""
+        leaders, copies = list[int](), list[int]()
+        for shard in shards:
+            (leaders if shard < self.first_copy_shard else copies).append(shard)
         return [leaders, copies] if copies else [leaders]
 
     @property

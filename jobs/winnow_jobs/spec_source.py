@@ -16,6 +16,7 @@ from winnow_jobs.yaml_marks import MarkedYaml, load_marked
 from winnow_jobs.yaml_marks import Path as MarkPath
 from winnow_storage.errors import SpecError
 from winnow_workers.catalogue import operator_named
+from winnow_workers.operators.classify import vectors_of
 
 PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -55,6 +56,7 @@ def load_spec(path: Path, environ: Mapping[str, str] | None = None) -> SpecSourc
         raise Explainer(marked, JobSpec).spec_error(error) from error
     for index, task in enumerate(spec.tasks):
         _check_task(task, index, marked)
+        _check_vectors(task, index, spec, marked)
         if task.name in spec.review.policies:
             _check_policy(task, spec.review.policies[task.name], marked)
     return SpecSource(spec, path)
@@ -76,6 +78,21 @@ def _check_task(task: TaskSpec, index: int, marked: MarkedYaml) -> None:
             "has none of its own",
             hint="add model: torchvision/NAME, timm/NAME, models/NAME@STAGE or the URI of a weights file",
         )
+
+
+def _check_vectors(task: TaskSpec, index: int, spec: JobSpec, marked: MarkedYaml) -> None:
+    params = operator_named(task.operator).params_type.model_validate(task.params)
+    name = vectors_of(task.operator, params.model_dump())
+    made_by = {one.name: one.operator for one in spec.tasks}
+    if name is None or made_by.get(name) == "embed":
+        return
+    there = ", ".join(one for one, operator in made_by.items() if operator == "embed")
+    what = f"is of the operator {made_by[name]}" if name in made_by else "is no task of this job"
+    raise SpecError(
+        f"{marked.where(('tasks', index, 'vectors'))}: the task {task.name!r} classifies the vectors of {name!r}, "
+        f"which {what}",
+        hint=f"name a task of embed: {there}" if there else "add a task {name: look, operator: embed, model: ...}",
+    )
 
 
 def _check_policy(task: TaskSpec, policy: Policy, marked: MarkedYaml) -> None:

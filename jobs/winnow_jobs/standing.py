@@ -19,38 +19,55 @@ SILENT = 0
 SAYS = {outcome: code for code, outcome in enumerate(Outcome, start=1)}
 WITHOUT_PREDICTION = tuple(SAYS[one] for one in (Outcome.UNREADABLE, Outcome.MISSING, Outcome.REJECTED))
 
+ROW_BITS = 32  # of a row's place in its run, which is shard << ROW_BITS | row
+
 Says = NDArray[np.int8]
 Mask = NDArray[np.bool_]
 Places = NDArray[np.int32]
+RowPlaces = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRows:
-    """Some rows of one run, sorted by key: for every task (first axis) what each row says of it, int8."""
+    """Some rows of one shard of one run, sorted by key: for every task (first axis) what each says of it, int8."""
 
     run: int  # its place among the earlier runs
     keys: pa.StringArray
     versions: pa.StringArray
     says: Says
+    shard: int = 0
+    first_row: int = 0  # its number in the shard
 
     def slice(self, start: int, stop: int) -> "RunRows":
         """The rows from `start` to before `stop`."""
         count = stop - start
         return RunRows(
-            self.run, self.keys.slice(start, count), self.versions.slice(start, count), self.says[:, start:stop]
+            self.run,
+            self.keys.slice(start, count),
+            self.versions.slice(start, count),
+            self.says[:, start:stop],
+            self.shard,
+            self.first_row + start,
         )
+
+    @property
+    def places(self) -> RowPlaces:
+        """Of the rows, in their run."""
+        return (self.shard << ROW_BITS) + self.first_row + np.arange(len(self.keys), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class StandingRows:
-    """What stood after some runs, sorted by key and version: for every task (first axis) what was said last, int8, and
-    the place of the run that said it, int32. They are heard before any run's own rows.
+    """What stood after some runs, sorted by key and version: for every task (first axis) what was said last, int8, the
+    place of the run that said it, int32, and that of the row in that run, int64. They are heard before any run's own
+    rows.
     """
 
     keys: pa.StringArray
     versions: pa.StringArray
     says: Says
     runs: Places
+    places: RowPlaces
 
     def slice(self, start: int, stop: int) -> "StandingRows":
         """The rows from `start` to before `stop`."""
@@ -60,6 +77,7 @@ class StandingRows:
             self.versions.slice(start, count),
             self.says[:, start:stop],
             self.runs[:, start:stop],
+            self.places[:, start:stop],
         )
 
 
@@ -75,11 +93,12 @@ class Again:
 
 
 class Standing:
-    """What stands for each task and item: what was said of it last, and by which run."""
+    """What stands for each task and item: what was said of it last, by which run, and in which of its rows."""
 
     def __init__(self, tasks: int, items: int) -> None:
         self.says = np.full((tasks, items), SILENT, np.int8)
         self.runs = np.zeros((tasks, items), np.int32)
+        self.places = np.zeros((tasks, items), np.int64)
 
     def hear(self, rows: Sequence[Rows], places: Places, then: Sequence[Again]) -> None:
         """The rows of some runs, oldest run first. `places` says where the item of each row is, one after the other,
@@ -94,20 +113,23 @@ class Standing:
             at = places[start:stop][known]
             if isinstance(some, StandingRows):
                 self.says[:, at], self.runs[:, at] = some.says[:, known], some.runs[:, known]
+                self.places[:, at] = some.places[:, known]
             else:
-                self._hear(some.run, at, some.says[:, known], then[some.run])
+                self._hear(some, at, known, then[some.run])
 
     def due(self, again: Again) -> Mask:
         """What is to be done if all this is asked for again."""
         return self._due(slice(None), again)
 
-    def _hear(self, run: int, at: Places, says: Says, again: Again) -> None:
+    def _hear(self, rows: RunRows, at: Places, known: NDArray[np.intp], again: Again) -> None:
+        says = rows.says[:, known]
         without = np.isin(says, WITHOUT_PREDICTION)
         if without.any():  # such a row speaks only of the tasks that the run had to do there
             says = np.where(without & ~self._due(at, again), np.int8(SILENT), says)
         spoken = says != SILENT
         self.says[:, at] = np.where(spoken, says, self.says[:, at])
-        self.runs[:, at] = np.where(spoken, np.int32(run), self.runs[:, at])
+        self.runs[:, at] = np.where(spoken, np.int32(rows.run), self.runs[:, at])
+        self.places[:, at] = np.where(spoken, rows.places[known], self.places[:, at])
 
     def _due(self, at: Places | slice, again: Again) -> Mask:
         says = self.says[:, at]
@@ -130,7 +152,13 @@ def take_down(rows: Sequence[Rows], *, then: Sequence[Again], tasks: int) -> Sta
     standing.hear(rows, places, then)
     spoken = np.flatnonzero((standing.says != SILENT).any(axis=0))
     chosen = pa.array(np.flatnonzero(is_first)[spoken])
-    return StandingRows(keys.take(chosen), versions.take(chosen), standing.says[:, spoken], standing.runs[:, spoken])
+    return StandingRows(
+        keys.take(chosen),
+        versions.take(chosen),
+        standing.says[:, spoken],
+        standing.runs[:, spoken],
+        standing.places[:, spoken],
+    )
 
 
 def _joined(columns: Sequence[pa.StringArray]) -> pa.StringArray:

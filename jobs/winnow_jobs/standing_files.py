@@ -21,9 +21,15 @@ from winnow_storage.errors import StoreDenied, StoreError, StoreUnavailable
 from winnow_storage.parquet_rows import read_groups
 from winnow_storage.parts import Part
 
-FORMAT = 1
+FORMAT = 2
 CODES = {str(outcome): code for outcome, code in SAYS.items()}
-_SAID = pa.struct([pa.field("says", pa.int8(), nullable=False), pa.field("run", pa.int32(), nullable=False)])
+_SAID = pa.struct(
+    [
+        pa.field("says", pa.int8(), nullable=False),
+        pa.field("run", pa.int32(), nullable=False),
+        pa.field("place", pa.int64(), nullable=False),  # of the row in that run (standing.ROW_BITS)
+    ]
+)
 
 
 class StandingDamaged(Exception):
@@ -125,8 +131,8 @@ def as_table(rows: StandingRows, tasks: Sequence[str], numbers: Sequence[int]) -
     """Rows of the parts; `numbers` are those of the runs, by their place."""
     by_place = np.array(numbers, np.int32)
     structs = [
-        pa.StructArray.from_arrays([pa.array(says), pa.array(by_place[runs])], fields=list(_SAID))
-        for says, runs in zip(rows.says, rows.runs, strict=True)
+        pa.StructArray.from_arrays([pa.array(says), pa.array(by_place[runs]), pa.array(places)], fields=list(_SAID))
+        for says, runs, places in zip(rows.says, rows.runs, rows.places, strict=True)
     ]
     return pa.table([rows.keys, rows.versions, *structs], schema=schema(tasks))
 
@@ -134,12 +140,14 @@ def as_table(rows: StandingRows, tasks: Sequence[str], numbers: Sequence[int]) -
 def _standing_rows(rows: pa.Table, names: Sequence[str], numbers: Sequence[int]) -> StandingRows:
     says = np.full((len(names), rows.num_rows), SILENT, np.int8)
     runs = np.zeros((len(names), rows.num_rows), np.int32)
+    places = np.zeros((len(names), rows.num_rows), np.int64)
     for place, name in enumerate(names):
         if name in rows.column_names:
             says[place] = pc.struct_field(rows[name], "says").to_numpy()
             found = np.searchsorted(numbers, pc.struct_field(rows[name], "run").to_numpy())
             runs[place] = np.where(says[place] == SILENT, 0, found)
-    return StandingRows(rows["key"].combine_chunks(), rows["version"].combine_chunks(), says, runs)
+            places[place] = pc.struct_field(rows[name], "place").to_numpy()
+    return StandingRows(rows["key"].combine_chunks(), rows["version"].combine_chunks(), says, runs, places)
 
 
 def _record_key(number: int) -> str:

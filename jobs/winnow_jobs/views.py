@@ -35,6 +35,7 @@ def plan_record(draft: Draft, standing: PlanDocument | None, runs: Runs) -> dict
         "cold_examples": list(draft.cold_examples),
         "due_items": plan.items,
         "copies": plan.copies,
+        "from_vectors": plan.vectors,
         "bytes": plan.total_bytes,
         "shards": plan.shards,
         "shard_items": plan.shard_items,
@@ -45,10 +46,12 @@ def plan_record(draft: Draft, standing: PlanDocument | None, runs: Runs) -> dict
                 "model": task.model.name,
                 "digest": task.model.digest,
                 "due": due.get(task.name, 0),
+                "vectors": task.vectors,
+                "from_vectors": draft.from_vectors.get(task.name, 0),
                 "why": _why(task, due.get(task.name, 0), digests),
                 "review": _policy_text(spec, task, promised),
             }
-            for task in plan.tasks()
+            for task in plan.chosen()
         ],
         "review_estimate": _review_estimate(plan, runs),
     }

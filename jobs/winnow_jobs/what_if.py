@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pyarrow as pa
 from pydantic import ValidationError
 
 from winnow_annotation.guarantees import binomial
 from winnow_annotation.policies import Policy, ReviewSpec, check_policy
 from winnow_annotation.routing import AUDITED, Choice
-from winnow_annotation.wishes import NO_THRESHOLDS, Predictions, Thresholds, wishes
+from winnow_annotation.wishes import NO_THRESHOLDS, Thresholds, wishes
 from winnow_jobs.calibrators import Calibrators, newest_calibrator
 from winnow_jobs.draws import DrawSet, all_labels, answered_draws
 from winnow_jobs.held import held_over
@@ -182,8 +181,7 @@ class _Fits:
             )
         drawn = self._draws[one.task]
         rows = calibrated_structs(drawn, self._fitting.calibrators.get(one.task))
-        names = pa.array([draw.key for draw in drawn.draws], pa.string())
-        predictions = Predictions(names, names, rows.field("score"), rows.field("p_ok"), None, task.kind, rows)
+        predictions = drawn.predictions(task.kind, rows)
         codes = wishes(predictions, policy, self.thresholds(one.review).get(one.task, NO_THRESHOLDS))
         accepted = AUDITED[codes]
         wrong = sum(not draw.ok for draw, is_accepted in zip(drawn.draws, accepted, strict=True) if is_accepted)

@@ -63,7 +63,7 @@ class CorpusStream:
     def __init__(self, source: CorpusSource, announce: Announce = unannounced) -> None:
         self._announce = announce
         self._source = source
-        self._taken = _taker(source.include)
+        self._taken = key_matcher(source.include)
         self.items = 0
         self.others = 0
         self.other_examples: tuple[str, ...] = ()
@@ -133,7 +133,9 @@ class CorpusStream:
             max_pages=source.max_pages,
             announce=self._announce,
         )
-        expansion = Expansion(source.root, indexes, _taker(patterns), self._leave_out, tiff_pages=source.tiff_pages)
+        expansion = Expansion(
+            source.root, indexes, key_matcher(patterns), self._leave_out, tiff_pages=source.tiff_pages
+        )
         return expansion.batches(found)
 
 
@@ -165,12 +167,15 @@ def _walked(root: Location) -> Iterator[pa.RecordBatch]:
         yield found_batch([one.key for one in some], [one.version for one in some], [one.bytes for one in some])
 
 
-def _taker(include: Iterable[str]) -> Callable[[str], bool]:
-    """Whether `include` takes a key. Nearly every pattern is `*.suffix`: one comparison for all of those."""
+def key_matcher(globs: Iterable[str]) -> Callable[[str], bool]:
+    """Whether any of these patterns takes a key, whatever the case: by its file name, with a "/" by the whole key.
+
+    Nearly every pattern is `*.suffix`: one comparison for all of those.
+    """
     suffixes: list[str] = []
     names: list[str] = []
     keys: list[str] = []
-    for glob in (glob.lower() for glob in include):
+    for glob in (glob.lower() for glob in globs):
         if glob.startswith("*") and not re.search(r"[*?\[/]", glob[1:]):
             suffixes.append(glob[1:])
         else:

@@ -18,6 +18,10 @@ from winnow_storage.schemas import WORK
 PART_ROWS = 1 << 20
 PART_GROUPS = 4096  # a footer names every row group: more of them cost more to open than they hold
 SNAPSHOT_GROUP_ROWS = 1 << 16
+_REPEATING = [  # nothing else repeats itself
+    *("tasks.list.element", "leader.run_id"),
+    *(f"vectors.list.element.{name}" for name in ("task", "run_id", "shard")),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ class PartWriter:
                 self._path(),
                 self._schema,
                 compression="zstd",
-                use_dictionary=["tasks.list.element", "leader.run_id"],  # nothing else repeats itself
+                use_dictionary=_REPEATING,
                 write_statistics=["key"],
                 write_page_checksum=True,  # a shard's rows are read by ranges, which no ETag vouches for
             )
@@ -162,4 +166,12 @@ class WorkReader:
         ):
             rows = work.read_row_group(shard - part.first_shard, columns=WORK.names, use_threads=False)
             self._footer = (part.key, work.metadata)
-        return rows
+        return as_work(rows)
+
+
+def as_work(rows: pa.Table) -> pa.Table:
+    """Rows of a run's work with all columns, whichever version of Winnow wrote them."""
+    for field in WORK:
+        if field.name not in rows.column_names and field.nullable:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows

@@ -55,9 +55,13 @@ SNAPSHOT = pa.schema(
 # Where a row of the results stands: the run, its shard, and the row's number in the shard's object.
 PLACE = pa.struct([pa.field("run_id", pa.string()), pa.field("shard", pa.int32()), pa.field("row", pa.int32())])
 
+# Where the vector of a task stands that is taken from a committed row of the same item and version.
+STORED_VECTOR = pa.struct([pa.field("task", pa.string()), *PLACE])
+
 # The work of a run: its due items in shards, one row group per shard, with the tasks that are due for each. `leader` is
 # set for a copy: the row that is expected to be of the same bytes, whose predictions it then takes over; `is_repeated`
-# says of a copy whether an item before it in the run is expected to be of these bytes as well.
+# says of a copy whether an item before it in the run is expected to be of these bytes as well. `vectors` is set where
+# the due tasks need nothing but vectors that are committed already: of such an item nothing is fetched.
 WORK = pa.schema(
     [
         *SNAPSHOT,
@@ -65,8 +69,11 @@ WORK = pa.schema(
         pa.field("tasks", pa.list_(pa.string()), nullable=False),
         pa.field("leader", PLACE),
         pa.field("is_repeated", pa.bool_()),
+        pa.field("vectors", pa.list_(STORED_VECTOR)),
     ]
 )
+
+WORK_BEFORE = WORK.remove(WORK.get_field_index("vectors"))  # of runs that began before there were heads
 
 # Results: the common columns of a row; then one struct column per task.
 RESULT_COMMON = pa.schema(

@@ -37,9 +37,10 @@ class Receipt:
     predictions: dict[str, int]  # task -> structs that are there with no error
     errors: dict[str, int]  # task -> structs with an error
     models: dict[str, str]  # task -> digest
-    bytes: int  # of the images that were read
+    bytes: int  # of the images that were read in this run
     seconds: dict[str, float]  # stage -> time
     copied: int = 0  # rows whose predictions were taken over from a row of the same bytes
+    from_vectors: int = 0  # rows of which nothing was fetched: decided from vectors of committed rows alone
     faults: dict[str, int] = field(default_factory=dict)  # what failed and unavailable items say -> how many say it
 
 

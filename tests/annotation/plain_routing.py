@@ -4,7 +4,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
+from winnow_annotation.item_lists import ItemList
 from winnow_annotation.policies import Policy, ScoreBelow, ScoreBetween
 from winnow_annotation.sampling import drawn, position
 from winnow_annotation.wishes import Reason
@@ -118,6 +120,12 @@ def _decide(candidate: Candidate, wish: _Wish, order: int | None, *, is_uniform:
 def _wish(candidate: Candidate, policy: Policy | None) -> _Wish:
     if policy is None:
         return _Wish(Route.ACCEPT, Reason.NO_POLICY)
+    for items, wish in (
+        (policy.always_review_items, _Wish(Route.REVIEW, Reason.ALWAYS_REVIEW_ITEM)),
+        (policy.never_review_items, _Wish(Route.ACCEPT, Reason.NEVER_REVIEW_ITEM)),
+    ):
+        if _is_listed(candidate, items):
+            return wish
     if policy.max_error is not None:
         promise = Reason.PROMISE_UNSUPPORTED
         return _Wish(Route.HOLD if policy.uncalibrated == "hold" else Route.REVIEW, promise, when_refused=promise)
@@ -126,6 +134,10 @@ def _wish(candidate: Candidate, policy: Policy | None) -> _Wish:
     if candidate.p_ok >= policy.min_p_ok:
         return _Wish(Route.ACCEPT, Reason.P_OK_HIGH)
     return _Wish(Route.REVIEW, Reason.P_OK_LOW)
+
+
+def _is_listed(candidate: Candidate, items: ItemList) -> bool:
+    return candidate.item_id in items.items or any(fnmatchcase(candidate.item_id, glob) for glob in items.globs)
 
 
 def _by_score(score: float | None, policy: Policy) -> _Wish:

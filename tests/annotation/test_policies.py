@@ -44,6 +44,9 @@ def test_review_spec__reads_what_the_design_shows() -> None:
         ({"always_review": ["a"], "never_review": ["a"]}, "both name 'a'"),
         ({"classes": {"a": {"min_p_ok": 0.9}}, "never_review": ["a"]}, "has a rule for 'a'"),
         ({"classes": {"a": {"min_recall": 0.9}}}, "give it to the task"),
+        ({"always_review_items": "legal/*"}, "write a list of patterns"),
+        ({"always_review_items": ["legal/*", ""]}, "an empty pattern"),
+        ({"never_review_items": {"fiel": "a.txt"}}, "Extra inputs"),
     ],
 )
 def test_policy__refuses_what_contradicts_itself(policy: dict[str, object], message: str) -> None:

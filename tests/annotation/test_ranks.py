@@ -97,4 +97,50 @@ def test_wishes__lists_stand_above_classes_and_classes_above_the_rest() -> None:
         Code.ALWAYS_REVIEW,
         Code.NEVER_REVIEW,
     ]
-    assert ruled_by("classify", structs, policy).tolist() == [0, 1, 1, UNRULED, UNRULED]
+    assert ruled_by(predictions, policy).tolist() == [0, 1, 1, UNRULED, UNRULED]
+
+
+def test_wishes__listed_items_stand_above_what_the_model_says_and_always_above_never() -> None:
+    policy = Policy.model_validate(
+        {
+            "min_p_ok": 0.5,
+            "always_review": ["gun"],
+            "always_review_items": {"items": ["id-3"], "globs": ["legal/*"]},
+            "never_review_items": ["Legal/Old/*", "blank-*.jpg"],
+        }
+    )
+    keys = ["legal/a.jpg", "legal/old/b.jpg", "x/blank-1.jpg", "y/c.jpg", "x/BLANK-2.jpg", "z/d.jpg"]
+    labels = ["cat", "cat", "cat", "cat", "gun", "cat"]
+    structs = rows(*({"label": label, "p_ok": 0.1, "score": 0.5} for label in labels))
+    ids = pa.array([f"id-{number}" for number in range(len(keys))])
+    numbers = (structs.field("score"), structs.field("p_ok"))
+    found = Predictions(ids, ids, *numbers, None, "classify", structs, pa.array(keys))
+    assert [Code(code) for code in wishes(found, policy)] == [
+        Code.ALWAYS_REVIEW_ITEM,
+        Code.ALWAYS_REVIEW_ITEM,  # on both lists
+        Code.NEVER_REVIEW_ITEM,
+        Code.ALWAYS_REVIEW_ITEM,
+        Code.ALWAYS_REVIEW,  # the class says always, the item never
+        Code.P_OK_LOW,
+    ]
+    assert ruled_by(found, policy).tolist() == [UNRULED] * 5 + [0]
+    with pytest.raises(ValueError, match="keys were not read"):
+        wishes(Predictions(ids, ids, *numbers, None, "classify", structs), policy)
+
+
+@pytest.mark.parametrize(
+    ("lists", "codes"),
+    [
+        ({}, [Code.SAME_CONTENT, Code.SAME_CONTENT]),
+        ({"always_review_items": ["b.jpg"]}, [Code.SAME_CONTENT, Code.ALWAYS_REVIEW_ITEM]),
+        # nobody may have been asked about the image that these are copies of
+        ({"never_review_items": ["b.jpg"]}, [Code.P_OK_LOW, Code.NEVER_REVIEW_ITEM]),
+    ],
+)
+def test_wishes__copies_of_listed_items(lists: dict[str, Any], codes: list[Code]) -> None:
+    structs = rows(*({"p_ok": 0.1, "score": 0.5} for _ in range(2)))
+    names = pa.array(["a.jpg", "b.jpg"])
+    found = Predictions(
+        names, names, structs.field("score"), structs.field("p_ok"), pa.array([True, True]), "ocr", structs, names
+    )
+    assert [Code(code) for code in wishes(found, Policy.model_validate({"min_p_ok": 0.5} | lists))] == codes

@@ -25,15 +25,18 @@ POLICIES = {
     "defect": Policy.model_validate({"uncalibrated": {"score_between": [0.8, 1.2]}}),
     "sure": Policy(max_error=0.02),
     "later": Policy(min_p_ok=0.8, uncalibrated="hold"),
+    "listed": Policy(min_p_ok=0.8, always_review_items=["a*"], never_review_items={"items": ["a", "b", "bc"]}),
 }
 
 
 def predictions(candidates: Sequence[Candidate]) -> Predictions:
+    items = pa.array([one.item_id for one in candidates], pa.string())
     return Predictions(
-        pa.array([one.item_id for one in candidates], pa.string()),
+        items,
         pa.array([one.version for one in candidates], pa.string()),
         pa.array([one.score for one in candidates], pa.float64()),
         pa.array([one.p_ok for one in candidates], pa.float64()),
+        keys=items,
     )
 
 
@@ -105,6 +108,10 @@ def candidate(task: str, *, p_ok: float | None = None, score: float | None = Non
         (candidate("defect", score=1.2), Route.REVIEW, Reason.SCORE_UNSURE),
         (candidate("defect", score=1.21), Route.ACCEPT, Reason.SCORE_HIGH),
         (candidate("sure", p_ok=0.999), Route.REVIEW, Reason.PROMISE_UNSUPPORTED),
+        (candidate("listed", p_ok=0.999, item="ab"), Route.REVIEW, Reason.ALWAYS_REVIEW_ITEM),
+        (candidate("listed", p_ok=0.999, item="a"), Route.REVIEW, Reason.ALWAYS_REVIEW_ITEM),
+        (candidate("listed", p_ok=0.001, item="bc"), Route.ACCEPT, Reason.NEVER_REVIEW_ITEM),
+        (candidate("listed", p_ok=0.001, item="c"), Route.REVIEW, Reason.P_OK_LOW),
     ],
 )
 def test_route__follows_the_policy(given_one: Candidate, expected: Route, reason: Reason) -> None:

@@ -14,6 +14,7 @@ from winnow_jobs.review import route_run
 from winnow_jobs.review_notes import review_lines, review_warnings
 from winnow_jobs.routes import iter_routes, iter_sent, routes_key
 from winnow_jobs.runs import PlanDocument, Runs
+from winnow_jobs.what_if import what_if
 from winnow_storage.errors import StoreError
 
 CLASSES = ("cat", "dog", "weapon")
@@ -148,6 +149,58 @@ def test_promise__by_class_and_lists(tmp_path: Path) -> None:
     assert weapons
     assert {said[row["key"]] for row in weapons} == {"weapon"}
     assert all(said.get(row["key"]) != "weapon" for row in rows if row["reason"] == "promised")
+
+
+def test_promise__listed_items_are_no_evidence_and_are_audited_all_the_same(tmp_path: Path) -> None:
+    lists = {"always_review_items": ["?-000*.jpg"], "never_review_items": ["?-001*.jpg"]}
+    policy = Policy.model_validate({"max_error": 0.05} | lists)
+    resolved, runs = job(tmp_path, review(policy, calibrate=600, audit=0.5, budget=3000))
+    first, truth = drawn_run(runs, resolved)
+    route_run(runs.store, first)
+    drawn = [row for row in iter_sent(runs.store, "0001", ["route", "key"]) if row["route"] == "calibrate"]
+    listed = [row for row in drawn if row["key"] < "1-00200"]
+    assert listed  # whatever is listed may be drawn as well
+    answer(runs, "0001", truth, ["calibrate"])
+    second, more = drawn_run(runs, resolved, n=3000, seed=2)
+    asked = what_if(resolved, runs)["variants"][0]
+    record = route_run(runs.store, second)
+    (promise,) = record["promises"]
+    assert promise["evidence"]["labels"] == 600 - len(listed)
+    assert (promise["digest"], record["routes"][TASK]) == (asked["promises"][0]["digest"], asked["routes"])
+    rows = [row for batch in iter_routes(runs.store, "0002") for row in batch.to_pylist()]
+    assert len(rows) == len({row["key"] for row in rows}) == 3000
+    always = [row for row in rows if row["key"] < "2-00100"]
+    never = [row for row in rows if "2-00100" <= row["key"] < "2-00200"]
+    assert {row["reason"] for row in always} <= {"always_review_item", "calibrate_draw"}
+    assert {row["reason"] for row in never} == {"never_review_item", "audit_draw", "calibrate_draw"}
+    assert "accept" not in {row["route"] for row in always}
+    assert not {"always_review_item", "never_review_item"} & {row["reason"] for row in rows if row["key"] >= "2-00200"}
+    answer(runs, "0002", more, ["audit"])
+    (found,) = audit_records(resolved, runs)
+    audited = [row for row in rows if row["route"] == "audit"]
+    of_rules = [row for row in audited if row["key"] >= "2-00200"]
+    assert found["all"]["answered"] == len(audited) > len(of_rules) == found["promises"][0]["answered"]
+
+
+def test_promise__min_recall_counts_what_listed_items_let_through(tmp_path: Path) -> None:
+    found = {}
+    half = ["*[02468].jpg"]
+    for name, lists in (
+        ("none", {}),
+        ("never", {"never_review_items": half}),
+        ("always", {"always_review_items": half}),
+    ):
+        policy = Policy.model_validate({"min_recall": 0.95, "harmful": ["weapon"]} | lists)
+        resolved, runs = job(tmp_path / name, review(policy, calibrate=1500, budget=1500))
+        first, truth = drawn_run(runs, resolved, n=1500)
+        route_run(runs.store, first)
+        answer(runs, "0001", truth, ["calibrate"])
+        second, _ = drawn_run(runs, resolved, n=100, seed=2)
+        (found[name],) = route_run(runs.store, second)["promises"]
+    assert len({one["evidence"]["labels"] for one in found.values()}) == 1  # every harmful draw counts
+    assert found["none"]["threshold"] is not None, found["none"]["why"]
+    assert found["never"]["threshold"] is None  # what is not flagged of that half passes unseen
+    assert found["always"]["threshold"] is not None, found["always"]["why"]
 
 
 def test_promise__min_recall_bounds_what_is_let_through(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ tasks:
   - {name: text, operator: ocr}
   - {name: vector, operator: embed, model: builtin/fingerprint}
 """
+HEAD = "  - {{name: kind, operator: classify, model: h.safetensors, vectors: {}}}\n"
 
 
 def load(tmp_path: Path, text: str, **environ: str):
@@ -90,11 +91,18 @@ run:
         (GOOD + "run: {device: gpu}\n", "/job.yaml:8:15: run.device: input should be 'auto', 'cpu' or 'cuda'"),
         (GOOD + "review: {policies: {txt: {min_p_ok: 0.5}}}\n", "review.policies names 'txt', which is no task"),
         (GOOD + "review: {policies: {text: {min_p_ok: 1.5}}}\n", "/job.yaml:8:38: review.policies.text.min_p_ok: "),
+        (GOOD + "review: {policies: {text: {never_review_items: legal/*}}}\n", ":8:48: review.policies.text.never_"),
+        (GOOD + "review: {policies: {text: {never_review_items: {fiel: x}}}}\n", "'fiel'; did you mean 'file'?"),
         (GOOD + "review: {budgt: 3}\n", "/job.yaml:8:10: unknown key 'budgt'; did you mean 'budget'?"),
         (GOOD.replace("embed, model: builtin/fingerprint", "classify"), "names no model"),
         (GOOD + "ledger: postgresql://u:secret@h/db\n", "/job.yaml:8:9: ledger: a password is taken"),
         (GOOD + "review: {policies: {vector: {}}}\n", "/job.yaml:8:21: predictions of the operator 'embed' cannot"),
         (GOOD.replace("photos", "${PHOTOS}"), "/job.yaml:3:8: the environment variable PHOTOS is not set"),
+        (GOOD + HEAD.format("vektor"), "/job.yaml:8:69: the task 'kind' classifies the vectors of 'vektor', which"),
+        (GOOD + HEAD.format("text"), "which is of the operator ocr\n  next: name a task of embed: vector"),
+        (GOOD + HEAD.format("kind"), "which is of the operator classify\n  next: name a task of embed: vector"),
+        (GOOD + HEAD.format("vector, labels: [a]"), "/job.yaml:8:5: tasks.2: vectors: says that a head"),
+        (GOOD + HEAD.format("{task: vector, width: 3}"), "unknown key 'width'"),
     ],
 )  # fmt: skip
 def test_load_spec__says_where_and_what(tmp_path: Path, text: str, expected: str) -> None:
@@ -104,6 +112,24 @@ def test_load_spec__says_where_and_what(tmp_path: Path, text: str, expected: str
 def test_resolve_spec__an_output_inside_the_corpus_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="lies in the corpus"):
         resolve_spec(load(tmp_path, GOOD.replace("output: out", "output: photos/out")))
+
+
+def test_resolve_spec__reads_the_files_of_listed_items_into_the_plan(tmp_path: Path) -> None:
+    policy = "review: {policies: {text: {always_review_items: {file: legal.txt, globs: ['x/*']}}}}\n"
+    (tmp_path / "legal.txt").write_bytes("\ufeffb \u00fc.jpg\r\na.jpg\n\nb \u00fc.jpg\r\n".encode())
+    listed = resolve_spec(load(tmp_path, GOOD + policy)).review.policies["text"].always_review_items
+    assert (listed.items, listed.globs, listed.file) == (("a.jpg", "b \u00fc.jpg"), ("x/*",), None)
+    again = resolve_spec(load(tmp_path, GOOD + policy.replace("file: legal.txt", "items: [b \u00fc.jpg, a.jpg]")))
+    (tmp_path / "legal.txt").write_text("\n".join(str(number) for number in range(10_001)))
+    with pytest.raises(SpecError, match="lists 10,001 items, and a plan holds 10,000 at most"):
+        resolve_spec(load(tmp_path, GOOD + policy))
+    assert set(again.review.policies["text"].always_review_items.items) == set(listed.items)
+    (tmp_path / "legal.txt").write_bytes(b"\xff")
+    with pytest.raises(SpecError, match=r"legal\.txt is not UTF-8"):
+        resolve_spec(load(tmp_path, GOOD + policy))
+    (tmp_path / "legal.txt").unlink()
+    with pytest.raises(SpecError, match=r"review\.policies\.text\.always_review_items: there is no file .*legal\.txt"):
+        resolve_spec(load(tmp_path, GOOD + policy))
 
 
 def test_load_spec__reports_several_mistakes_at_once(tmp_path: Path) -> None:

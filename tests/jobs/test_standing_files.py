@@ -158,7 +158,7 @@ def test_history__a_damaged_compaction_costs_time_only(what: str, runs: Runs, tm
     if what == "record removed":
         record.unlink()
     elif what == "record of another version":
-        record.write_text(record.read_text().replace('"format":1', '"format":9'))
+        record.write_text(record.read_text().replace(f'"format":{standing_files.FORMAT}', '"format":9'))
     elif what == "pointer":
         (current / "latest.json").write_text("{}")
     elif what == "part removed":

@@ -14,7 +14,7 @@ from winnow_workers.allocator import keep_freed_memory
 from winnow_workers.children import allowed_s, brought, limit_memory, prepare, rows_one_by_one
 from winnow_workers.deadline import STDERR, HangTimer
 from winnow_workers.last_words import LastWords, take_last_words
-from winnow_workers.pipeline import CHUNK_BYTES, COMMIT, Pipeline, WorkerConfig
+from winnow_workers.pipeline import CHUNK_BYTES, COMMIT, Pipeline, WorkerConfig, stored_among
 from winnow_workers.signals import NeedsCare
 from winnow_workers.tasks import Stages
 
@@ -106,7 +106,7 @@ class ShardWorker:
         self._is_open = False
         rows = rows_one_by_one(self._config, shard, items, self._step)
         with self._watched():
-            return self._pipeline.commit(shard, rows, Stages())
+            return self._pipeline.commit(shard, rows, Stages(), stored=stored_among(items))
 
     def bare_loop(self, shard: int) -> tuple[int, float]:
         """Images and seconds of a shard's bare loop, once nothing else runs here."""

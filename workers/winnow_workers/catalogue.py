@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from winnow_storage.errors import SpecError
-from winnow_workers.operator import Operator
+from winnow_workers.operator import Operator, TaskConfig
 from winnow_workers.operators.anomaly import AnomalyOperator
-from winnow_workers.operators.classify import ClassifyOperator
+from winnow_workers.operators.classify import ClassifyOperator, ClassifyParams
 from winnow_workers.operators.detect import DetectOperator
 from winnow_workers.operators.embed import EmbedOperator
+from winnow_workers.operators.head import HeadOperator
 from winnow_workers.operators.ocr import OcrOperator
 from winnow_workers.operators.segment import SegmentOperator
 
@@ -43,6 +44,19 @@ def operator_named(name: str) -> type[Operator[Any]]:
     near = difflib.get_close_matches(name, OPERATORS, n=1)
     meant = f"did you mean {near[0]!r}? " if near else ""
     raise SpecError(f"there is no operator {name!r}", hint=f"{meant}operators: {', '.join(OPERATORS)}")
+
+
+def operator_of(task: TaskConfig, device: str) -> Operator[Any]:
+    """The operator that performs a task, not open yet.
+
+    Raises:
+        SpecError: there is none.
+    """
+    kind = operator_named(task.operator)
+    params = kind.params_type.model_validate(dict(task.params))
+    if isinstance(params, ClassifyParams) and params.vectors is not None:
+        return HeadOperator(params, task.model, device)
+    return kind(params, task.model, device)
 
 
 def _operator_at(place: str) -> type[Operator[Any]]:

@@ -26,6 +26,7 @@ from winnow_workers.device_jpegs import DeviceJpegs
 from winnow_workers.limits import WHITE, check_bytes
 from winnow_workers.pdf_page import decode_page
 from winnow_workers.signals import REPLACED, ItemSignal, Missing, OutOfMemory, Rejected, Unavailable, Unreadable
+from winnow_workers.stored import Stored
 from winnow_workers.throttle import Throttle
 
 
@@ -40,13 +41,14 @@ class Item:
     bytes: int | None
     tasks: frozenset[str]
     leader: Leader | None = None  # if its bytes are the leader's, its predictions are as well
+    stored: Stored | Unavailable | None = None  # if it is there, nothing is fetched
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came of an item: pixels, the leader whose bytes it has, or the signal that ended it.
+    """What came of an item: pixels, the leader whose bytes it has, what is stored of it, or the signal that ended it.
 
-    Digest, length and version are there wherever bytes arrived.
+    Digest, length and version are there wherever bytes arrived, now or when the stored row was made.
     `version` is that of the bytes that were read, not of the listing: the object may have been replaced since.
     """
 
@@ -57,6 +59,7 @@ class Fetched:
     bytes: int | None = None
     version: str | None = None
     copied: Leader | None = None
+    stored: Stored | None = None
 
 
 class Fetcher:
@@ -94,6 +97,9 @@ class Fetcher:
         Raises:
             StoreDenied, StoreError: as `fetch`.
         """
+        if item.stored is not None:
+            recalled = _recalled(item, item.stored)
+            return lambda: recalled
         try:
             check_bytes(item.bytes or 0, self.limits)
             content = self.read(item)
@@ -185,6 +191,13 @@ class Fetcher:
     def _announce(self, size_bytes: int) -> None:
         if self._throttle is not None:
             self._throttle.take(size_bytes)
+
+
+def _recalled(item: Item, stored: Stored | Unavailable) -> Fetched:
+    if isinstance(stored, Unavailable):
+        return Fetched(item, None, stored, bytes=item.bytes)
+    file = stored.file
+    return Fetched(item, None, None, file["content_sha256"], file["bytes"], item.version, stored=stored)
 
 
 def _gone(item: Item, root: Location, key: str) -> ItemSignal:

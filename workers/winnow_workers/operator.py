@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from winnow_workers.models.reference import ResolvedModel
 
 PixelsHWC = npt.NDArray[np.uint8]
+Vector = npt.NDArray[Any]  # (width,), float16 or float32
+VECTOR_FIELD = "vector"  # of the struct of a task that makes them
+NO_PIXELS: PixelsHWC = np.zeros((0, 0, 3), np.uint8)
 
 
 class OperatorParams(BaseModel):
@@ -39,11 +42,13 @@ class View:
 
     `pixels` is uint8 RGB, (height, width, 3), upright, sRGB. It may be smaller than the image (scaled decode);
     `width_px` and `height_px` are always those of the upright image at full size, in which boxes and masks are given.
+    An operator of vectors sees no pixels, but the `vector` that another task made of the image.
     """
 
     pixels: PixelsHWC
     width_px: int
     height_px: int
+    vector: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ class Operator(ABC, Generic[ParamsT]):
         self.model = model
         self.device = device  # "cpu" or "cuda"
         self.threads = 1  # that it may use beside others on this machine, set before `open`; no part of what it says
+        self.vectors_of: str | None = None  # the task whose vectors it is given in place of pixels
 
     @abstractmethod
     def open(self) -> None:

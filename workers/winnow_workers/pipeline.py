@@ -6,10 +6,11 @@ Runs inside one process and needs no Ray: the actor is a thin frontier around it
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from uuid import uuid4
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from winnow_storage.schemas import result_schema
 from winnow_storage.shards import Receipt, commit_shard, encode_shard
 from winnow_storage.uri import parse
 from winnow_workers.ahead import EXTRA_DECODERS, ReadAhead
-from winnow_workers.catalogue import operator_named
+from winnow_workers.catalogue import operator_of
 from winnow_workers.copies import Leader, LeaderReader, Wanted, with_copies
 from winnow_workers.decode import DecodeLimits, DecodeSettings
 from winnow_workers.device_jpegs import AT_ONCE, open_device_jpegs
@@ -28,10 +29,12 @@ from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
 from winnow_workers.limits import WHITE
 from winnow_workers.operator import Operator, OperatorParams, Prediction, TaskConfig, View
+from winnow_workers.operators.head import check_widths
 from winnow_workers.quarantine import DECODE, FETCH
 from winnow_workers.rows import build_row, summarise
 from winnow_workers.signals import ItemSignal, NeedsCare, OutOfMemory, Unavailable
-from winnow_workers.tasks import Stages, in_turn, through_tasks, through_tasks_ahead
+from winnow_workers.stored import Stored, StoredReader
+from winnow_workers.tasks import Stages, in_turn, through_tasks, through_tasks_ahead, with_heads
 from winnow_workers.throttle import Throttle
 
 LEADER_READS = 8  # shard objects with the rows of leaders that are read at once
@@ -78,7 +81,8 @@ class Pipeline:
         throttle = Throttle(config.max_requests_per_s, config.max_bytes_per_s) if limited else None
         self.fetcher = Fetcher(config.limits, throttle=throttle, settings=config.decode)
         self.operators: dict[str, Operator[OperatorParams]] = {}
-        self.runners: dict[str, IsolatingRunner] = {}
+        self.runners: dict[str, IsolatingRunner] = {}  # of tasks that see pixels
+        self.heads: dict[str, IsolatingRunner] = {}  # of those that see vectors
         self.leaders: LeaderReader | None = None
         # The models work on one shard at a time; meanwhile the images of the next one are fetched, and the rows of
         # the one before are written.
@@ -93,19 +97,20 @@ class Pipeline:
             EnvironmentFault: JPEGs are to be decoded on a GPU, and that cannot be had.
         """
         for task in self.config.tasks:
-            kind = operator_named(task.operator)
-            operator = kind(kind.params_type.model_validate(dict(task.params)), task.model, self.config.device)
+            operator = operator_of(task, self.config.device)
             operator.threads = self.config.threads
             operator.open()
             self.operators[task.name] = operator
-            self.runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)
+            runners = self.runners if operator.vectors_of is None else self.heads
+            runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)
+        check_widths(self.operators)
         if "torch" in sys.modules:  # some tasks need none, and it takes two seconds to import
             sys.modules["torch"].set_num_threads(self.config.threads)
         self._opened()
 
     def take_over(self, before: "Pipeline") -> None:
         """The models of the pipeline before this one, whose tasks are the same, instead of opening them."""
-        self.operators, self.runners = before.operators, before.runners
+        self.operators, self.runners, self.heads = before.operators, before.runners, before.heads
         self._opened()
 
     def _opened(self) -> None:
@@ -121,6 +126,7 @@ class Pipeline:
             operator.close()
         self.operators.clear()
         self.runners.clear()
+        self.heads.clear()
 
     def run_shard(self, shard: int) -> Receipt:
         """Process and commit one shard; the receipt of whoever committed it first.
@@ -137,11 +143,16 @@ class Pipeline:
         with closing(ReadAhead(self._fetch, items, decoders=self._decoders)) as ahead, self._models:
             chunks = self._chunks(ahead, stages)
             work = through_tasks_ahead if self._is_ahead else through_tasks
-            batches = [self._rows(chunk, said, shard) for chunk, said in work(self.runners, chunks, stages)]
-        return self.commit(shard, batches, stages)
+            batches = [
+                self._rows(chunk, with_heads(self.heads, chunk, said, stages), shard)
+                for chunk, said in work(self.runners, chunks, stages)
+            ]
+        return self.commit(shard, batches, stages, stored=stored_among(items))
 
-    def commit(self, shard: int, batches: Sequence[pa.RecordBatch], stages: Stages) -> Receipt:
-        """Put a shard's rows, once; the receipt of whoever committed it first.
+    def commit(
+        self, shard: int, batches: Sequence[pa.RecordBatch], stages: Stages, *, stored: Collection[str] = ()
+    ) -> Receipt:
+        """Put a shard's rows, once; the receipt of whoever committed it first. `stored`: items that were not fetched.
 
         Raises:
             StoreError: the output refuses us.
@@ -149,7 +160,7 @@ class Pipeline:
         self._entering(COMMIT)
         start = time.perf_counter()
         rows = pa.Table.from_batches(batches)
-        counts = summarise(rows, tuple(task.name for task in self.config.tasks))
+        counts = summarise(rows, tuple(task.name for task in self.config.tasks), stored)
         receipt = Receipt(
             run_id=self.config.run_id,
             shard=shard,
@@ -162,6 +173,7 @@ class Pipeline:
             predictions=counts.predictions,
             errors=counts.errors,
             copied=counts.copied,
+            from_vectors=counts.from_vectors,
             faults=counts.faults,
             models={task.name: task.model.digest for task in self.config.tasks},
             bytes=counts.bytes,
@@ -187,7 +199,7 @@ class Pipeline:
             self._entering(DECODE)
             fetched = decode()
         answers = in_turn(self.runners, [fetched], Stages(), without)
-        return self._rows([fetched], answers, shard)
+        return self._rows([fetched], with_heads(self.heads, [fetched], answers, Stages(), without), shard)
 
     @property
     def _is_ahead(self) -> bool:
@@ -204,7 +216,8 @@ class Pipeline:
         fetched ahead or written, no row is made.
         """
         contents = []
-        for item in self.items(shard)[: max(BARE_ITEMS, self._chunk_items)]:
+        fetched = (item for item in self.items(shard) if item.stored is None)
+        for item in islice(fetched, max(BARE_ITEMS, self._chunk_items)):
             with suppress(ItemSignal):
                 contents.append(self.fetcher.read(item))
         needed_side_px, count = self._needed_side_px(), 0
@@ -229,9 +242,22 @@ class Pipeline:
             if self.leaders is None:
                 self.open()  # what is copied is known by the operators' fields
             leaders = self.leaders.of(work) if self.leaders is not None else leaders
+        stored: Sequence[Stored | Unavailable | None] = [None] * work.num_rows
+        if work["vectors"].null_count < work.num_rows:
+            stored = StoredReader(self.store, self._pool).of(work)
+        rows = work.drop_columns(["leader", "vectors"]).to_pylist()
         return [
-            Item(row["item_id"], row["key"], row["uri"], row["version"], row["bytes"], frozenset(row["tasks"]), leader)
-            for row, leader in zip(work.to_pylist(), leaders, strict=True)
+            Item(
+                item_id=row["item_id"],
+                key=row["key"],
+                uri=row["uri"],
+                version=row["version"],
+                bytes=row["bytes"],
+                tasks=frozenset(row["tasks"]),
+                leader=leader,
+                stored=kept,
+            )
+            for row, leader, kept in zip(rows, leaders, stored, strict=True)
         ]
 
     @property
@@ -272,7 +298,7 @@ class Pipeline:
         return max(CHUNK_ITEMS, *(operator.batch_size for operator in self.operators.values()))
 
     def _needed_side_px(self) -> int | None:
-        sides = [operator.needed_side_px for operator in self.operators.values()]
+        sides = [self.operators[name].needed_side_px for name in self.runners]
         return None if not sides or None in sides else max(side for side in sides if side is not None)
 
     def _rows(
@@ -284,3 +310,8 @@ class Pipeline:
         ]
         copied = {place: one.copied for place, one in enumerate(chunk) if one.copied is not None}
         return with_copies(pa.RecordBatch.from_pylist(rows, schema=self.schema), copied)
+
+
+def stored_among(items: Sequence[Item]) -> list[str]:
+    """The ids of the items of which nothing has to be fetched."""
+    return [item.item_id for item in items if item.stored is not None]

@@ -4,11 +4,32 @@ So what would keep it from opening is said in the same words before any work is 
 do not fit, labels of another number, a model of another kind.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 from winnow_storage.errors import ModelError
-from winnow_workers.catalogue import OPERATORS
+from winnow_workers.catalogue import OPERATORS, operator_of
 from winnow_workers.models.onnx_file import is_onnx
 from winnow_workers.models.shapes_only import META, ShapesUnknown
-from winnow_workers.operator import TaskConfig
+from winnow_workers.operator import Operator, TaskConfig
+from winnow_workers.operators.head import check_widths
+
+
+def check_tasks(tasks: Iterable[TaskConfig]) -> None:
+    """Make sure of what can be known of a job's tasks, and of those that take what others make.
+
+    Raises:
+        ModelError, StoreError: as `check_task`.
+    """
+    opened = {}
+    try:
+        for task in tasks:
+            if (operator := _opened(task)) is not None:
+                opened[task.name] = operator
+        check_widths(opened)
+    finally:
+        for operator in opened.values():
+            operator.close()
 
 
 def check_task(task: TaskConfig) -> None:
@@ -18,15 +39,18 @@ def check_task(task: TaskConfig) -> None:
         ModelError: the model cannot be used; says which task's.
         StoreError: the store cannot be reached or refuses.
     """
-    operator_type = OPERATORS.get(task.operator)
-    if operator_type is None:
-        return
+    check_tasks([task])
+
+
+def _opened(task: TaskConfig) -> Operator[Any] | None:
+    if task.operator not in OPERATORS:
+        return None
     device = "cpu" if is_onnx(task.model) else META  # ONNX Runtime has no other way to look at a file
-    operator = operator_type(operator_type.params_type.model_validate(task.params), task.model, device)
+    operator = operator_of(task, device)
     try:
         operator.open()
     except ShapesUnknown:
-        return  # an actor says it, before it fetches an item
+        return None  # an actor says it, before it fetches an item
     except ModelError as error:
         raise ModelError(f"task {task.name}: {error.message}", hint=error.hint) from error
-    operator.close()
+    return operator

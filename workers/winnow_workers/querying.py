@@ -1,19 +1,18 @@
 """How does a single image, or a text, become a vector that can be compared with a task's rows? By that task."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from winnow_storage.errors import UsageError
-from winnow_workers.catalogue import operator_named
+from winnow_workers.catalogue import operator_of
 from winnow_workers.decode import DecodeLimits, DecodeSettings, decode
 from winnow_workers.limits import check_bytes
-from winnow_workers.operator import Operator, TaskConfig, View
+from winnow_workers.operator import VECTOR_FIELD, Operator, TaskConfig, View
 
 Doubles = npt.NDArray[np.float64]
-FIELD = "vector"
 
 
 def embed_image(
@@ -34,9 +33,9 @@ def embed_image(
         (prediction,) = operator.run([View(decoded.pixels, decoded.width_px, decoded.height_px)])
     finally:
         operator.close()
-    if FIELD not in prediction.fields:
+    if VECTOR_FIELD not in prediction.fields:
         raise UsageError(f"the operator {config.operator!r} makes no vectors", hint="name a task of embed: --task")
-    return np.asarray(prediction.fields[FIELD], dtype=np.float64)
+    return np.asarray(prediction.fields[VECTOR_FIELD], dtype=np.float64)
 
 
 def embed_text(config: TaskConfig, text: str) -> Doubles:
@@ -58,7 +57,6 @@ def embed_text(config: TaskConfig, text: str) -> Doubles:
 
 
 def _opened(config: TaskConfig) -> Operator[Any]:
-    kind = operator_named(config.operator)
-    operator = kind(cast("Any", kind.params_type.model_validate(dict(config.params))), config.model, "cpu")
+    operator = operator_of(config, "cpu")
     operator.open()
     return operator

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ class RowCounts:
     predictions: dict[str, int]  # per task, structs without an error
     errors: dict[str, int]
     copied: int
+    from_vectors: int
     faults: dict[str, int]  # what failed, unavailable or missing items say, without what differs from item to item
     bytes: int
     items_digest: str
@@ -46,6 +47,7 @@ def build_row(
     A copy's row is without what it takes over from its leader (`copies.with_copies`).
     """
     item, decoded, signal = fetched.item, fetched.decoded, fetched.signal
+    stored = {} if fetched.stored is None else fetched.stored.file
     failed = [name for name, answer in answers.items() if isinstance(answer, TaskFailure)]
     if signal is not None:
         outcome, reason = signal.outcome, signal.reason
@@ -61,9 +63,9 @@ def build_row(
         "version": item.version if fetched.version is None else fetched.version,
         "content_sha256": fetched.content_sha256,
         "bytes": fetched.bytes,
-        "format": decoded.format if decoded is not None else None,
-        "width": decoded.width_px if decoded is not None else None,
-        "height": decoded.height_px if decoded is not None else None,
+        "format": decoded.format if decoded is not None else stored.get("format"),
+        "width": decoded.width_px if decoded is not None else stored.get("width"),
+        "height": decoded.height_px if decoded is not None else stored.get("height"),
         "outcome": str(outcome),
         "reason": reason,
         "failed_tasks": failed,
@@ -76,8 +78,10 @@ def build_row(
     return row
 
 
-def summarise(rows: pa.Table, tasks: Sequence[str]) -> RowCounts:
-    """Count a shard's rows for its receipt."""
+def summarise(rows: pa.Table, tasks: Sequence[str], stored: Collection[str] = ()) -> RowCounts:
+    """Count a shard's rows for its receipt; `stored` are the items of which nothing had to be fetched."""
+    is_stored = pc.is_in(rows["item_id"], pa.array(sorted(stored), pa.string()))
+    is_decided = pc.not_equal(rows["outcome"], Outcome.UNAVAILABLE.value)
     outcomes = Counter(rows["outcome"].to_pylist())
     predictions, errors = {}, {}
     for task in tasks:
@@ -90,8 +94,9 @@ def summarise(rows: pa.Table, tasks: Sequence[str]) -> RowCounts:
         predictions=predictions,
         errors=errors,
         copied=rows.num_rows - rows["copied_from"].null_count,
+        from_vectors=pc.sum(pc.and_(is_stored, is_decided)).as_py() or 0,
         faults=_faults(rows),
-        bytes=pc.sum(rows["bytes"]).as_py() or 0,
+        bytes=pc.sum(rows["bytes"].filter(pc.invert(is_stored))).as_py() or 0,
         items_digest=items_digest(rows["item_id"].to_pylist()),
     )
 
@@ -124,7 +129,8 @@ def _error(answer: Prediction | TaskFailure) -> str:
 def _struct(
     answer: Prediction | TaskFailure, operator: Operator[OperatorParams], decoder: str | None
 ) -> dict[str, object]:
-    preproc = operator.preproc if decoder is None else f"{operator.preproc}-{decoder}"
+    sees_pixels = decoder is not None and operator.vectors_of is None
+    preproc = f"{operator.preproc}-{decoder}" if sees_pixels else operator.preproc
     common: dict[str, object] = {"model": operator.model.digest, "preproc": preproc}
     if isinstance(answer, TaskFailure):
         return common | {"error": answer.error}

@@ -1,5 +1,8 @@
 """How do images go through the tasks of a run? One task after the other; with an accelerator all are begun with first.
 
+Heads, which see vectors instead of pixels, come after all others: what they are given is what another task said just
+now, as its row will hold it, or what is stored.
+
 An accelerator that is waited for before it is given its next work stands still meanwhile. So every task of a chunk is
 begun with before the first is waited for, and the next chunk before the first answer of this one is read. What is said
 by then and was not read yet waits on the host, within `AHEAD_BYTES`.
@@ -10,9 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import numpy as np
+
 from winnow_workers.fetch import Fetched
 from winnow_workers.frontier import Begun, IsolatingRunner, TaskFailure
-from winnow_workers.operator import Prediction, View
+from winnow_workers.operator import NO_PIXELS, VECTOR_FIELD, Prediction, Vector, View
 from winnow_workers.quarantine import DECODE
 
 AHEAD_BYTES = 256 * 2**20  # beyond that a task's batches wait for their turn
@@ -91,6 +96,42 @@ def in_turn(
         for place, answer in zip(places, answered, strict=True):
             said[place][name] = answer
     return said
+
+
+def with_heads(
+    heads: Runners, chunk: Sequence[Fetched], said: list[Said], stages: Stages, without: Mapping[str, str] = NOTHING
+) -> list[Said]:
+    """What the tasks said of each image, with what heads say of their vectors; `without` as in `in_turn`."""
+    for name, head in heads.items():
+        source = head.operator.vectors_of or ""
+        places: list[int] = []
+        views: list[View] = []
+        for place, one in enumerate(chunk):
+            if name not in one.item.tasks or one.copied is not None:
+                continue
+            given = TaskFailure(without[name]) if name in without else _vector_of(one, said[place], source)
+            if isinstance(given, TaskFailure):
+                said[place][name] = given
+            elif given is not None:
+                places.append(place)
+                views.append(View(NO_PIXELS, 0, 0, given))
+        if views:
+            start = time.perf_counter()
+            answered = head.run(views)
+            stages.add(name, time.perf_counter() - start)
+            for place, answer in zip(places, answered, strict=True):
+                said[place][name] = answer
+    return said
+
+
+def _vector_of(one: Fetched, said: Said, source: str) -> Vector | TaskFailure | None:
+    """What a head is given of an image; None if the image ended before its tasks."""
+    if one.stored is not None:
+        return one.stored.vectors[source]
+    answer = said.get(source)
+    if isinstance(answer, TaskFailure):
+        return TaskFailure(f"{source} made no vector: {answer.error}")
+    return None if answer is None else np.asarray(answer.fields[VECTOR_FIELD])
 
 
 def _begin(runners: Runners, chunk: Sequence[Fetched], stages: Stages, *, most_bytes: int) -> _Underway:

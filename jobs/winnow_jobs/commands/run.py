@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from winnow_jobs.audit import audit_alarms
+from winnow_jobs.backfill import Backfill, backfilled
 from winnow_jobs.commands.options import AsJson, SpecPath, now, split
 from winnow_jobs.events import Listener
 from winnow_jobs.job import Ended, find_output, resume_run, run_job
@@ -42,6 +43,15 @@ Since = Annotated[
         "--since",
         metavar="RUN_OR_DATE",
         help="Make the predictions of all runs that began then or later again (0007, or 2026-11-03).",
+        show_default=False,
+    ),
+]
+BackfillWhat = Annotated[
+    Backfill | None,
+    typer.Option(
+        "--backfill",
+        help="Do earlier work again: predictions, by the heads (tasks with vectors:) that changed and nothing else; "
+        "decisions, by all heads, routed anew; all, by every task. Heads take vectors that are committed.",
         show_default=False,
     ),
 ]
@@ -96,6 +106,7 @@ def run(
     tasks: Tasks = None,
     retry: Retry = None,
     since: Since = None,
+    backfill: BackfillWhat = None,
     tolerate: Tolerate = None,
     push: Annotated[bool, typer.Option(help="Send the selected review tasks to Label Studio.")] = True,
     profile: Profiled = False,
@@ -104,9 +115,10 @@ def run(
     """Run a job: go on with its open run, or begin one over everything that is due."""
     chosen = selection(tasks, retry, since, limit, sample)
     tolerated = outcomes(tolerate, "--tolerate")
-    options = Options(chosen, new=new, push=push, debug=bool(ctx.obj), profile=profile)
     screen = Screen(as_json=as_json)
     resolved = resolve_spec(load_spec(spec))
+    chosen = backfilled(chosen, resolved, backfill)
+    options = Options(chosen, new=new, push=push, debug=bool(ctx.obj), profile=profile)
     _drive(
         screen,
         lambda listener: run_job(resolved, options, listener, now),
@@ -193,16 +205,16 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
             screen.say(text + (f", {counted(errors, 'error')}" if errors else ""))
         if record["copied"]:
             screen.say(f"  copied from others of the same bytes: {counted(record['copied'], 'item')}")
+        if record.get("from_vectors"):
+            screen.say(f"  from committed vectors, nothing was fetched: {counted(record['from_vectors'], 'item')}")
     if "profile" in record:
         for line in profile_lines(record["profile"]):
             screen.say(line)
     review = record["review"]
     if review["selected"] or review["pushed"]:
         screen.say(f"for people: {review['selected']} selected, {review['pushed']} pushed to Label Studio")
-    for text in held_lines(review):
+    for text in [*held_lines(review), *(f"promised: {text}" for text in review_lines(review))]:
         screen.say(text)
-    for text in review_lines(review):
-        screen.say(f"promised: {text}")
     if record["results"]:
         screen.say(f"results: {record['results']}")
 

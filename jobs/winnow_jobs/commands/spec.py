@@ -4,9 +4,10 @@ from typing import Any
 
 import typer
 
+from winnow_jobs.backfill import backfilled
 from winnow_jobs.begin import PLAN_ITEM_BYTES, open_run
 from winnow_jobs.commands.options import AsJson, SpecPath, now
-from winnow_jobs.commands.run import Limit, Retry, Sample, Since, Tasks, selection
+from winnow_jobs.commands.run import BackfillWhat, Limit, Retry, Sample, Since, Tasks, selection
 from winnow_jobs.doctor import examine
 from winnow_jobs.draft import draft_run
 from winnow_jobs.render import Screen
@@ -18,7 +19,7 @@ from winnow_jobs.views import plan_record
 from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.uri import parse
-from winnow_workers.preflight import check_task
+from winnow_workers.preflight import check_tasks
 
 
 def validate(spec: SpecPath, *, as_json: AsJson = False) -> None:
@@ -49,13 +50,13 @@ def plan(
     tasks: Tasks = None,
     retry: Retry = None,
     since: Since = None,
+    backfill: BackfillWhat = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what would run and why, without running it."""
-    chosen = selection(tasks, retry, since, limit, sample)
     resolved = resolve_spec(load_spec(spec))
-    for task in resolved.tasks:
-        check_task(task.config())
+    chosen = backfilled(selection(tasks, retry, since, limit, sample), resolved, backfill)
+    check_tasks(task.config() for task in resolved.tasks)
     runs = Runs(open_store(parse(resolved.output)))
     with scratch("plan", item_bytes=PLAN_ITEM_BYTES) as place:
         folder = place if resolved.corpus.same_content == "once" else None  # copies are found among what is set aside
@@ -86,6 +87,8 @@ def _show_plan(screen: Screen, record: dict[str, Any]) -> None:
     for task in record["tasks"]:
         model = f"{task['model']} ({task['digest'][:20]})"
         screen.say(f"  {task['name']}: {task['operator']} with {model}, {task['due']} due: {task['why']}")
+        if task["from_vectors"]:
+            screen.say(f"    {task['from_vectors']:,} from committed vectors of {task['vectors']}, nothing is fetched")
         if task["review"]:
             screen.say(f"    {task['review']}")
     screen.say(f"  for people: {record['review_estimate']}")

@@ -14,9 +14,9 @@ from winnow_jobs.verify.findings import Finding
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import StoreDenied, StoreError, StoreUnavailable
 from winnow_storage.parquet_rows import read_groups
-from winnow_storage.parts import Part, WorkPart
+from winnow_storage.parts import Part, WorkPart, as_work
 from winnow_storage.range_file import RangeFile
-from winnow_storage.schemas import SNAPSHOT, WORK
+from winnow_storage.schemas import SNAPSHOT, WORK, WORK_BEFORE
 
 CHUNK_BYTES = 8 * 2**20
 _NAMED_BY_CONTENT = re.compile(r"-([0-9a-f]{16})\.parquet$")
@@ -78,7 +78,7 @@ def _read_work(store: BlobStore, part: WorkPart, shards: range) -> Iterator[Shar
             yield ShardWork(shard, None, (wrong,))
             yield from (ShardWork(later, None) for later in range(shard + 1, shards.stop))
             return
-        yield _shard_work(part, shard, rows)
+        yield _shard_work(part, shard, as_work(rows))
 
 
 def _shard_work(part: WorkPart, shard: int, rows: pa.Table) -> ShardWork:
@@ -113,7 +113,7 @@ def _check_part(store: BlobStore, part: Part | WorkPart, schema: pa.Schema) -> I
         yield Finding(part.key, f"it has {rows} rows, the plan says {part.rows}", DAMAGED, RESTORE)
     elif isinstance(part, WorkPart) and groups != part.shards:
         yield Finding(part.key, f"it has {groups} row groups, the plan says {part.shards} shards", DAMAGED, RESTORE)
-    elif not found_schema.equals(schema):
+    elif not found_schema.equals(schema) and not (schema is WORK and found_schema.equals(WORK_BEFORE)):
         yield Finding(part.key, f"its columns are {', '.join(found_schema.names)}", DAMAGED, RESTORE)
 
 

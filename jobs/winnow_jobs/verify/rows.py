@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from winnow_jobs.verify.findings import Wrong
 from winnow_storage.schemas import PREDICTION_COMMON, RESULT_COMMON, Outcome
@@ -46,17 +47,23 @@ def schema_problems(schema: pa.Schema, tasks: Mapping[str, str]) -> Iterator[str
 
 def receipt_problems(receipt: Receipt, rows: pa.Table, expected: Expected) -> Iterator[str]:
     """Numbers and digests of the receipt that are not those of the rows or the plan."""
-    counts = summarise(rows, tuple(expected.models))
+    counts = summarise(rows, tuple(expected.models), _stored(expected.work))
     for name in ("outcomes", "predictions", "errors"):
         said, found = without_zeros(getattr(receipt, name)), without_zeros(getattr(counts, name))
         if said != found:
             yield f"its receipt says {name} {said}, its rows add up to {found}"
-    for name in ("bytes", "copied", "items_digest"):
+    of_work = () if expected.work is None and receipt.from_vectors else ("bytes", "from_vectors")
+    for name in (*of_work, "copied", "items_digest"):
         said, found = getattr(receipt, name), getattr(counts, name)
         if said != found:
             yield f"its receipt says {name} {said}, its rows add up to {found}"
     if dict(receipt.models) != dict(expected.models):
         yield f"its receipt names the models {dict(receipt.models)}, the plan {dict(expected.models)}"
+
+
+def _stored(work: pa.Table | None) -> list[str]:
+    """The items of which nothing had to be fetched."""
+    return [] if work is None else list(work.filter(pc.is_valid(work["vectors"]))["item_id"].to_pylist())
 
 
 def row_problems(rows: pa.Table, expected: Expected) -> Iterator[str]:

@@ -1,9 +1,8 @@
 """What does the driver spend on a shard, beside a bare actor call? The executor as it is, over actors that do nothing.
 
-Two ways. With real Ray actors that answer at once, as many as the machine bears: the driver's CPU for a shard over that
-for a bare call. With simulated actors, as many as a cluster has: Ray itself is left out, so that its bare call, and one
-wait for the first of as many calls as are under way, are measured apart and added to what the executor spends. Journal
-(SQLite) and tally are real both times. Prints one JSON line per point.
+Two ways, both with real calls of Ray, journal (SQLite) and tally: with as many actors as the machine bears, each in a
+process; and with as many as a cluster has, two calls of each under way, which a few processes answer. CPU time is that
+of the driver's process, Ray's threads in it included. Prints one JSON line per point.
 
     python -m tests.benchmarks.engine.driver --shards 100000 --simulated 500
 """
@@ -18,7 +17,7 @@ from typing import Any
 
 import ray
 
-from tests.benchmarks.engine.idle_actors import Idle, IdleRay, SimulatedActor
+from tests.benchmarks.engine.idle_actors import Idle, RayWithoutEnd, SharedActor
 from tests.benchmarks.engine.line import say
 from winnow_jobs import executor
 from winnow_jobs.attempts import LedgerJournal
@@ -76,18 +75,6 @@ def call_cpu_s(calls: int) -> float:
     return spent_s / calls
 
 
-def wait_cpu_s(pending: int, rounds: int = 100) -> float:
-    """CPU seconds of one wait for the first of `pending` calls and one that is ready."""
-    actor: Any = ray.remote(Idle).options(num_cpus=0).remote(None)
-    references = [actor.sleep.remote() for _ in range(pending)]
-    start = time.process_time()
-    for _ in range(rounds):
-        ray.wait([*references, ray.put(None)], num_returns=1)
-    spent_s = time.process_time() - start
-    ray.kill(actor)
-    return spent_s / rounds
-
-
 @contextlib.contextmanager
 def instead(**names: object) -> Iterator[None]:
     """Other things under these names in the executor's module."""
@@ -116,32 +103,33 @@ def _ignore(_: str) -> None:
 
 def measure(shards: int, actors: int, simulated: int, repeats: int) -> None:
     """Both ways, by turns."""
-    real, fake, calls, spent = [], [], [], []
+    real, many, spent = [], [], []
     for _ in range(repeats):
         with Cluster():
-            call_s, wait_s = call_cpu_s(CALLS), wait_cpu_s(simulated * SHARDS_AT_ONCE)
+            call_s = call_cpu_s(CALLS)
             with instead(ShardActor=RealActor):
                 real_s = shard_cpu_s(min(shards, CALLS), actors)
-        with instead(ShardActor=SimulatedActor, ray=IdleRay()):
-            fake_s = shard_cpu_s(shards, simulated)
+            shared = ray.remote(max_concurrency=3)(Idle).options(num_cpus=0)
+            SharedActor.processes = [shared.remote(None) for _ in range(actors)]
+            with instead(ShardActor=SharedActor, ray=RayWithoutEnd()):
+                many_s = shard_cpu_s(shards, simulated)
         real.append(real_s / call_s)
-        fake.append((fake_s + call_s + wait_s) / call_s)
-        calls.append([round(call_s * 1e6), round(wait_s * 1e6)])
-        spent.append([round(real_s * 1e6), round(fake_s * 1e6)])
-    more = {"bare_call_and_wait_cpu_us": calls, "shard_cpu_us_real_and_simulated": spent}
+        many.append(many_s / call_s)
+        spent.append([round(one * 1e6) for one in (call_s, real_s, many_s)])
     say(
-        "7, driver: CPU of a shard / of a bare actor call, real Ray actors",
+        "7, driver: CPU of a shard / of a bare actor call",
         real,
         at_most=TARGET,
         setup=f"{min(shards, CALLS)} shards, {actors} actors that answer at once, SQLite journal",
-        **more,
+        cpu_us_of_call_and_shards=spent,
     )
     say(
-        "7, driver: CPU of a shard (executor + one bare call + one wait) / of a bare actor call, simulated actors",
-        fake,
+        "7, driver: CPU of a shard / of a bare actor call, simulated actors",
+        many,
         at_most=TARGET,
-        setup=f"{shards} shards, {simulated} simulated actors, SQLite journal",
-        **more,
+        setup=f"{shards} shards, {simulated} actors in {actors} processes, {simulated * SHARDS_AT_ONCE} calls at once, "
+        "SQLite journal",
+        cpu_us_of_call_and_shards=spent,
     )
 
 

@@ -1,8 +1,10 @@
-"""What answers a driver at once? Actors without a pipeline, real ones for Ray and simulated ones without it."""
+"""What answers a driver at once? Real Ray actors without a pipeline, each in a process or many places in a few."""
 
-import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, ClassVar
+
+import ray
 
 from winnow_storage.shards import Receipt
 from winnow_workers.actor import Opened
@@ -43,66 +45,35 @@ class Idle:
         """The receipt at once."""
         return receipt_of(shard)
 
-    def sleep(self) -> None:
-        """No answer while the benchmark lasts."""
-        time.sleep(3600.0)
-
     def steps(self) -> int:
         """As if it never moved: nobody asks twice in so short a time."""
         return 0
 
 
-class SimulatedActor:
-    """`Idle` behind the handle that Ray would give; a call's reference is its answer."""
+class SharedActor:
+    """One of many places that share a few real actors: the calls of a whole cluster, answered by few processes."""
 
-    def __init__(self) -> None:
-        self._idle = Idle(None)
-
-    @staticmethod
-    def options(**_: float) -> "type[SimulatedActor]":
-        """As of a Ray actor's class."""
-        return SimulatedActor
+    processes: ClassVar[list[Any]] = []
+    _made: ClassVar[Iterator[int]] = count()
 
     @staticmethod
-    def remote(_config: object, _name: str) -> "SimulatedActor":
-        """A new one."""
-        return SimulatedActor()
-
-    def __getattr__(self, name: str) -> "_Method":
-        return _Method(getattr(self._idle, name))
-
-
-class _Method:
-    def __init__(self, call: Any) -> None:
-        self._call = call
-
-    def remote(self, *arguments: object) -> "_Reference":
-        return _Reference(self._call(*arguments))
-
-
-class _Reference:
-    """Hashed and compared by identity, as a reference is."""
-
-    def __init__(self, answer: object) -> None:
-        self.answer = answer
-
-
-class IdleRay:
-    """The part of Ray's interface that the executor uses: whatever was asked first is answered first."""
+    def options(**_: float) -> "type[SharedActor]":
+        """As of a Ray actor's class; the share that is asked for is left out."""
+        return SharedActor
 
     @staticmethod
-    def wait(
-        references: Sequence[_Reference], *, num_returns: int = 1, timeout: float
-    ) -> tuple[list[_Reference], list[_Reference]]:
-        """The first is ready, however many are asked for."""
-        del num_returns, timeout
-        return [references[0]], list(references[1:])
+    def remote(_config: object, _name: str) -> Any:
+        """The next one's handle."""
+        return SharedActor.processes[next(SharedActor._made) % len(SharedActor.processes)]
 
-    @staticmethod
-    def get(reference: _Reference) -> object:
-        """Its answer."""
-        return reference.answer
+
+class RayWithoutEnd:
+    """Ray, but that an actor which one place has no use for is not ended: others share it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(ray, name)
 
     @staticmethod
     def kill(actor: object, *, no_restart: bool) -> None:
-        """Nothing runs."""
+        """It lives."""
+        del actor, no_restart

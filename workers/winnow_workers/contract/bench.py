@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from winnow_workers.catalogue import operator_named
+from winnow_workers.catalogue import operator_of
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
 from winnow_workers.operator import Operator, Prediction, TaskConfig, View
 
@@ -25,8 +25,7 @@ class Bench:
 
 def open_operator(task: TaskConfig, device: str) -> Operator[Any]:
     """As the pipeline opens it."""
-    kind = operator_named(task.operator)
-    operator = kind(kind.params_type.model_validate(dict(task.params)), task.model, device)
+    operator = operator_of(task, device)
     operator.open()
     return operator
 

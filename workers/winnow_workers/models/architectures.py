@@ -44,6 +44,11 @@ def check_architecture(architecture: str) -> None:
         name, known = name.partition("/")[0], libraries.names(library)  # what follows the slash is the encoder
     elif library == "timm":
         name, known = name.partition(".")[0], libraries.names(library)  # what follows the dot are weights
+    elif library == "head":
+        raise ModelError(
+            f"{architecture} is a head: it takes the vectors of another task, not images",
+            hint="write vectors: TASK in the task of classify, naming one of operator embed",
+        )
     else:
         raise ModelError(
             f"{architecture!r} is no architecture that is known here",

@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from winnow_storage.errors import ModelError
+from winnow_workers.heads import is_head, load_head
 from winnow_workers.models import onnx_file, patchcore, shapes_only
 from winnow_workers.models.anomaly_head import read_head, read_held_out
 from winnow_workers.models.architectures import check_architecture, default_preprocessing, is_detector
 from winnow_workers.models.build import build_network, misfits, network_arguments
 from winnow_workers.models.load import LoadedWeights
-from winnow_workers.models.model_file import ModelCard, decode_model, is_safetensors
+from winnow_workers.models.model_file import ModelCard, decode_model, is_safetensors, read_card
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,9 @@ def check_file(data: bytes, *, where: str) -> ModelCard | None:
     """
     if not is_safetensors(data):
         return onnx_file.check_onnx(data, where=where)
+    if (said := read_card(data, where=where)) is not None and is_head(said):
+        load_head(data, where=where)
+        return said
     tensors, card = decode_model(data, where=where)
     if card is not None:
         check_fit(LoadedWeights(tensors, card), card.architecture, n_labels=None, where=where)

@@ -40,6 +40,21 @@ def load_weights(model: ResolvedModel) -> LoadedWeights:
         ModelError: the file is gone, has another digest than the pinned one, or is of an unsafe or broken format.
         StoreError: the store cannot be reached or refuses.
     """
+    data = read_weights(model)
+    uri = model.weights.uri or ""
+    if uri.endswith(PICKLE_SUFFIXES):
+        return LoadedWeights(read_state_dict(data, where=uri), None)
+    tensors, card = decode_model(data, where=uri)
+    return LoadedWeights(tensors, card)
+
+
+def read_weights(model: ResolvedModel) -> bytes:
+    """The bytes of a model's pinned weights file.
+
+    Raises:
+        ModelError: it has none, or the file is gone, an ONNX file, or of another digest than the pinned one.
+        StoreError: the store cannot be reached or refuses.
+    """
     weights = model.weights
     if weights.kind == "folder":
         raise ModelError(
@@ -55,12 +70,7 @@ def load_weights(model: ResolvedModel) -> LoadedWeights:
             f"{model.name} is no network that this operator can run: it has no weights file",
             hint="name a weights file, models/NAME, or an architecture such as torchvision/NAME or timm/NAME",
         )
-    uri = weights.uri
-    data = cached(weights.sha256, lambda: fetch(weights), where=uri)
-    if uri.endswith(PICKLE_SUFFIXES):
-        return LoadedWeights(read_state_dict(data, where=uri), None)
-    tensors, card = decode_model(data, where=uri)
-    return LoadedWeights(tensors, card)
+    return cached(weights.sha256, lambda: fetch(weights), where=weights.uri)
 
 
 def fetch(weights: Weights) -> bytes:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 _MAGIC = b'{"'  # what follows the eight bytes of a safetensors header's length
-Kind = Literal["classify", "detect", "segment", "instances", "ocr", "anomaly", "embed"]
+Kind = Literal["classify", "detect", "segment", "instances", "ocr", "anomaly", "embed", "head"]
 Variant = Literal["bf16", "int8"]
 CARD_KEY = "winnow"  # the key of the card in the safetensors metadata
 

@@ -1,13 +1,16 @@
-"""What does an image show as a whole? One label, several, or a node of a tree of labels."""
+"""What does an image show as a whole? One label, several, or a node of a tree of labels.
+
+With `vectors` it is told from the vector that another task made of the image, by a head (`operators.head`).
+"""
 
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from winnow_storage.errors import ModelError, SpecError
 from winnow_workers.classifiers.classifier import Asked, Classifier
@@ -22,11 +25,25 @@ from winnow_workers.operator import Operator, Pending, Prediction, View
 
 Choose = Literal["one", "several"]
 THRESHOLD, FLOOR, SURE = 0.5, 0.01, 0.9
+_NOT_OF_HEADS = ("labels", "label_file", "input", "prompts", "precision")  # a head has its own labels, and no pixels
 
 
 def _by_default(default: object) -> Any:
     """Left out of what a task's digest is made of, so that tasks of before the key existed keep theirs."""
     return lambda value: value == default
+
+
+class VectorsOf(BaseModel):
+    """The task whose vectors are classified; its digest once the spec is resolved, so that it is in this task's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    digest: str | None = None
+
+
+def _as_vectors_of(value: object) -> object:
+    return {"task": value} if isinstance(value, str) else value
 
 
 class ClassifyParams(TorchParams):
@@ -35,6 +52,7 @@ class ClassifyParams(TorchParams):
     `choose: several` gives every label whose probability reaches its threshold (`thresholds`, one for all or by label)
     and keeps those from `floor` on. `tree` puts labels under each other: the prediction is the deepest node whose
     probability is at least `sure`. `label_file` holds labels or a tree. `prompts` are for a CLIP or SigLIP pair.
+    `vectors` names a task of embed, whose vectors a head classifies: then pixels and the labels of others mean nothing.
     """
 
     labels: tuple[str, ...] = ()
@@ -47,6 +65,9 @@ class ClassifyParams(TorchParams):
     sure: float = Field(default=SURE, ge=0.5, le=1.0, exclude_if=_by_default(SURE))
     prompts: Prompts | None = Field(default=None, exclude_if=_by_default(None))
     label_file: str | None = Field(default=None, exclude_if=_by_default(None))
+    vectors: Annotated[VectorsOf | None, BeforeValidator(_as_vectors_of)] = Field(
+        default=None, exclude_if=_by_default(None)
+    )
 
     @field_validator("labels")
     @classmethod
@@ -85,6 +106,17 @@ class ClassifyParams(TorchParams):
             _refuse_unknown(self.thresholds, self.labels)
         if self.labels and self.prompts is not None:
             self.prompts.of(self.labels)
+        return self
+
+    @model_validator(mode="after")
+    def _are_of_a_head(self) -> Self:
+        if self.vectors is None:
+            return self
+        given = [name for name in _NOT_OF_HEADS if getattr(self, name) != type(self).model_fields[name].default]
+        if self.choose == "several":
+            given.append("choose: several")
+        if given:
+            raise ValueError(f"vectors: says that a head classifies vectors, for which {given[0]} means nothing")
         return self
 
     def pinned(self, base: Path | None) -> Self:
@@ -162,6 +194,12 @@ class ClassifyOperator(Operator[ClassifyParams]):
         if not np.isfinite(logits).all():
             raise ArithmeticError("the model's logits are not finite")
         return self._reading.read(logits)
+
+
+def vectors_of(operator: str, params: Mapping[str, Any]) -> str | None:
+    """The task whose vectors a task with these (dumped) parameters classifies; None of a task of pixels."""
+    found = params.get("vectors") if operator == "classify" else None
+    return None if found is None else str(found["task"])
 
 
 def reading_of(classifier: Classifier, params: ClassifyParams, name: str) -> Reading:
