@@ -1,5 +1,6 @@
 """How are the rows of one Parquet object read? Whole, by row groups, only those of one value, or only its footer."""
 
+import bisect
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -141,7 +142,7 @@ def _groups_with(footer: pq.FileMetaData, column: str, value: str) -> Iterator[i
     leaf = _leaf(footer, column)
     for group in range(footer.num_row_groups):
         told = _range_of(footer, group, leaf)
-        if told is None or told[0] <= value <= told[1]:  # Python orders text as Parquet its UTF-8 bytes
+        if told is None or told[0] <= value <= told[1]:
             yield group
 
 
@@ -154,8 +155,41 @@ def _leaf(footer: pq.FileMetaData, column: str) -> int:
 
 
 def _range_of(footer: pq.FileMetaData, group: int, leaf: int) -> tuple[str, str] | None:
+    """The least and the greatest text of a column, in Python's order as in Parquet's of UTF-8 bytes; None: untold."""
     told = footer.row_group(group).column(leaf).statistics
     return None if told is None or not told.has_min_max else (told.min, told.max)
+
+
+def read_groups_with(
+    store: BlobStore, info: BlobInfo, keys: Sequence[str], columns: Sequence[str]
+) -> Iterator[pa.Table]:
+    """The row groups that may hold one of the sorted `keys`, as the statistics of their column `key` say, in order.
+
+    Raises:
+        StoreUnavailable, StoreError: as `read_groups`.
+    """
+
+    def may_hold(parquet: pq.ParquetFile, group: int) -> bool:
+        told = _range_of(parquet.metadata, group, _leaf(parquet.metadata, "key"))
+        if told is None:
+            return True
+        place = bisect.bisect_left(keys, told[0])
+        return place < len(keys) and keys[place] <= told[1]
+
+    def rows_of(group: int) -> pa.Table | None:
+        return reader.ask(
+            lambda parquet: (
+                parquet.read_row_group(group, columns=list(columns), use_threads=False)
+                if may_hold(parquet, group)
+                else None
+            )
+        )
+
+    with _Reader(store, info, whole=info.bytes <= WHOLE_BYTES) as reader:
+        for group in range(reader.ask(lambda parquet: parquet.num_row_groups)):
+            rows = rows_of(group)
+            if rows is not None:
+                yield rows.replace_schema_metadata(None)
 
 
 def read_schema(store: BlobStore, info: BlobInfo) -> pa.Schema:

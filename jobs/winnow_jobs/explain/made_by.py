@@ -52,14 +52,14 @@ def calibrator_record(store: BlobStore, run_id: str, task: str) -> dict[str, Any
     return None if found is None else _calibrator(found)
 
 
-def promise_record(store: BlobStore, ran: Ran, task: ResolvedTask) -> dict[str, Any] | None:
-    """The promise of the rule that decided about the prediction; None where no rule with a promise did.
+def promise_record(store: BlobStore, ran: Ran, routed: PlanDocument, task: ResolvedTask) -> dict[str, Any] | None:
+    """The promise of the rule that decided about a run's prediction, in the run that routed it; None where none did.
 
     Raises:
         StoreError: it is damaged.
     """
-    policy = ran.plan.spec.review.policies.get(task.name)
-    kept = {} if policy is None else kept_promises(store, ran.run_id, task.name)
+    policy = routed.spec.review.policies.get(task.name)
+    kept = {} if policy is None else kept_promises(store, routed.run_id, task.name)
     if policy is None or not kept or ran.table is None:
         return None
     rows = ran.table[task.name].combine_chunks()

@@ -8,7 +8,6 @@ from typing import Any
 from winnow_jobs.consensus.asked import asked_about
 from winnow_jobs.consensus.live import LiveItem, live_items
 from winnow_jobs.consensus.rows import ConsensusRow, is_withdrawn, standing_rows_of_item
-from winnow_jobs.explain.ran import Ran
 from winnow_jobs.verify.labels import labels_of_item
 from winnow_storage.blobs import BlobStore
 from winnow_storage.ledger import Ledger
@@ -39,14 +38,19 @@ class Said:
 
 
 def said_of(
-    store: BlobStore, item_id: str, job: str, ran: Sequence[Ran], ledger: Ledger | None, server: str | None
+    store: BlobStore,
+    item_id: str,
+    job: str,
+    routes: Sequence[dict[str, Any]],
+    ledger: Ledger | None,
+    server: str | None,
 ) -> Said:
-    """What people were asked and said.
+    """What people were asked and said; `routes` are those of the item.
 
     Raises:
         StoreError: as the store says, or an object of theirs is damaged. LedgerError: as it says.
     """
-    routed = [row for one in ran for row in one.routes.values() if row["dedupe_key"] is not None]
+    routed = [row for row in routes if row["dedupe_key"] is not None]
     asked = [*routed, *asked_about(store, item_id)]
     consensus = {task: row for (of, task, _), row in standing_rows_of_item(store, item_id).items() if of == job}
     keys = [row["dedupe_key"] for row in asked]

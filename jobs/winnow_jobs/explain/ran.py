@@ -1,4 +1,7 @@
-"""What did the runs make of an item? Of each run that took it: the shard, its row, and what was decided about it."""
+"""What did the runs make of an item? Of each run that took it: the shard, its row, and what was decided about it.
+
+A prediction that was held over a budget competes again in later runs, whose routes have it with its `predicted_run`.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +17,7 @@ from winnow_jobs.runs import REQUEST_THREADS, PlanDocument
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import StoreDenied, StoreError, StoreUnavailable
 from winnow_storage.parquet_rows import find_rows
-from winnow_storage.schemas import PREDICTION_COMMON, RESULT_COMMON
+from winnow_storage.schemas import PREDICTION_COMMON, RESULT_COMMON, Route
 from winnow_storage.shards import read_receipt, shard_key
 
 # of a struct what people are told, and what rules look at; not what is large, such as vectors and the pixels of masks
@@ -69,6 +72,32 @@ def runs_with(store: BlobStore, plans: Sequence[PlanDocument], key: str) -> list
     with ThreadPoolExecutor(REQUEST_THREADS) as pool:
         found = pool.map(lambda plan: _ran(store, plan, key), plans)
         return [one for one in found if one is not None]
+
+
+def routes_by_run(
+    store: BlobStore, plans: Sequence[PlanDocument], ran: Sequence[Ran], key: str
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Every route of the item, oldest run first: of runs that took it, and of those in which what was held competed
+    again; and what of these cannot be read.
+
+    Raises:
+        StoreDenied, StoreUnavailable: the store does not answer.
+    """
+    took = {one.run_id: list(one.routes.values()) for one in ran}
+    held = [int(one.run_id) for one in ran for row in one.routes.values() if row["route"] == Route.HOLD]
+    others = [plan for plan in plans if held and plan.run_id not in took and int(plan.run_id) > min(held)]
+    damaged: list[str] = []
+
+    def read(plan: PlanDocument) -> list[dict[str, Any]]:
+        try:
+            return routes_of_item(store, plan.run_id, key)
+        except StoreError as error:
+            damaged.append(_said(error))
+            return []
+
+    with ThreadPoolExecutor(REQUEST_THREADS) as pool:
+        took |= dict(zip((plan.run_id for plan in others), pool.map(read, others), strict=True))
+    return [row for run_id in sorted(took, key=int) for row in took[run_id]], damaged
 
 
 def _ran(store: BlobStore, plan: PlanDocument, key: str) -> Ran | None:

@@ -15,13 +15,13 @@ from winnow_jobs.explain.people import (
     said_of,
     shortened,
 )
-from winnow_jobs.explain.ran import Ran, runs_with
+from winnow_jobs.explain.ran import Ran, routes_by_run, runs_with
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.errors import LedgerError, UsageError
 from winnow_storage.ledger import Ledger
 from winnow_storage.schemas import RESULT_COMMON
 
-_ROUTE = ("route", "reason", "score", "p_ok", "calibrator", "chosen", "inclusion", "dedupe_key")
+_ROUTE = ("run_id", "route", "reason", "score", "p_ok", "calibrator", "chosen", "inclusion", "dedupe_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,13 @@ def explain(runs: Runs, asked: Asked, *, ledger: Ledger | None, server: str | No
     found = find_item(runs.store, plans, asked.item)
     every = runs_with(runs.store, plans, found.key)
     ran = _chosen(every, found, asked)
+    routes, damaged = routes_by_run(runs.store, plans, every, found.key)
+    shown = [row for row in routes if asked.run_id in (None, row["run_id"])]
     version = _version(found, ran)
     of_version = [one for one in ran if one.row and one.row["version"] == version]
     notes: list[str] = []
     job = plans[-1].spec.job
-    said = _said(runs, found, job, every, ledger, server, notes)
+    said = _said(runs, found, job, routes, ledger, server, notes)
     names = _tasks(plans, ran, asked)
     return {
         "job": job,
@@ -57,8 +59,8 @@ def explain(runs: Runs, asked: Asked, *, ledger: Ledger | None, server: str | No
         "item": _item(found, plans[-1], every, version),
         "row": _row(of_version),
         "runs": [_run(one) for one in ran],
-        "tasks": [_Task(runs, plans, every, of_version, said, name).record(job, version) for name in names],
-        "damaged": [text for one in ran for text in one.damaged],
+        "tasks": [_Task(runs, plans, every, of_version, shown, said, name).record(job, version) for name in names],
+        "damaged": [*(text for one in ran for text in one.damaged), *damaged],
         "notes": notes,
     }
 
@@ -137,16 +139,16 @@ def _said(
     runs: Runs,
     found: Found,
     job: str,
-    ran: Sequence[Ran],
+    routes: Sequence[dict[str, Any]],
     ledger: Ledger | None,
     server: str | None,
     notes: list[str],
 ) -> Said:
     try:
-        return said_of(runs.store, found.item_id, job, ran, ledger, server)
+        return said_of(runs.store, found.item_id, job, routes, ledger, server)
     except LedgerError as error:
         notes.append(f"how far review tasks got is not known: {error.message}; next: {error.hint}")
-        return said_of(runs.store, found.item_id, job, ran, None, server)
+        return said_of(runs.store, found.item_id, job, routes, None, server)
 
 
 def _tasks(plans: Sequence[PlanDocument], ran: Sequence[Ran], asked: Asked) -> list[str]:
@@ -162,12 +164,16 @@ def _tasks(plans: Sequence[PlanDocument], ran: Sequence[Ran], asked: Asked) -> l
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One task of the item: `ran` are the runs with it, `of_version` those with a row of the version looked at."""
+    """One task of the item: `ran` are the runs with it, `of_version` those with a row of the version looked at.
+
+    `routes` are those of the item, oldest run first.
+    """
 
     runs: Runs
     plans: Sequence[PlanDocument]
     ran: Sequence[Ran]
     of_version: Sequence[Ran]
+    routes: Sequence[Mapping[str, Any]]
     said: Said
     name: str
 
@@ -209,8 +215,9 @@ class _Task:
 
     def _predicted(self, last: Ran, struct: Mapping[str, Any] | None, *, is_usable: bool) -> dict[str, Any]:
         task = last.task(self.name)
-        route = last.routes.get(self.name)
+        route = self._route(last)
         store = self.runs.store
+        routed = last.plan if route is None else next(one for one in self.plans if one.run_id == route["run_id"])
         return {
             "operator": task.kind,
             "run_id": last.run_id,
@@ -219,6 +226,15 @@ class _Task:
             "error": None if struct is None else struct.get("error"),
             "model": model_record(last.plan, task),
             "route": None if route is None else {name: route.get(name) for name in _ROUTE},
-            "calibrator": calibrator_record(store, last.run_id, self.name),
-            "promise": promise_record(store, last, task) if is_usable else None,
+            "calibrator": calibrator_record(store, routed.run_id, self.name),
+            "promise": promise_record(store, last, routed, task) if is_usable else None,
         }
+
+    def _route(self, last: Ran) -> Mapping[str, Any] | None:
+        """The newest one of a run's prediction: it may have been held, and have competed again."""
+        own = [
+            row
+            for row in self.routes
+            if row["task"] == self.name and (row.get("predicted_run") or row["run_id"]) == last.run_id
+        ]
+        return own[-1] if own else None

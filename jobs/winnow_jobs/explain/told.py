@@ -74,7 +74,8 @@ def _routed(task: Mapping[str, Any]) -> Iterator[str]:
     p_ok = "none" if route["p_ok"] is None else f"{route['p_ok']:.4f} by {route['calibrator']}"
     chance = "" if route["inclusion"] is None else f"; drawn with probability {route['inclusion']:.4g}"
     chosen = "" if route["chosen"] is None else f"; chosen by {route['chosen']}"
-    yield _line("route", f"{route['route']} ({route['reason']}), p_ok {p_ok}{chance}{chosen}")
+    again = "" if route["run_id"] == task["run_id"] else f"; held before, it competed again in run {route['run_id']}"
+    yield _line("route", f"{route['route']} ({route['reason']}), p_ok {p_ok}{chance}{chosen}{again}")
     if task["calibrator"] is not None:
         fitted = task["calibrator"]["fitted_on"]
         where = f"{fitted['labels']:,} labels ({fitted['source']}: {', '.join(fitted['purposes']) or 'given'})"

@@ -168,6 +168,26 @@ def test_explain__near_names_and_no_job(answered: ExplainedJob, tmp_path: Path) 
         told(ExplainedJob(tmp_path, REVIEW), "a.jpg")
 
 
+def test_explain__what_was_held_and_competed_again(tmp_path: Path) -> None:
+    job = ExplainedJob(tmp_path, {"policies": {TASK: {}}, "budget": 2, "select": {"diverse": False, "by": "score"}})
+    keys = [f"{number:04d}.jpg" for number in range(6)]
+    add_files(tmp_path, *keys)
+    job.run(scored)
+    add_files(tmp_path, "0900.jpg")
+    job.run(scored)
+    found = {key: told(job, key)["tasks"][0] for key in keys}
+    decided = {key: (task["route"]["run_id"], task["decision"]["word"]) for key, task in found.items()}
+    assert decided == {
+        keys[0]: ("0001", "waiting"), keys[1]: ("0001", "waiting"),
+        keys[2]: ("0002", "waiting"), keys[3]: ("0002", "waiting"),
+        keys[4]: ("0002", "held"), keys[5]: ("0002", "held"),
+    }  # fmt: skip
+    assert {task["run_id"] for task in found.values()} == {"0001"}  # which predicted all of them
+    assert [one["run_id"] for one in found[keys[2]]["asked"]] == ["0002"]
+    assert any("held before, it competed again in run 0002" in line for line in lines(told(job, keys[2])))
+    assert told(job, keys[2], run_id="0001")["tasks"][0]["decision"]["word"] == "held"
+
+
 def test_explain__pending_changed_and_gone(tmp_path: Path) -> None:
     job = ExplainedJob(tmp_path, {})
     add_files(tmp_path, "a.jpg", "b.jpg", "c.jpg")
