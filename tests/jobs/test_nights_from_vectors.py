@@ -211,6 +211,22 @@ def test_night__copies_are_looked_for_only_among_what_is_fetched(tmp_path: Path,
     assert verify_run(runs_of(resolved), "0002").findings == []
 
 
+def test_night__a_person_is_asked_once_about_the_same_bytes(tmp_path: Path) -> None:
+    paths = photographs(tmp_path, 4)
+    for path in paths[:3]:
+        path.with_name(f"{path.stem}-again.png").write_bytes(path.read_bytes())
+    options = {"same_content": "once", "review": "{policies: {kind: {min_p_ok: 0.5}}, budget: 6}"}
+    night(job(tmp_path, head_task(tmp_path, 1), **options))
+    paths[2].unlink()  # what moved away is asked about where it is now
+    resolved = job(tmp_path, head_task(tmp_path, 2), **options)
+    summary = night(resolved)
+    assert (summary["from_vectors"], summary["review"]["routes"]) == (6, {"kind": {"hold": 2, "review": 4}})
+    assert sorted(row["key"] for row in reviewed_in(resolved, "0002")) == [
+        "00-again.png", "01-again.png", "02-again.png", "03.png"
+    ]  # fmt: skip
+    assert verify_run(runs_of(resolved), "0002").findings == []
+
+
 def test_night__a_run_that_was_cut_off_gives_the_same_rows(tmp_path: Path) -> None:
     photographs(tmp_path)
     night(job(tmp_path, head_task(tmp_path, 1)))
