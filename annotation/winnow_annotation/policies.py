@@ -212,6 +212,17 @@ class SelectSpec(PeopleModel):
     vectors: str | None = None
 
 
+class DriftSpec(PeopleModel):
+    """When a run says that images, scores or labels are not what they were.
+
+    `false_alarms`: how often it may say so of a run where nothing changed, all its tests together; 0: no test is made.
+    `sample`: how many images of a run, and of those before it, are compared.
+    """
+
+    false_alarms: float = Field(default=0.01, ge=0, le=0.2)
+    sample: int = Field(default=500, ge=100, le=2000)
+
+
 class ReviewSpec(PeopleSpec):
     """The `review` section. `budget`: review tasks of a run, over all its tasks; `audit`: share of the accepted.
 
@@ -225,6 +236,8 @@ class ReviewSpec(PeopleSpec):
     audit: float = Field(default=0.0, ge=0, le=1)
     calibrate: int = Field(default=0, ge=0)
     select: SelectSpec = SelectSpec()
+    # left out at its default, so that plans of before it was keep their digests
+    drift: DriftSpec = Field(default=DriftSpec(), exclude_if=lambda value: value == DriftSpec())
 
 
 # Which operators' predictions have these: a degree of being wrong, classes, and a score of one class among others.

@@ -4,17 +4,16 @@ All predictions are seen once, in any order, to choose those that go to a person
 then follows from itself and its task's policy, so memory is that of the budget, not of the predictions.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from winnow_annotation.policies import Policy, ReviewSpec, SelectSpec
+from winnow_annotation.candidates import SLACK, Drawn, Lowest, MostUrgent, Unsure, taken
+from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_annotation.sampling import drawn, position
 from winnow_annotation.selection import POOL, Vectors, select, shares, stacked
 from winnow_annotation.wishes import (
@@ -23,37 +22,19 @@ from winnow_annotation.wishes import (
     WISHES,
     Code,
     Codes,
-    Numbers,
     Predictions,
     Reason,
     Thresholds,
-    numbers,
     wishes,
 )
 from winnow_storage.schemas import Route
 
-URGENCY_FIELDS = ("margin", "entropy")  # of the structs of `classify`
-_SLACK = 4096  # candidates above what is wanted that wait for the next sort
-
+WITHHELD = np.array([WISHES[code].route is Route.HOLD for code in Code])
 AUDITED = np.array([WISHES[code].route is Route.ACCEPT and code is not Code.NO_POLICY for code in Code])
 _UNSENT = [
     (Route.HOLD, wish.when_refused) if wish.route is Route.REVIEW else (wish.route, wish.reason)
     for wish in (WISHES[code] for code in Code)
 ]
-
-# What is compared comes first: position, task, item, version, place, code.
-_Drawn = tuple[float, str, str, str, int, int]
-
-
-class _Unsure(NamedTuple):
-    """A review that is wanted; the lowest is the most urgent."""
-
-    urgency: float
-    and_then: float
-    item: str
-    version: str
-    place: int
-    code: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +56,8 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What was drawn at random of one task's `predictions`, of which `accepted` would be accepted and can be audited.
+    """What was drawn at random of one task's `predictions`, of which `accepted` would be accepted and can be audited;
+    of `accepted` may also be some that an earlier run predicted and held.
 
     `wanted` to calibrate by the spec, `calibrated` after the budget; `audit_drawn` and `audited` likewise.
     """
@@ -88,14 +70,32 @@ class Draws:
     audited: int
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Of one task, the items whose predictions compete again next time, most unsure first, and how many others do not:
+    they were held as well, but are more than are kept.
+    """
+
+    items: tuple[str, ...]
+    left_out: int
+
+
 def unsent(
-    predictions: Predictions, policy: Policy | None, thresholds: Thresholds = NO_THRESHOLDS
+    predictions: Predictions, policy: Policy | None, thresholds: Thresholds = NO_THRESHOLDS, *, is_part: bool = False
 ) -> tuple[pa.StringArray, pa.StringArray]:
-    """The route and the reason of each prediction, should it be none of those that go to a person."""
+    """The route and the reason of each prediction, should it be none of those that go to a person.
+
+    `is_part`: they are a part of what an earlier run held (see `Choice.see_again`).
+    """
     # made here: the first array of a process makes pyarrow import pandas, which delays every command by half a second
     routes, reasons = (pa.array([str(one[part]) for one in _UNSENT]) for part in (0, 1))
-    codes = pa.array(wishes(predictions, policy, thresholds))
+    codes = pa.array(_wishes(predictions, policy, thresholds, is_part=is_part))
     return routes.take(codes), reasons.take(codes)
+
+
+def _wishes(predictions: Predictions, policy: Policy | None, thresholds: Thresholds, *, is_part: bool) -> Codes:
+    codes = wishes(predictions, policy, thresholds)
+    return np.where(codes == Code.PROMISED, np.int8(Code.BELOW_PROMISE), codes) if is_part else codes
 
 
 class Choice:
@@ -113,11 +113,13 @@ class Choice:
         self._review = review
         self._seed = seed
         self._thresholds = thresholds or {}
-        self._audits: list[_Drawn] = []
+        self._audits: list[Drawn] = []
         self._audit_drawn: dict[str, int] = defaultdict(int)
-        self._calibrations: dict[str, _Lowest] = {}
-        self._reviews: dict[str, _MostUrgent] = {}
-        self._codes: dict[str, NDArray[np.int64]] = {}
+        self._calibrations: dict[str, Lowest] = {}
+        self._reviews: dict[str, MostUrgent] = {}
+        self._codes: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(len(Code), np.int64))
+        self._again: dict[str, int] = defaultdict(int)
+        self._withheld: dict[str, list[str]] = defaultdict(list)
         self._vectors: Mapping[str, Vectors] = {}
         self._sent: list[Sent] | None = None
 
@@ -126,18 +128,55 @@ class Choice:
         self._sent = None
         policy = self._review.policies.get(task)
         codes = wishes(predictions, policy, self._thresholds.get(task, NO_THRESHOLDS))
-        self._codes.setdefault(task, np.zeros(len(Code), np.int64))
         self._codes[task] += np.bincount(codes, minlength=len(Code))
         if self._review.budget == 0:
             return
         if policy is not None and self._review.calibrate > 0:
             wanted = min(self._review.calibrate, self._review.budget)
-            lowest = self._calibrations.setdefault(task, _Lowest(f"{self._seed}\0calibrate", wanted))
+            lowest = self._calibrations.setdefault(task, Lowest(f"{self._seed}\0calibrate", wanted))
             lowest.add(task, predictions, codes, place)
+        self._compete(task, predictions, codes, place)
+
+    def see_again(self, task: str, predictions: Predictions, *, place: int, is_part: bool) -> None:
+        """Some predictions that an earlier run held over its budget: they are decided afresh, but are in no uniform
+        draw of all, since those that were drawn then are not among them.
+
+        `is_part`: more were held than these, the most unsure. Then none is accepted under a promise, which speaks of
+        all predictions above its threshold and not of the most unsure ones.
+        """
+        if self._review.budget == 0:
+            return
+        self._sent = None
+        thresholds = self._thresholds.get(task, NO_THRESHOLDS)
+        codes = _wishes(predictions, self._review.policies.get(task), thresholds, is_part=is_part)
+        self._codes[task] += np.bincount(codes, minlength=len(Code))
+        self._again[task] += len(codes)
+        withheld = predictions.item_ids.filter(pa.array(WITHHELD[codes]))
+        self._withheld[task] += withheld.to_pylist()
+        self._compete(task, predictions, codes, place)
+
+    def _compete(self, task: str, predictions: Predictions, codes: Codes, place: int) -> None:
         if self._review.audit > 0:
             self._audit(task, predictions, codes, place)
-        urgent = self._reviews.setdefault(task, _MostUrgent(self._review, f"{self._seed}\0{task}"))
+        urgent = self._reviews.setdefault(task, MostUrgent(self._review, f"{self._seed}\0{task}"))
         urgent.add(predictions, codes, place)
+
+    def waiting(self) -> dict[str, Waiting]:
+        """By task, what compete again next time: reviews that there was no place for, at most POOL times the budget;
+        and what competed again this time, and by its policy is neither accepted nor reviewed.
+        """
+        sent = {(one.task, one.item_id) for one in self.sent()}
+        found = {}
+        for task, codes in sorted(self._codes.items()):
+            urgent = self._reviews.get(task)
+            if urgent is None:  # there is no budget
+                found[task] = Waiting((), int(codes[REVIEWED].sum()))
+                continue
+            least = urgent.least()
+            items = [one.item for one in least if (task, one.item) not in sent] + sorted(self._withheld[task])
+            kept = tuple(items[: POOL * self._review.budget])
+            found[task] = Waiting(kept, urgent.seen - len(least) + len(items) - len(kept))
+        return found
 
     def pool(self) -> dict[int, set[str]]:
         """By place, the items whose vectors help to choose among the reviews; none if there is room for all."""
@@ -179,9 +218,9 @@ class Choice:
         kept = self._kept_draws()
         return {
             task: Draws(
-                predictions=int(codes.sum()),
+                predictions=int(codes.sum()) - self._again[task],
                 accepted=int(codes[AUDITED].sum()),
-                wanted=min(self._review.calibrate, int(codes.sum())),
+                wanted=min(self._review.calibrate, int(codes.sum()) - self._again[task]),
                 calibrated=sum(one.task == task and one.route is Route.CALIBRATE for one in kept),
                 audit_drawn=self._audit_drawn[task],
                 audited=sum(one.task == task and one.route is Route.AUDIT for one in kept),
@@ -202,7 +241,7 @@ class Choice:
                 found[task][str(route)] += count
         return {task: {route: count for route, count in sorted(of.items()) if count} for task, of in found.items()}
 
-    def _left(self, draws: Sequence[Sent]) -> tuple[dict[str, list[_Unsure]], dict[str, int]]:
+    def _left(self, draws: Sequence[Sent]) -> tuple[dict[str, list[Unsure]], dict[str, int]]:
         """The reviews that are wanted beside the draws, by task, most urgent first; and how many have room."""
         drawn_items = {(one.task, one.item_id) for one in draws}
         left = {
@@ -211,7 +250,7 @@ class Choice:
         }
         return left, shares(self._review.budget - len(draws), {task: len(some) for task, some in left.items()})
 
-    def _reviews_of(self, task: str, wanted: Sequence[_Unsure], count: int) -> list[Sent]:
+    def _reviews_of(self, task: str, wanted: Sequence[Unsure], count: int) -> list[Sent]:
         if count >= len(wanted):
             return [_review(task, one) for one in wanted]
         rule, among = self._reviews[task].by, self._reviews[task].seen
@@ -227,11 +266,11 @@ class Choice:
 
     def _audit(self, task: str, predictions: Predictions, codes: Codes, place: int) -> None:
         chosen = np.flatnonzero(AUDITED[codes])
-        for item, version, code in _taken(predictions, codes, chosen):
+        for item, version, code in taken(predictions, codes, chosen):
             if drawn(self._seed, item, task, share=self._review.audit):
                 self._audits.append((position(self._seed, item, task), task, item, version, place, code))
                 self._audit_drawn[task] += 1
-        if len(self._audits) > 2 * self._review.budget + _SLACK:
+        if len(self._audits) > 2 * self._review.budget + SLACK:
             self._audits = sorted(self._audits)[: self._review.budget]
 
     def _kept_draws(self) -> list[Sent]:
@@ -240,10 +279,11 @@ class Choice:
         room = _room(self._review.budget, calibrations, audits)
         turns = sorted((turn, task, one) for task, some in wanted.items() for turn, one in enumerate(some))[:room]
         kept = {task: sum(name == task for _, name, _ in turns) for task in wanted}
-        inclusion = {task: count / max(1, int(self._codes[task].sum())) for task, count in kept.items()}
+        of = {task: int(self._codes[task].sum()) - self._again[task] for task in kept}
+        inclusion = {task: count / max(1, of[task]) for task, count in kept.items()}
         found = [_sent(one, Route.CALIBRATE, Reason.CALIBRATE_DRAW, inclusion[task]) for _, task, one in turns]
-        taken = {(one.task, one.item_id) for one in found}
-        others = [one for one in sorted(self._audits) if (one[1], one[2]) not in taken]
+        chosen = {(one.task, one.item_id) for one in found}
+        others = [one for one in sorted(self._audits) if (one[1], one[2]) not in chosen]
         fitting = others[: self._review.budget - len(found)]
         both = sum(
             bool(AUDITED[one.code]) and drawn(self._seed, one.item_id, one.task, share=self._review.audit)
@@ -260,102 +300,11 @@ def _room(budget: int, calibrations: int, audits: int) -> int:
     return min(calibrations, max(round(budget * calibrations / (calibrations + audits)), budget - audits))
 
 
-def _sent(one: _Drawn, route: Route, reason: Reason, inclusion: float) -> Sent:
+def _sent(one: Drawn, route: Route, reason: Reason, inclusion: float) -> Sent:
     _, task, item, _, place, code = one
     return Sent(task, item, place, route, reason, Code(code), inclusion)
 
 
-def _review(task: str, one: _Unsure, chosen: str | None = None) -> Sent:
+def _review(task: str, one: Unsure, chosen: str | None = None) -> Sent:
     code = Code(one.code)
     return Sent(task, one.item, one.place, Route.REVIEW, WISHES[code].reason, code, chosen=chosen)
-
-
-def _taken(predictions: Predictions, codes: Codes, chosen: NDArray[np.int64]) -> Sequence[tuple[str, str, int]]:
-    """Item, version and code of those at these places."""
-    places = pa.array(chosen)
-    columns = (column.take(places).to_pylist() for column in (predictions.item_ids, predictions.versions))
-    return list(zip(*columns, codes[chosen].tolist(), strict=True))
-
-
-class _Lowest:
-    """The `wanted` predictions of a task with the lowest positions: a uniform random draw of all that were seen."""
-
-    def __init__(self, seed: str, wanted: int) -> None:
-        self._seed = seed
-        self._wanted = wanted
-        self._kept: list[_Drawn] = []
-        self._bound = 1.0
-
-    def add(self, task: str, predictions: Predictions, codes: Codes, place: int) -> None:
-        positions = np.array([position(self._seed, item, task) for item in predictions.item_ids.to_pylist()])
-        chosen = np.flatnonzero(positions <= self._bound)
-        found = _taken(predictions, codes, chosen)
-        self._kept += [
-            (at, task, item, version, place, code)
-            for at, (item, version, code) in zip(positions[chosen].tolist(), found, strict=True)
-        ]
-        if len(self._kept) > 2 * self._wanted + _SLACK:
-            self.least()
-
-    def least(self) -> list[_Drawn]:
-        """Those wanted, lowest first."""
-        self._kept = sorted(self._kept)[: self._wanted]
-        if len(self._kept) == self._wanted:
-            self._bound = self._kept[-1][0]
-        return self._kept
-
-
-class _MostUrgent:
-    """The most urgent reviews of a task: as many as the budget, or POOL times more, to be compared with each other."""
-
-    def __init__(self, review: ReviewSpec, seed: str) -> None:
-        self._select = review.select
-        self._seed = seed
-        # one more than the budget tells whether there was room for all
-        self._wanted = review.budget * POOL if review.select.diverse else review.budget + 1
-        self._kept: list[_Unsure] = []
-        self._bound = (math.inf, math.inf)  # of the last one wanted so far
-        self.seen = 0
-        self.by = ""  # what they are ordered by
-
-    def add(self, predictions: Predictions, codes: Codes, place: int) -> None:
-        self.seen += int(REVIEWED[codes].sum())
-        self.by, urgency, and_then = _urgency(predictions, self._select, self._seed)
-        last, last_then = self._bound
-        near = (urgency < last) | ((urgency == last) & (and_then <= last_then))
-        chosen = np.flatnonzero(REVIEWED[codes] & near)
-        if chosen.size == 0:
-            return
-        items, versions = (
-            column.take(pa.array(chosen)).to_pylist() for column in (predictions.item_ids, predictions.versions)
-        )
-        of_them = (values[chosen].tolist() for values in (urgency, and_then))
-        places = [place] * len(chosen)
-        self._kept += map(_Unsure, *of_them, items, versions, places, codes[chosen].tolist())
-        if len(self._kept) > 2 * self._wanted + _SLACK:
-            self.least()
-
-    def least(self) -> list[_Unsure]:
-        """Those wanted, most urgent first."""
-        self._kept = sorted(self._kept)[: self._wanted]
-        if len(self._kept) == self._wanted:
-            self._bound = self._kept[-1][:2]
-        return self._kept
-
-
-def _urgency(predictions: Predictions, wanted: SelectSpec, seed: str) -> tuple[str, Numbers, Numbers]:
-    """What orders a task's reviews: its name, its values, the lowest first, and what decides between equal ones."""
-    p_ok, score = _or_last(numbers(predictions.p_ok)), _or_last(numbers(predictions.scores))
-    by = wanted.by
-    if by == "random":
-        return by, np.array([position(seed, item) for item in predictions.item_ids.to_pylist()]), score
-    if by == "score":
-        return by, score, p_ok
-    told = predictions.field(by) if by in URGENCY_FIELDS else None
-    if told is None:  # a raw score does not compare with a probability, so what has no p_ok comes last
-        return "p_ok, score", p_ok, score
-    return by, _or_last(-told if by == "entropy" else told), score
-
-
-def _or_last(values: Numbers) -> Numbers:
-    return np.where(np.isnan(values), math.inf, values)

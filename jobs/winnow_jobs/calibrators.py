@@ -16,18 +16,15 @@ import pyarrow.compute as pc
 
 from winnow_jobs.kept import read_kept
 from winnow_jobs.resolved import ResolvedTask
-from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import PlanDocument
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import BlobMissing, StoreError
 from winnow_storage.ids import canonical_json
 from winnow_workers.confidence.calibrator import Calibrator
-from winnow_workers.confidence.drift import Watch
 from winnow_workers.confidence.features import Floats, features, said
 from winnow_workers.confidence.neighbours import Neighbours
 
 Calibrators = Mapping[str, Calibrator]  # by task
-_WATCHED = {"score": "scores", "p_ok": "p_ok values"}
 
 
 def keep_calibrator(store: BlobStore, calibrator: Calibrator, *, at: datetime) -> bool:
@@ -120,45 +117,6 @@ def with_p_ok(rows: pa.Table, task: str, calibrator: Calibrator) -> pa.Table:
     arrays = [applied[field.name] if field.name in applied else pc.struct_field(struct, field.name) for field in fields]
     with_both = pa.StructArray.from_arrays(arrays, fields=fields, mask=pc.is_null(struct))
     return rows.set_column(rows.column_names.index(task), task, with_both)
-
-
-def drift_records(store: BlobStore, plan: PlanDocument, calibrators: Calibrators) -> list[dict[str, Any]]:
-    """How far the scores of a routed run are from those that each calibrator stands for."""
-    watched = {name: Watch(one.sketches) for name, one in calibrators.items()}
-    for batch in iter_routes(store, plan.run_id, ["task", "score", "p_ok"]) if watched else ():
-        for name, watch in watched.items():
-            own = batch.filter(pc.equal(batch.column("task"), name))
-            watch.add({of: _with_nan(own.column(of)) for of in ("score", "p_ok")})
-    drifts = {name: watch.drift() for name, watch in watched.items()}
-    return [
-        {
-            "task": name,
-            "calibrator": calibrators[name].id,
-            "of": drift.of,
-            "items": drift.n,
-            "distance": round(drift.distance, 4),
-            "threshold": round(drift.threshold, 4),
-            "drifted": drift.has_drifted,
-        }
-        for name, drift in sorted(drifts.items())
-    ]
-
-
-def drift_warnings(review: Mapping[str, Any]) -> list[str]:
-    """What people are told, from the `review` part of a run's summary."""
-    return [
-        f"{one['task']}: the {_WATCHED[one.get('of', 'score')]} of {one['items']} predictions part from those that "
-        f"{one['calibrator']} was fitted on (Kolmogorov-Smirnov distance {one['distance']:.3f}, threshold "
-        f"{one['threshold']:.3f}): its p_ok may be wrong here; label a random draw of this run and learn again with "
-        f"winnow learn SPEC --calibrate"
-        for one in review.get("drift", ())
-        if one["drifted"]
-    ]
-
-
-def _with_nan(column: pa.Array) -> Floats:
-    found: Floats = pc.fill_null(column, float("nan")).to_numpy(zero_copy_only=False)
-    return found
 
 
 def _said(calibrator: Calibrator) -> dict[str, Any]:

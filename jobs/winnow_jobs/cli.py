@@ -13,6 +13,7 @@ from winnow_jobs.commands.demo import demo
 from winnow_jobs.commands.duplicates import duplicates
 from winnow_jobs.commands.evaluate import evaluate
 from winnow_jobs.commands.export import export
+from winnow_jobs.commands.export_labels import export_labels
 from winnow_jobs.commands.fit_anomaly import fit_anomaly
 from winnow_jobs.commands.learn import learn_command
 from winnow_jobs.commands.listen import listen
@@ -43,6 +44,7 @@ models.command("fit-anomaly")(fit_anomaly)
 models.command()(models_made.export)
 models.command()(models_made.quantize)
 app.add_typer(models, name="models")
+export.command("labels")(export_labels)
 app.add_typer(export, name="export")
 app.command()(spec.doctor)
 app.command()(verify)

@@ -137,6 +137,19 @@ def is_harmful(operator: str, truth: TrueItem, harmful: Collection[str]) -> bool
     return truth.label in harmful
 
 
+def class_of(operator: str, truth: TrueItem) -> str:
+    """What people saw, as one word to count: of several classes in an image all of them together."""
+    if operator == "anomaly":
+        return "anomalous" if truth.anomalous else "normal"
+    if operator == "ocr":
+        return "text" if truth.text else "no text"
+    several = {
+        "detect": {one.label for one in truth.objects or ()},
+        "segment": set(truth.masks or ()),
+    }.get(operator, set(truth.labels or ()))
+    return truth.label or ", ".join(sorted(several)) or "nothing"
+
+
 def missed_positive(operator: str, draw: Draw, harmful: Collection[str]) -> bool | None:
     """Whether something was there that the prediction does not say; None where the task knows no positives."""
     if operator == "anomaly":

@@ -18,6 +18,7 @@ from winnow_jobs.people import push_pending, sync_ledger
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.run import finish, work_through
 from winnow_jobs.runs import PlanDocument, Runs
+from winnow_jobs.support import support_records
 from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.dataset import results_glob
@@ -62,7 +63,7 @@ def run_job(
         listener(Note(f"nothing is due: no item of {spec.corpus.uri} is new, changed or asked for again"))
         sync_ledger(runs, ledger)
         record = _nothing_due(runs, spec)
-    record["audit"] = _audits(spec, runs, listener)
+    record |= _audits(spec, runs, listener)
     return _with_push(record, spec, runs, ledger, options, listener)
 
 
@@ -87,7 +88,7 @@ def resume_run(output: str, run_id: str, options: Options, listener: Listener) -
     listener(Note(f"going on with {plan.run_id}: {_size_of(plan)}"))
     with _own_unless(None, options) as engine:
         record = _drive(runs, plan, plan.spec, ledger, options, listener, engine)
-    record["audit"] = _audits(plan.spec, runs, listener)
+    record |= _audits(plan.spec, runs, listener)
     return _with_push(record, plan.spec, runs, ledger, options, listener)
 
 
@@ -125,12 +126,13 @@ def _drive(
     return run_record(summary, spec)
 
 
-def _audits(spec: ResolvedSpec, runs: Runs, listener: Listener) -> list[dict[str, Any]]:
+def _audits(spec: ResolvedSpec, runs: Runs, listener: Listener) -> dict[str, list[dict[str, Any]]]:
+    """What audits say, and which promises are supported no longer."""
     try:
-        return audit_records(spec, runs)
+        return {"audit": audit_records(spec, runs), "support": support_records(spec, runs)}
     except StoreError as error:  # the run is closed, and what it selected must still reach people
         listener(Note(f"what audits say cannot be read: {error.message}; next: {error.hint}", warning=True))
-        return []
+        return {"audit": [], "support": []}
 
 
 def _size_of(plan: PlanDocument) -> str:

@@ -7,6 +7,7 @@ of those runs are distributed, so that they are read once.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from winnow_annotation.guarantees.fit import Fitted, Labelled, fit
+from winnow_annotation.guarantees.fit import Fitted, Labelled, Shown, fit, shown
 from winnow_annotation.guarantees.rank_counts import RankCounts
 from winnow_annotation.policies import Policy
 from winnow_annotation.ranks import flagged, names_any, ranks, score_of
@@ -148,6 +149,13 @@ def fit_task(fitting: Fitting, task: ResolvedTask, policy: Policy) -> dict[str, 
     return {
         name: _fit_rule(fitting, task, policy, name, drawn) for name, rule in policy.rules().items() if rule.is_promise
     }
+
+
+def shown_by(drawn: DrawSet, task: ResolvedTask, policy: Policy, said: Promise, calibrator: Calibrator | None) -> Shown:
+    """Whether these draws by themselves show at its threshold what a promise says; `calibrator` is that of its rank."""
+    drawn = _untaught(drawn, calibrator)
+    labelled = _labelled(task.kind, policy, said.rule, drawn, calibrated_structs(drawn, calibrator))
+    return shown(policy.rules()[said.rule], labelled, math.inf if said.threshold is None else said.threshold)
 
 
 def thresholds_of(promises: Promises) -> dict[str, Thresholds]:

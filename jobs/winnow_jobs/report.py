@@ -15,13 +15,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from winnow_jobs.audit import audit_alarms, audit_records
+from winnow_jobs.drift_records import drift_view
 from winnow_jobs.quality import Target, measure
 from winnow_jobs.report_people import people_views
 from winnow_jobs.report_tasks import ROUTE_COLUMNS, TaskRoutes, routes_by_task
 from winnow_jobs.resolved import ResolvedSpec
-from winnow_jobs.review_notes import review_lines, review_warnings
+from winnow_jobs.review_notes import held_lines, review_lines, review_warnings
 from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import PlanDocument, Runs
+from winnow_jobs.support import support_alarms, support_records
 from winnow_jobs.views import run_status
 from winnow_storage.dataset import iter_results, read_results, results_glob
 from winnow_storage.errors import StoreError, UsageError
@@ -74,6 +76,9 @@ def write_report(
         "quality": context["quality"],
         "promises": context["summary"].get("review", {}).get("promises", []),
         "audit": context["audits"],
+        "support": context["support"],
+        "drift": context["drift"],
+        "held": context["summary"].get("review", {}).get("held"),
         "warnings": context["warnings"],
     }
 
@@ -90,7 +95,7 @@ def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None
     routes = routes_by_task(iter_routes(runs.store, plan.run_id, ROUTE_COLUMNS), names)
     labels = ledger.label_counts(plan.spec.job)
     review = (runs.summary(plan.run_id) or {}).get("review", {})
-    audits = audit_records(plan.spec, runs)
+    audits, support = audit_records(plan.spec, runs), support_records(plan.spec, runs)
     predictions: Counter[str] = Counter()
     for _, receipt in runs.receipts(plan.run_id):
         predictions.update(receipt.predictions)
@@ -103,9 +108,12 @@ def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None
             for name in names
         ],
         "quality": _quality(plan, runs, truth),
-        "warnings": [*audit_alarms(audits), *review_warnings(review)],
+        "warnings": [*audit_alarms(audits), *support_alarms(support), *review_warnings(review)],
+        "support": support,
         "promises": review_lines(review),
+        "held": held_lines(review),
         "audits": audits,
+        "drift": drift_view(runs.store, plan.run_id),
         "reasons": _reasons(runs, plan.run_id),
         "results": results_glob(parse(plan.spec.output), plan.run_id),
     }

@@ -105,7 +105,7 @@ class ResolvedSpec(Section):
         left_out["tasks"] = {"__all__": {"decode": True}}  # it stands beside them already
         document = self.model_dump(mode="json", exclude=left_out)
         document["run"] = {"shard_items": document["run"]["shard_items"]}
-        for name in ("label_studio", *PEOPLE_KEYS):
+        for name in ("label_studio", "drift", *PEOPLE_KEYS):
             document["review"].pop(name, None)
         for name in ("inventory", "max_requests_per_s", "max_bytes_per_s"):  # how it is listed and read, not what
             del document["corpus"][name]

@@ -2,7 +2,8 @@
 
 The committed rows are read twice: to choose who goes to a person, and to write what is done with each; the rows of runs
 with answered random draws once more, when a promise is first fitted on them. Of the shards with candidates for more
-reviews than there is room for, vectors are read too. Memory is that of a few shards and of the review tasks.
+reviews than there is room for, vectors are read too. What earlier runs held and competes again (`held`) is read from
+their shards after the run's own. Memory is that of a few shards and of the review tasks.
 """
 
 import base64
@@ -18,15 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from winnow_annotation.candidates import URGENCY_FIELDS
 from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_annotation.ranks import fields_read
-from winnow_annotation.routing import URGENCY_FIELDS, Choice, Sent, unsent
+from winnow_annotation.routing import Choice, Sent, unsent
 from winnow_annotation.wishes import NO_THRESHOLDS, Predictions, Thresholds
 from winnow_jobs.beside import VectorsBeside
 from winnow_jobs.calibrators import (
     Calibrators,
     columns_beside,
-    drift_records,
     pinned_calibrators,
     tasks_beside,
     vectors_of,
@@ -34,9 +35,11 @@ from winnow_jobs.calibrators import (
 )
 from winnow_jobs.calibrators import fields_read as calibrator_fields
 from winnow_jobs.copies import repeated_rows
+from winnow_jobs.drift import drift_part
+from winnow_jobs.held import HeldOver, Leaving, held_over, held_view
 from winnow_jobs.promises import ReadPredictions, pinned_promises, thresholds_of
 from winnow_jobs.resolved import ResolvedTask
-from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, RoutesWriter, count_routes, is_routed
+from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, RoutesWriter, count_both, is_routed
 from winnow_jobs.runs import PlanDocument
 from winnow_jobs.scratch import scratch
 from winnow_storage.ahead import mapped_ahead
@@ -68,9 +71,12 @@ class Routing:
     calibrators: Calibrators
     thresholds: Mapping[str, Thresholds]
 
-    def unsent(self, predictions: Predictions, task: str) -> tuple[pa.StringArray, pa.StringArray]:
+    def unsent(
+        self, predictions: Predictions, task: str, *, is_part: bool = False
+    ) -> tuple[pa.StringArray, pa.StringArray]:
         """The routes and reasons of predictions of which none goes to a person."""
-        return unsent(predictions, self.review.policies.get(task), self.thresholds.get(task, NO_THRESHOLDS))
+        thresholds = self.thresholds.get(task, NO_THRESHOLDS)
+        return unsent(predictions, self.review.policies.get(task), thresholds, is_part=is_part)
 
 
 def route_run(store: BlobStore, plan: PlanDocument) -> dict[str, Any]:
@@ -86,14 +92,18 @@ def route_run(store: BlobStore, plan: PlanDocument) -> dict[str, Any]:
             writer = RoutesWriter(folder)
             _decide_all(Routing(store, plan, plan.spec.review, calibrators, thresholds_of(promises)), writer)
             writer.put(store, plan.run_id)
-    counts = count_routes(store, plan.run_id)
+    counts, again = count_both(store, plan.run_id)
     selected = sum(count for routes in counts.values() for name, count in routes.items() if name in TO_PEOPLE)
-    record = {"selected": selected, "routes": counts}
+    record: dict[str, Any] = {"selected": selected, "routes": counts}
+    if again:
+        record["held_over"] = again
+    if (waiting := held_view(store, plan.run_id)) is not None:
+        record["held"] = waiting
     if promises:
         record["promises"] = [one.record() for of in promises.values() for one in of.values()]
     if plan.spec.review.calibrate or plan.spec.review.audit:
         record["draws"] = _load_draws(store, plan.run_id)
-    return record | ({"drift": drift_records(store, plan, calibrators)} if calibrators else {})
+    return record | drift_part(store, plan, calibrators, vectors=vectors_task(plan, plan.spec.review))
 
 
 def reader(store: BlobStore, calibrators: Calibrators) -> ReadPredictions:
@@ -109,19 +119,37 @@ def reader(store: BlobStore, calibrators: Calibrators) -> ReadPredictions:
     return read
 
 
-def choose(routing: Routing, choices: Sequence[Choice], shards: Shards, also: Sequence[ReviewSpec] = ()) -> None:
-    """Show every prediction of the run to the choices, which may be of other review sections `also`."""
+def choose(
+    routing: Routing, choices: Sequence[Choice], shards: Shards, again: HeldOver, also: Sequence[ReviewSpec] = ()
+) -> None:
+    """Show every prediction of the run, and what competes again, to the choices, perhaps of other sections `also`."""
     columns = list(
         dict.fromkeys(name for of in (routing.review, *also) for name in _columns(replace(routing, review=of)))
     )
     for shard, rows in _read(routing.store, routing.plan, routing.calibrators, shards, columns):
         for task in routing.plan.tasks():
             predictions = _predictions(_usable(rows, task.name), task)
+            again.predicted_anew(task.name, predictions.item_ids)
             for choice in choices:
                 choice.see(task.name, predictions, place=shard)
+    for place, rows in _read(routing.store, routing.plan, routing.calibrators, again.places, columns):
+        for task, some in _again(routing.plan, again, place, rows):
+            for choice in choices:
+                is_part = again.is_part(task.name)
+                choice.see_again(task.name, _predictions(some, task), place=place, is_part=is_part)
+    shards = {**shards, **again.places}
     for choice, review in zip(choices, also or [routing.review], strict=True):
         if (pool := choice.pool()) and (task_of := vectors_task(routing.plan, review)):
             choice.compare(_vectors(routing.store, routing.plan, shards, pool, task_of))
+
+
+def _again(plan: PlanDocument, again: HeldOver, place: int, rows: pa.Table) -> Iterator[tuple[ResolvedTask, pa.Table]]:
+    """Of the rows at a place those that compete again, by task."""
+    for task in plan.tasks():
+        items = again.items(place, task.name)
+        if items:
+            usable = _usable(rows, task.name)
+            yield task, usable.filter(pc.is_in(usable["item_id"], pa.array(sorted(items), pa.string())))
 
 
 def vectors_task(plan: PlanDocument, review: ReviewSpec) -> str | None:
@@ -140,7 +168,7 @@ def _vectors(
     def read(shard: int) -> tuple[list[str], NDArray[np.float64]]:
         rows = read_rows(store, shards[shard], ["item_id", f"{task}.vector"])
         rows = rows.filter(pc.is_in(rows["item_id"], pa.array(sorted(pool[shard]), pa.string())))
-        rows = beside.added(shard, rows, [task])
+        rows = _added(beside, plan, shard, rows, [task])
         if task not in rows.column_names:
             return [], np.zeros((0, 0))
         return rows["item_id"].to_pylist(), vectors_of(rows, task)
@@ -152,6 +180,11 @@ def _vectors(
     return found
 
 
+def _added(beside: VectorsBeside, plan: PlanDocument, shard: int, rows: pa.Table, tasks: Sequence[str]) -> pa.Table:
+    """The rows with the vectors beside them; those of earlier runs have what their rows hold."""
+    return rows if shard >= plan.shards else beside.added(shard, rows, tasks)
+
+
 def seed_of(plan: PlanDocument) -> str:
     """What a run's random draws follow from."""
     return f"{plan.spec.job}\0{plan.run_id}"
@@ -159,22 +192,27 @@ def seed_of(plan: PlanDocument) -> str:
 
 def _decide_all(routing: Routing, writer: RoutesWriter) -> None:
     # listed once: a worker may commit after its run was abandoned, and both passes must be of the same rows
-    shards = committed_shards(routing.store, routing.plan.run_id)
-    choice = _chosen(routing, shards)
+    store, plan = routing.store, routing.plan
+    shards = committed_shards(store, plan.run_id)
+    again = held_over(store, plan, budget=routing.review.budget)
+    choice = _chosen(routing, shards, again)
     sent: SentIn = defaultdict(list)
     for order, one in enumerate(choice.sent()):
         sent[one.place].append((order, one))
     draws = {task: asdict(one) for task, one in choice.draws().items()}
-    routing.store.put_if_absent(_draws_key(routing.plan.run_id), canonical_json(draws).encode())
+    store.put_if_absent(_draws_key(plan.run_id), canonical_json(draws).encode())
     # the most urgent first, so that people get them in that order; the others as they stand in the shards
-    writer.add(_sent_routes(routing.store, routing.plan, routing.calibrators, shards, sent))
-    for routes in _unsent_routes(routing, shards, sent):
+    writer.add(_sent_routes(store, plan, routing.calibrators, {**shards, **again.places}, sent))
+    leaving = Leaving(plan, again, choice.waiting())
+    for place, task, routes in _unsent_routes(routing, shards, again, sent):
         writer.add(routes)
+        leaving.note(place, task, routes)
+    leaving.put(store)
 
 
-def _chosen(routing: Routing, shards: Shards) -> Choice:
+def _chosen(routing: Routing, shards: Shards, again: HeldOver) -> Choice:
     choice = Choice(routing.review, seed=seed_of(routing.plan), thresholds=routing.thresholds)
-    choose(routing, [choice], shards)
+    choose(routing, [choice], shards, again)
     return choice
 
 
@@ -214,12 +252,12 @@ def _sent_routes(
     rows: dict[int, dict[str, Any]] = {}
     tasks = {task.name: task for task in plan.tasks()}
     chosen = sorted({one.task for some in sent.values() for _, one in some})
-    columns = [*_COMMON, *chosen, *_unread(columns_beside(calibrators), chosen)]
+    columns = [*_COMMON, "run_id", *chosen, *_unread(columns_beside(calibrators), chosen)]
     with VectorsBeside(store, plan) as beside:
         for shard in sorted(sent):  # one at a time: whole predictions, such as masks, may be large
             results = read_rows(store, shards[shard], columns)
             kept = results.filter(pc.is_in(results["item_id"], pa.array([one.item_id for _, one in sent[shard]])))
-            kept = _calibrated(beside.added(shard, kept, tasks_beside(calibrators)), calibrators)
+            kept = _calibrated(_added(beside, plan, shard, kept, tasks_beside(calibrators)), calibrators)
             found = {row["item_id"]: row for row in kept.to_pylist()}
             for order, one in sent[shard]:
                 rows[order] = _sent_route(found[one.item_id], one, tasks[one.task], plan)
@@ -249,21 +287,28 @@ def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: Pla
         "prediction": as_json(struct),
         "inclusion": one.inclusion,
         "chosen": one.chosen,
+        "predicted_run": None if result["run_id"] == plan.run_id else result["run_id"],
     }
 
 
-def _unsent_routes(routing: Routing, shards: Shards, sent: SentIn) -> Iterator[pa.Table]:
-    columns = dict.fromkeys([*_COMMON, *_columns(routing, *_OF_TASK)])
-    for shard, rows in _read(routing.store, routing.plan, routing.calibrators, shards, list(columns)):
-        for task in routing.plan.tasks():
-            items = [one.item_id for _, one in sent.get(shard, ()) if one.task == task.name]
-            usable = _usable(rows, task.name)
-            is_sent = pc.is_in(usable["item_id"], pa.array(items, pa.string()))
-            yield _unsent_table(usable.filter(pc.invert(is_sent)), task, routing)
+def _unsent_routes(
+    routing: Routing, shards: Shards, again: HeldOver, sent: SentIn
+) -> Iterator[tuple[int, str, pa.Table]]:
+    """(place, task, routes) of those that go to nobody."""
+    columns = list(dict.fromkeys([*_COMMON, "run_id", *_columns(routing, *_OF_TASK)]))
+    everywhere = {**shards, **again.places}
+    for place, rows in _read(routing.store, routing.plan, routing.calibrators, everywhere, columns):
+        is_own = place in shards
+        own = ((task, _usable(rows, task.name)) for task in routing.plan.tasks()) if is_own else ()
+        for task, some in own or _again(routing.plan, again, place, rows):
+            items = [one.item_id for _, one in sent.get(place, ()) if one.task == task.name]
+            left = some.filter(pc.invert(pc.is_in(some["item_id"], pa.array(items, pa.string()))))
+            is_part = not is_own and again.is_part(task.name)
+            yield place, task.name, _unsent_table(left, task, routing, is_part=is_part)
 
 
-def _unsent_table(rows: pa.Table, task: ResolvedTask, routing: Routing) -> pa.Table:
-    route, reason = routing.unsent(_predictions(rows, task), task.name)
+def _unsent_table(rows: pa.Table, task: ResolvedTask, routing: Routing, *, is_part: bool) -> pa.Table:
+    route, reason = routing.unsent(_predictions(rows, task), task.name, is_part=is_part)
     plan = routing.plan
     same = {"job": plan.spec.job, "run_id": plan.run_id, "task": task.name, "operator": task.kind}
     columns = {
@@ -272,6 +317,9 @@ def _unsent_table(rows: pa.Table, task: ResolvedTask, routing: Routing) -> pa.Ta
         **{name: pc.struct_field(rows[task.name], name) for name in _OF_TASK},
         "route": route,
         "reason": reason,
+        "predicted_run": pc.if_else(
+            pc.equal(rows["run_id"], plan.run_id), pa.scalar(None, pa.string()), rows["run_id"]
+        ),
     }
     return pa.table([columns.get(field.name, pa.nulls(rows.num_rows, field.type)) for field in ROUTES], schema=ROUTES)
 
@@ -304,7 +352,9 @@ def _read(
 
     def read(shard: int) -> tuple[int, pa.Table]:
         rows = read_rows(store, shards[shard], [*dict.fromkeys(columns), "copied_from"])
-        rows = _calibrated(beside.added(shard, rows, tasks_beside(calibrators)), calibrators)
+        rows = _calibrated(_added(beside, plan, shard, rows, tasks_beside(calibrators)), calibrators)
+        if shard >= plan.shards:  # what competes again was a copy of nothing in its own run
+            return shard, rows.append_column(_REPEATED, pa.array([False] * rows.num_rows))
         return shard, rows.append_column(_REPEATED, repeated_rows(work, plan, shard, rows))
 
     with VectorsBeside(store, plan) as beside, ThreadPoolExecutor(READ_THREADS) as pool:

@@ -6,7 +6,7 @@ Sentences from the `review` part of a run's record, for the end of a run, the st
 from collections.abc import Mapping
 from typing import Any
 
-from winnow_jobs.calibrators import drift_warnings
+from winnow_jobs.drift_records import drift_warnings
 from winnow_jobs.words import counted
 
 
@@ -18,6 +18,27 @@ def review_warnings(review: Mapping[str, Any]) -> list[str]:
 def review_lines(review: Mapping[str, Any]) -> list[str]:
     """What is promised, and by which evidence."""
     return [one["text"] for one in review.get("promises", ()) if one["threshold"] is not None]
+
+
+def held_lines(review: Mapping[str, Any]) -> list[str]:
+    """What competed again of what earlier runs held, and what will."""
+    found = []
+    for task, routes in review.get("held_over", {}).items():
+        done = ", ".join(f"{count:,} {name}" for name, count in routes.items())
+        found.append(f"{task}: of {counted(sum(routes.values()), 'prediction')} that earlier runs held: {done}")
+    return found + waiting_lines(review.get("held"))
+
+
+def waiting_lines(held: Mapping[str, Any] | None) -> list[str]:
+    """How many held predictions compete again in the next run, and how many do not."""
+    if held is None:
+        return []
+    tasks = sorted({*held["waiting"], *held["left_out"]})
+    return [
+        f"{task}: {counted(held['waiting'].get(task, 0), 'held prediction')} will compete again"
+        + (f"; {held['left_out'][task]:,} surer ones will not, they are too many" if task in held["left_out"] else "")
+        for task in tasks
+    ]
 
 
 def _unsupported(review: Mapping[str, Any]) -> list[str]:

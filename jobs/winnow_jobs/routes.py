@@ -26,6 +26,7 @@ FIRST_ROUND = 1
 BATCH_ROWS = 16384
 GROUP_ROWS = 1 << 16
 FILE_BYTES = 1 << 30
+Counts = dict[str, dict[str, int]]  # by task and route
 _PARTS = b"winnow.routes_parts"  # in the footer of the first object: a JSON list of the keys of the others
 
 
@@ -74,16 +75,34 @@ def iter_sent(store: BlobStore, run_id: str, columns: Sequence[str]) -> Iterator
             return
 
 
-def count_routes(store: BlobStore, run_id: str) -> dict[str, dict[str, int]]:
-    """For each task, how many predictions took each route."""
-    pairs: Counter[tuple[str, str]] = Counter()
-    for batch in iter_routes(store, run_id, ["task", "route"]):
-        columns = (batch.column(name).to_pylist() for name in ("task", "route"))
-        pairs.update(zip(*columns, strict=True))
-    counts: dict[str, dict[str, int]] = {}
-    for (task, name), count in sorted(pairs.items()):
-        counts.setdefault(task, {})[name] = count
-    return counts
+def own_routes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Those of the run's own predictions, as far as the column `predicted_run` is there to tell."""
+    place = batch.schema.get_field_index("predicted_run")
+    return batch if place < 0 else batch.filter(pc.is_null(batch.column(place)))
+
+
+def count_routes(store: BlobStore, run_id: str) -> Counts:
+    """For each task, how many predictions took each route; those of earlier runs that competed again included."""
+    return count_both(store, run_id)[0]
+
+
+def count_both(store: BlobStore, run_id: str) -> tuple[Counts, Counts]:
+    """The same, and how many of them are of earlier runs."""
+    every: Counter[tuple[str, str]] = Counter()
+    own: Counter[tuple[str, str]] = Counter()
+    for batch in iter_routes(store, run_id, ["task", "route", "predicted_run"]):
+        for counter, some in ((every, batch), (own, own_routes(batch))):
+            columns = (some.column(name).to_pylist() for name in ("task", "route"))
+            counter.update(zip(*columns, strict=True))
+    return nested(every), nested(every - own)
+
+
+def nested(counts: Counter[tuple[str, str]]) -> Counts:
+    """By task and route, sorted."""
+    found: Counts = {}
+    for (task, route), count in sorted(counts.items()):
+        found.setdefault(task, {})[route] = count
+    return found
 
 
 class RoutesWriter:

@@ -8,9 +8,12 @@ from winnow_annotation.guarantees.binomial import labels_needed
 from winnow_annotation.guarantees.bounded import labels_needed_in_expectation
 from winnow_jobs.audit import audit_records
 from winnow_jobs.draft import Draft
+from winnow_jobs.drift_records import drift_view
+from winnow_jobs.held import held_view
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.routes import is_routed
 from winnow_jobs.runs import REQUEST_THREADS, PlanDocument, Runs
+from winnow_jobs.support import newest_promises, support_records
 from winnow_jobs.words import counted
 from winnow_storage.ledger import Ledger
 
@@ -19,7 +22,7 @@ def plan_record(draft: Draft, standing: PlanDocument | None, runs: Runs) -> dict
     """What `winnow plan` says: what is due and why, on which models, and how much of it people may have to see."""
     plan, spec = draft.plan, draft.plan.spec
     due, digests = draft.due, _digests_before(runs)
-    promised = _promised_before(runs)
+    promised = newest_promises(runs)
     return {
         "job": spec.job,
         "run_id": plan.run_id,
@@ -100,15 +103,6 @@ def _rule_text(spec: ResolvedSpec, task: ResolvedTask, name: str, promised: list
     )
 
 
-def _promised_before(runs: Runs) -> list[dict[str, Any]]:
-    """What the newest closed run that made promises said of each, with its id."""
-    for run_id in reversed(runs.ids()):
-        summary = runs.summary(run_id)
-        if summary is not None and (promises := summary.get("review", {}).get("promises")):
-            return [{"run_id": run_id} | one for one in promises]
-    return []
-
-
 def _review_estimate(plan: PlanDocument, runs: Runs) -> str:
     if not plan.spec.review.policies:
         return "nothing: the spec has no review policies"
@@ -133,17 +127,21 @@ def status_record(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> dict[str, A
     """What `winnow status` says: every run of the job, and where its review tasks stand."""
     states = ledger.review_counts(runs.store.root.uri)
     labels = ledger.label_counts(spec.job)
+    every = _all_status(runs)
     return {
         "job": spec.job,
         "output": spec.output,
-        "runs": _all_status(runs),
+        "runs": every,
         "review": {
             task.name: {"tasks": states.get(task.name, {}), "labels": labels.get(task.name, 0)}
             for task in spec.tasks
             if task.name in spec.review.policies or task.name in states
         },
-        "promises": _promised_before(runs),
+        "promises": newest_promises(runs),
         "audit": audit_records(spec, runs),
+        "support": support_records(spec, runs),
+        "held": held_view(runs.store, next((one["run_id"] for one in reversed(every) if one["routed"]), None)),
+        "drift": drift_view(runs.store) if spec.review.policies else None,
     }
 
 

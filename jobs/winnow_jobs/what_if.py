@@ -16,6 +16,7 @@ from winnow_annotation.routing import AUDITED, Choice
 from winnow_annotation.wishes import NO_THRESHOLDS, Thresholds, wishes
 from winnow_jobs.calibrators import Calibrators, newest_calibrator
 from winnow_jobs.draws import DrawSet, all_labels, answered_draws
+from winnow_jobs.held import held_over
 from winnow_jobs.promises import Fitting, Promise, calibrated_structs, fit_task, makes_promise
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.review import Routing, choose, reader, seed_of
@@ -73,7 +74,9 @@ def what_if(
     fits = _Fits(replace(fitting, keep=False), performed)
     choices = [Choice(one.review, seed=seed_of(plan), thresholds=fits.thresholds(one.review)) for one in variants]
     shards = committed_shards(runs.store, plan.run_id)
-    choose(Routing(runs.store, plan, review, calibrators, {}), choices, shards, [one.review for one in variants])
+    again = held_over(runs.store, plan, budget=review.budget)
+    routing = Routing(runs.store, plan, review, calibrators, {})
+    choose(routing, choices, shards, again, [one.review for one in variants])
     rows = [_row(one, choice, fits) for one, choice in zip(variants, choices, strict=True)]
     return {"job": spec.job, "run_id": plan.run_id, "budget": review.budget, "variants": rows}
 

@@ -1,5 +1,6 @@
 """How are the rows of one Parquet object read? Whole, row group by row group, or only their schema."""
 
+import bisect
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,41 @@ def read_groups(
     with _Reader(store, info, whole=columns is None or info.bytes <= WHOLE_BYTES) as reader:
         for group in filter(share.takes, range(reader.ask(lambda parquet: parquet.num_row_groups))):
             yield rows_of(group).replace_schema_metadata(None)
+
+
+def read_groups_with(
+    store: BlobStore, info: BlobInfo, keys: Sequence[str], columns: Sequence[str]
+) -> Iterator[pa.Table]:
+    """The row groups that may hold one of the sorted `keys`, as the statistics of their column `key` say, in order.
+
+    Raises:
+        StoreUnavailable, StoreError: as `read_groups`.
+    """
+
+    def may_hold(parquet: pq.ParquetFile, group: int) -> bool:
+        of_group = parquet.metadata.row_group(group)
+        names = [of_group.column(place).path_in_schema for place in range(of_group.num_columns)]
+        statistics = of_group.column(names.index("key")).statistics
+        if statistics is None or not statistics.has_min_max:
+            return True
+        # text compares in Python as its UTF-8 bytes do in Parquet
+        place = bisect.bisect_left(keys, statistics.min)
+        return place < len(keys) and keys[place] <= statistics.max
+
+    def rows_of(group: int) -> pa.Table | None:
+        return reader.ask(
+            lambda parquet: (
+                parquet.read_row_group(group, columns=list(columns), use_threads=False)
+                if may_hold(parquet, group)
+                else None
+            )
+        )
+
+    with _Reader(store, info, whole=info.bytes <= WHOLE_BYTES) as reader:
+        for group in range(reader.ask(lambda parquet: parquet.num_row_groups)):
+            rows = rows_of(group)
+            if rows is not None:
+                yield rows.replace_schema_metadata(None)
 
 
 def read_schema(store: BlobStore, info: BlobInfo) -> pa.Schema:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.annotation import plain_routing
 from tests.annotation.plain_routing import Candidate, Decision
+from winnow_annotation import candidates as lowest
 from winnow_annotation import routing
 from winnow_annotation.guarantees.binomial import labels_needed
 from winnow_annotation.policies import Policy, ReviewSpec, ScoreBelow
@@ -196,7 +197,8 @@ def test_route__as_the_rule_with_everything_in_memory(slack: int, data: st.DataO
     chosen["calibrate"] = data.draw(st.integers(0, 4))
     plain = plain_routing.route(candidates, POLICIES, seed="s", **chosen)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(routing, "_SLACK", slack)
+        patched.setattr(routing, "SLACK", slack)
+        patched.setattr(lowest, "SLACK", slack)
         found = route(candidates, POLICIES, seed="s", batch=data.draw(st.integers(1, 40)), **chosen)
     assert found == plain
 
@@ -219,3 +221,22 @@ def test_route__tasks_take_turns_so_that_none_starves() -> None:
     sent = {d.order: d.candidate for d in route(unsure, policies, budget=7, audit=0, seed="s") if d.order is not None}
     assert [sent[place].task for place in range(7)] == ["kind", "text", "kind", "text", "kind", "text", "kind"]
     assert [sent[place].item_id for place in (0, 2, 4, 6)] == ["0", "1", "2", "3"]
+
+
+def test_see_again__is_in_no_draw_of_all_and_a_part_keeps_no_promise() -> None:
+    review = ReviewSpec(policies={"sure": Policy(max_error=0.02)}, budget=5, calibrate=3)
+    old = [candidate("sure", score=0.9 + place / 100, item=f"old{place}") for place in range(4)]
+    new = [candidate("sure", score=0.3, item=f"new{place}") for place in range(2)]
+    for is_part, routes in ((False, {"accept": 4}), (True, {"review": 3, "hold": 1})):
+        choice = Choice(review, seed="s", thresholds={"sure": {"": 0.6}})
+        choice.see("sure", predictions(new), place=0)
+        choice.see_again("sure", predictions(old), place=1, is_part=is_part)
+        assert choice.counts()["sure"] == {"calibrate": 2} | routes
+        assert {one.item_id for one in choice.sent() if one.inclusion is not None} == {"new0", "new1"}
+        drawn = choice.draws()["sure"]
+        assert (drawn.predictions, drawn.wanted, drawn.accepted) == (2, 2, routes.get("accept", 0))
+        names, reasons = unsent(predictions(old), review.policies["sure"], {"": 0.6}, is_part=is_part)
+        assert set(names.to_pylist()) == ({"hold"} if is_part else {"accept"})
+        assert set(reasons.to_pylist()) == ({"over_budget"} if is_part else {"promised"})
+        waiting = choice.waiting()["sure"]
+        assert (len(waiting.items), waiting.left_out) == (1 if is_part else 0, 0)

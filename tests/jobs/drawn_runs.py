@@ -50,11 +50,16 @@ def commit_run(
     probabilities: np.ndarray,
     classes: Sequence[str],
     vectors: np.ndarray | None = None,
+    corpus: Mapping[str, str] | None = None,
 ) -> PlanDocument:
-    """A committed run with a prediction of every key; `probabilities` (n, k) of the classes, `vectors` (n, width)."""
-    plan = add_run(runs, resolved, [None])
+    """A committed run with a prediction of every key; `probabilities` (n, k) of the classes, `vectors` (n, width).
+
+    `corpus` has the versions of its snapshot by key, and so those of the rows.
+    """
+    plan = add_run(runs, resolved, [None], corpus=corpus)
     ranked = np.argsort(-probabilities, axis=1)[:, :5]
     rows = [_row(key, one, of, classes, plan) for key, one, of in zip(keys, probabilities, ranked, strict=True)]
+    rows = [row | {"version": (corpus or {}).get(row["key"], "v1")} for row in rows]
     fields = {TASK: _FIELDS}
     if vectors is not None:
         fields[LOOK] = [pa.field("vector", pa.list_(pa.float32(), vectors.shape[1]))]

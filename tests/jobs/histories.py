@@ -1,5 +1,6 @@
 """What earlier runs may have left in an output: plans and shard objects as a run writes them, with rows as told."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from winnow_jobs.runs import FORMAT, PlanDocument, Runs
 from winnow_jobs.spec import ExecutionSpec
 from winnow_storage.blobs import BlobStore, open_store
 from winnow_storage.ids import item_id
-from winnow_storage.parts import WorkReader
+from winnow_storage.parts import Part, PartWriter, WorkReader
 from winnow_storage.schemas import SNAPSHOT, Outcome, result_schema
 from winnow_storage.shards import Receipt, encode_shard, shard_key
 from winnow_storage.uri import parse
@@ -66,8 +67,12 @@ def add_run(
     shards: Sequence[Sequence[Row] | None],
     *,
     selection: Selection | None = None,
+    corpus: Mapping[str, str] | None = None,
 ) -> PlanDocument:
-    """The next run of an output, with these rows in its shards; None for a shard that was never committed."""
+    """The next run of an output, with these rows in its shards; None for a shard that was never committed.
+
+    `corpus` has the versions of its snapshot by key.
+    """
     number = len(runs.ids()) + 1
     items = sum(len(rows or ()) for rows in shards)
     plan = PlanDocument(
@@ -77,7 +82,7 @@ def add_run(
         code_version="0",
         spec=resolved,
         selection=selection or Selection(),
-        snapshot=(),
+        snapshot=() if corpus is None else put_snapshot(runs, f"{number:04d}", corpus),
         work=(),
         corpus_items=items,
         other_files=0,
@@ -92,6 +97,20 @@ def add_run(
         if rows is not None:
             commit(runs.store, plan, shard, rows)
     return plan
+
+
+def put_snapshot(runs: Runs, run_id: str, corpus: Mapping[str, str]) -> tuple[Part, ...]:
+    """The listing of these versions by key, in row groups of four."""
+    with tempfile.TemporaryDirectory() as folder:
+        writer = PartWriter(Path(folder) / "snapshot", SNAPSHOT, group_rows=4)
+        for window in listed(corpus):
+            writer.add(window)
+        found = []
+        for file in writer.finish():
+            key = f"runs/{run_id}/snapshot/{file.name}"
+            runs.store.put_if_absent(key, file.path.read_bytes())
+            found.append(Part(key, file.bytes, file.rows))
+    return tuple(found)
 
 
 def commit(store: BlobStore, plan: PlanDocument, shard: int, rows: Sequence[Row]) -> None:

@@ -15,7 +15,8 @@ from tests.jobs.histories import add_run, receipt, spec
 from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_annotation.pull import _put
 from winnow_jobs.acceptance import is_accepted
-from winnow_jobs.calibrators import drift_warnings, newest_calibrator
+from winnow_jobs.calibrators import newest_calibrator
+from winnow_jobs.drift_records import drift_warnings
 from winnow_jobs.learn import Learned, learn
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.review import route_run

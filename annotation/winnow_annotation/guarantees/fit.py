@@ -78,6 +78,41 @@ def fit(rule: Rule, labelled: Labelled, counts: RankCounts) -> Fitted:
     raise ValueError("the rule makes no promise")
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Whether `labels` draws show a promise at one threshold; if not, so many more of them are needed at the least."""
+
+    is_shown: bool
+    labels: int
+    missing: int
+
+
+def shown(rule: Rule, labelled: Labelled, threshold: float) -> Shown:
+    """Whether these labelled draws by themselves show the rule's promise at a threshold that others chose.
+
+    Raises:
+        ValueError: the rule makes no promise.
+    """
+    one = sequence.step_of(threshold, labelled.ranks, labelled.losses)
+    allowed = 1 - rule.certainty
+    if rule.max_error is not None:
+        is_shown = binomial.p_value(round(one.total), one.accepted, rule.max_error) <= allowed
+        needed = binomial.labels_needed(rule.max_error, rule.certainty)
+    elif rule.max_loss is not None and rule.confidence is not None:
+        is_shown = bounded.p_value(one.total, one.accepted, rule.max_loss) <= allowed
+        needed = bounded.labels_needed(rule.max_loss, rule.certainty)
+    elif rule.max_loss is not None:
+        is_shown = (one.total + 1) / (len(labelled) + 1) <= rule.max_loss
+        needed = bounded.labels_needed_in_expectation(rule.max_loss)
+    elif rule.min_recall is not None:  # of the harmful draws those are missed that are let through
+        missed = int((labelled.ranks >= threshold).sum())
+        is_shown = binomial.p_value(missed, len(labelled), 1 - rule.min_recall) <= allowed
+        needed = binomial.labels_needed(1 - rule.min_recall, rule.certainty)
+    else:
+        raise ValueError("the rule makes no promise")
+    return Shown(is_shown, len(labelled), 0 if is_shown else max(1, needed - len(labelled)))
+
+
 def _tested(labelled: Labelled, counts: RankCounts, most: float, certainty: float, *, exact: bool) -> Fitted:
     method = "learn-then-test, " + ("exact binomial" if exact else "Hoeffding-Bentkus")
     needed = binomial.labels_needed(most, certainty)

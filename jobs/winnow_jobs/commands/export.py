@@ -1,4 +1,4 @@
-"""`winnow export`: what the rows say, in other people's formats."""
+"""`winnow export`: what the rows say, in other people's formats; `winnow export labels` is in a file of its own."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +11,7 @@ import pyarrow as pa
 import typer
 
 from winnow_jobs.commands.options import AsJson
+from winnow_jobs.file_names import path_of
 from winnow_jobs.job import find_output
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.render import Screen
@@ -27,11 +28,10 @@ from winnow_storage.errors import UsageError
 from winnow_storage.shards import committed_shards
 from winnow_storage.uri import Location, parse
 
-export = typer.Typer(no_args_is_help=True, help="Results in other formats: hOCR and ALTO for text.")
+export = typer.Typer(no_args_is_help=True, help="Results and labels in other formats.")
 
 _RUN_ID = re.compile(r"\d{4,}")
 _COLUMNS = ("item_id", "key", "uri", "width", "height", "run_id")
-_NAME_BYTES = 200  # of a part of a file's name; file systems take 255
 
 
 class TextFormat(StrEnum):
@@ -48,7 +48,7 @@ _WRITERS: Mapping[TextFormat, tuple[str, Callable[..., bytes]]] = MappingProxyTy
 
 @export.callback()
 def _group() -> None:
-    """Results in other formats."""
+    """Results and labels in other formats."""
 
 
 @export.command("ocr")
@@ -131,18 +131,7 @@ def _pages(place: Location, run_id: str | None, task: str | None) -> Iterator[Pa
 
 
 def _path(folder: Path, page: PageText, suffix: str, *, taken: Mapping[Path, str]) -> Path:
-    """A file inside of `folder`, named by the key; what a key may hold and a path may not is replaced."""
-    parts = [_part(part) for part in page.key.split("/") if part] or ["_"]
-    path = folder.joinpath(*parts[:-1], parts[-1] + suffix)
-    if path in taken:
-        path = folder.joinpath(*parts[:-1], f"{parts[-1]}.{page.item_id[:12]}{suffix}")
-    return path
-
-
-def _part(part: str) -> str:
-    clean = re.sub(r"[\x00-\x1f\x7f\\:*?\"<>|]", "_", part)
-    clean = clean.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore")
-    return "_" * len(clean) if clean in {".", ".."} else clean
+    return path_of(folder, page.key, page.item_id, suffix, taken=taken)
 
 
 def _write(path: Path, data: bytes) -> None:

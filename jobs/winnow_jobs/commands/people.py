@@ -7,13 +7,16 @@ import typer
 
 from winnow_jobs.audit import audit_alarms
 from winnow_jobs.commands.options import AsJson, SpecPath
+from winnow_jobs.drift_records import drift_line, drift_warnings
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.people import pull_labels, push_pending, sync_ledger
 from winnow_jobs.render import Screen, outcomes_text
 from winnow_jobs.report import Truth, write_report
 from winnow_jobs.resolved import resolve_spec
+from winnow_jobs.review_notes import waiting_lines
 from winnow_jobs.runs import Runs
 from winnow_jobs.spec_source import load_spec
+from winnow_jobs.support import support_alarms
 from winnow_jobs.views import status_record
 from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
@@ -90,8 +93,11 @@ def _show_status(screen: Screen, record: dict[str, Any]) -> None:
     for task, counts in record["review"].items():
         states = ", ".join(f"{count} {state}" for state, count in counts["tasks"].items())
         screen.say(f"{task}: review tasks: {states or 'none'}; {counted(counts['labels'], 'label')}")
-    for one in record["promises"]:
-        screen.say(f"run {one['run_id']}: {one['text']}")
+    for text in [
+        *waiting_lines(record["held"]),
+        *(f"run {one['run_id']}: {one['text']}" for one in record["promises"]),
+    ]:
+        screen.say(text)
     for one in record["audit"]:
         found = one["all"]
         low, high = found["error_interval"]
@@ -99,7 +105,9 @@ def _show_status(screen: Screen, record: dict[str, Any]) -> None:
             f"{one['task']}: audited {found['answered']:,} of the accepted, {found['wrong']:,} wrong "
             f"({found['error']:.2%}, 95 % interval {low:.2%} to {high:.2%})"
         )
-    for text in audit_alarms(record["audit"]):
+    if record["drift"] is not None:
+        screen.say(drift_line(record["drift"]))
+    for text in [*audit_alarms(record["audit"]), *support_alarms(record["support"]), *drift_warnings(record["drift"])]:
         screen.note(text, warning=True)
 
 

@@ -20,8 +20,9 @@ from winnow_jobs.plan import Selection, read_since
 from winnow_jobs.profile import profile_lines
 from winnow_jobs.render import Screen, outcomes_text
 from winnow_jobs.resolved import resolve_spec
-from winnow_jobs.review_notes import review_lines, review_warnings
+from winnow_jobs.review_notes import held_lines, review_lines, review_warnings
 from winnow_jobs.spec_source import load_spec
+from winnow_jobs.support import support_alarms
 from winnow_jobs.words import counted
 from winnow_storage.errors import UsageError
 from winnow_storage.schemas import Outcome
@@ -175,7 +176,8 @@ def _drive(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if not screen.record(ended.record):
         _show(screen, ended.record)
-    for text in [*audit_alarms(ended.record.get("audit", ())), *review_warnings(ended.record["review"])]:
+    alarms = audit_alarms(ended.record.get("audit", ())) + support_alarms(ended.record.get("support", ()))
+    for text in [*alarms, *review_warnings(ended.record["review"])]:
         screen.note(text, warning=True)
     code = _exit_code(screen, ended.record, tolerated, again)
     if ended.push_error is not None:
@@ -211,8 +213,8 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
     review = record["review"]
     if review["selected"] or review["pushed"]:
         screen.say(f"for people: {review['selected']} selected, {review['pushed']} pushed to Label Studio")
-    for text in review_lines(review):
-        screen.say(f"promised: {text}")
+    for text in [*held_lines(review), *(f"promised: {text}" for text in review_lines(review))]:
+        screen.say(text)
     if record["results"]:
         screen.say(f"results: {record['results']}")
 

@@ -38,7 +38,7 @@ def asked_rows(store: BlobStore) -> list[dict[str, Any]]:
             continue
         try:
             table = pq.read_table(pa.BufferReader(store.get(info.key)), use_threads=False)
-            found = table.select(ROUTES.names).cast(ROUTES).to_pylist()
+            found = _with_all_columns(table).to_pylist()
         except (pa.ArrowException, OSError, KeyError) as error:
             raise StoreError(
                 f"{store.root}/{info.key} cannot be read: {error}",
@@ -76,6 +76,14 @@ def put_asked(store: BlobStore, rows: Iterable[Mapping[str, Any]], known: Iterab
         pq.write_table(pa.Table.from_pylist(list(new.values()), schema=ROUTES), buffer, compression="zstd")
         store.put_if_absent(f"{PREFIX}{digest_value(sorted(new))[:32]}.parquet", buffer.getvalue())
     return len(new)
+
+
+def _with_all_columns(table: pa.Table) -> pa.Table:
+    """Those that came later are null in what was put before."""
+    for field in ROUTES:
+        if field.nullable and field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(ROUTES.names).cast(ROUTES)
 
 
 def sent_rows(runs: Runs) -> dict[Place, dict[str, Any]]:

@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from winnow_jobs.events import Listener, silent
-from winnow_jobs.routes import is_routed, routes_key
+from winnow_jobs.routes import Counts, is_routed, routes_key
 from winnow_jobs.runs import PlanDocument, Runs, next_run_id, plan_key
 from winnow_jobs.verify.findings import Finding
 from winnow_jobs.verify.pins import ModelPins, check_calibrators, check_models
 from winnow_jobs.verify.plan import EDITED, REMOVED, RESTORE, check_plan, check_snapshot
 from winnow_jobs.verify.results import Results, check_results, missing_shards
-from winnow_jobs.verify.routes import Counts, check_routes
+from winnow_jobs.verify.routes import check_routes
 from winnow_jobs.verify.summary import check_summary, read_summary
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.ids import digest_bytes

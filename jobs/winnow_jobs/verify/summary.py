@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from winnow_jobs.routes import TO_PEOPLE
+from winnow_jobs.routes import TO_PEOPLE, Counts
 from winnow_jobs.runs import PlanDocument
 from winnow_jobs.verify.findings import Finding
 from winnow_jobs.verify.results import Results
-from winnow_jobs.verify.routes import Counts
 from winnow_jobs.verify.rows import without_zeros
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import BlobMissing

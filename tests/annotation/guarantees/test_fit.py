@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from winnow_annotation.guarantees.fit import Labelled, fit
+from winnow_annotation.guarantees.fit import Labelled, fit, shown
 from winnow_annotation.guarantees.rank_counts import RankCounts
 from winnow_annotation.policies import Rule
 
@@ -114,3 +114,28 @@ def test_rank_counts__add_up_and_thresholds_cover_their_share() -> None:
         covered = (ranks >= threshold).sum() / len(ranks)
         assert share <= covered <= share + 0.02
         assert covered == pytest.approx(whole.share_from(threshold))
+
+
+@pytest.mark.parametrize(
+    ("rule", "wrong", "draws", "is_shown"),
+    [
+        (Rule(max_error=0.1), 0, 30, True),
+        (Rule(max_error=0.1), 0, 10, False),
+        (Rule(max_error=0.1), 4, 30, False),
+        (Rule(max_loss=0.1, confidence=0.9), 0, 60, True),
+        (Rule(max_loss=0.1, confidence=0.9), 6, 60, False),
+        (Rule(max_loss=0.1), 1, 30, True),
+        (Rule(max_loss=0.1), 0, 4, False),
+        (Rule(min_recall=0.8), 0, 30, False),  # all that is harmful is let through
+    ],
+)
+def test_shown__at_a_threshold_that_others_chose(rule: Rule, wrong: int, draws: int, is_shown: bool) -> None:
+    losses = np.zeros(2 * draws)
+    losses[:wrong] = 1
+    losses[draws:] = 1  # below the threshold: they count for nothing
+    ranks = np.concatenate([np.full(draws, 2.0), np.full(draws, 0.5)])
+    found = shown(rule, Labelled(ranks, losses, 2 * draws), 1.0)
+    assert found.is_shown == is_shown
+    assert (found.missing == 0) == is_shown
+    caught = shown(Rule(min_recall=0.8), Labelled(np.full(30, 0.5), np.zeros(30), 100), 1.0)
+    assert caught.is_shown

@@ -1,15 +1,16 @@
 """Are a run's scores still distributed as those that a calibrator was fitted on? Two-sample Kolmogorov-Smirnov.
 
 Two numbers of each prediction are watched: its score, and the `p_ok` that the calibrator gives it, which also sees what
-the score does not, such as single masks. Each is tested at half of ALPHA.
+the score does not, such as single masks. Each is tested at its part of the false alarm rate.
 
 The calibrator keeps quantiles of the numbers that it stands for; a run counts its own between them, in memory of a
 fixed size. The statistic D is the largest difference of the two distribution functions at those quantiles, which is
-never more than the full statistic, so the false alarm rate is at most ALPHA in all where items are independent. A
+never more than the full statistic, so the false alarm rate is at most what was asked for where items are independent. A
 difference too small to matter (under LEAST_DISTANCE) is no drift, however many items show it. Predictions without a
 number (pages on which nothing was read) count as lower than all others: more of them than before is drift too.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,8 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from winnow_workers.confidence.features import Floats
 
-ALPHA = 0.001
-_TESTS = 2
+ALPHA = 0.001  # the false alarm rate where nobody asks for another
 LEAST_DISTANCE = 0.05
 LEAST_ITEMS = 50
 _QUANTILES = 201
@@ -42,11 +42,15 @@ class Sketch(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How far `n` numbers are from a sketch, and from which distance on that is drift; `of` is score or p_ok."""
+    """How far `n` numbers are from a sketch, and from which distance on that is drift; `of` is score or p_ok.
+
+    `p_value` is that of all numbers that are watched together.
+    """
 
     n: int
     distance: float
     threshold: float
+    p_value: float
     of: str = "score"
 
     @property
@@ -72,16 +76,17 @@ class Counted:
         places = np.searchsorted(np.array(self._sketch.scores), finite, side="left")
         self._counts += np.bincount(places, minlength=len(self._counts))
 
-    def drift(self) -> Drift:
-        """Of all that were added."""
+    def drift(self, alpha: float = ALPHA, *, of: int = 2) -> Drift:
+        """Of all that were added, at the false alarm rate `alpha` of `of` numbers together."""
         n, m = int(self._counts.sum()) + self._silent, self._sketch.n
         if n == 0:
-            return Drift(0, 0.0, 1.0)
+            return Drift(0, 0.0, 1.0, 1.0)
         shares = np.append(self._silent, self._silent + np.cumsum(self._counts)[:-1]) / n
         expected = np.append((self._sketch.silent or 0) / m, self._sketch.shares)
         distance = float(np.abs(shares - expected).max())
-        critical = np.sqrt(-np.log(ALPHA / _TESTS / 2) / 2) * np.sqrt((n + m) / (n * m))
-        return Drift(n, distance, max(float(critical), LEAST_DISTANCE))
+        critical = math.sqrt(-math.log(alpha / of / 2) / 2 * (n + m) / (n * m))
+        p_value = min(1.0, of * 2 * math.exp(-2 * distance**2 * n * m / (n + m)))
+        return Drift(n, distance, max(critical, LEAST_DISTANCE), p_value)
 
 
 class Watch:
@@ -95,9 +100,10 @@ class Watch:
         for name, counted in self._counted.items():
             counted.add(columns[name])
 
-    def drift(self) -> Drift:
+    def drift(self, alpha: float = ALPHA) -> Drift:
         """The number that has parted the most, over its threshold."""
-        found = [replace(counted.drift(), of=name) for name, counted in self._counted.items()]
+        of = len(self._counted)
+        found = [replace(counted.drift(alpha, of=of), of=name) for name, counted in self._counted.items()]
         return max(found, key=lambda one: one.distance / one.threshold)
 
 

@@ -1,0 +1,1 @@
+"""People's answers in other formats."""

@@ -1,0 +1,104 @@
+"""How do answers become tables and texts? A CSV line for each item, as `winnow evaluate --truth` reads it."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from winnow_jobs.label_export.answers import Agreed
+from winnow_storage.errors import UsageError
+
+SEVERAL, BELOW = "|", " > "
+_ABOUT = ("item_id", "version", "answers", "people", "purposes")
+
+Row = Mapping[str, str]
+
+
+def class_csv(operator: str, items: Sequence[Agreed]) -> tuple[str, int]:
+    """The text of a CSV file, and how many items it leaves out because their answer says nothing.
+
+    Raises:
+        UsageError: a label cannot stand in it.
+    """
+    columns, row_of = _LAYOUTS[operator](items)
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, ["key", *columns, *_ABOUT], lineterminator="\n")
+    writer.writeheader()
+    empty = 0
+    for one in items:
+        said = row_of(one.value)
+        if said is None:
+            empty += 1
+        else:
+            writer.writerow({"key": one.key, **said, **_about(one)})
+    return sink.getvalue(), empty
+
+
+def text_of(one: Agreed) -> str | None:
+    """What stands in the image; None where the answer does not say."""
+    text: str | None = one.value.get("full_text")
+    return text
+
+
+_Layout = tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Row | None]]
+
+
+def _classes(items: Sequence[Agreed]) -> _Layout:
+    if any(one.value.get("labels") is not None for one in items):
+        return ("labels",), _set
+    if any(one.value.get("path") for one in items):
+        return ("label", "path"), _node
+    return ("label",), lambda value: None if value.get("label") is None else {"label": value["label"]}
+
+
+def _set(value: Mapping[str, Any]) -> Row | None:
+    labels = value.get("labels")
+    if labels is None:
+        return None
+    _check(labels, SEVERAL)
+    return {"labels": SEVERAL.join(labels)}
+
+
+def _node(value: Mapping[str, Any]) -> Row | None:
+    if value.get("label") is None:
+        return None
+    path = value.get("path") or [value["label"]]
+    _check(path, BELOW.strip())
+    return {"label": value["label"], "path": BELOW.join(path)}
+
+
+def _check(labels: Sequence[str], between: str) -> None:
+    bad = next((label for label in labels if between in label), None)
+    if bad is not None:
+        raise UsageError(
+            f"the label {bad!r} holds {between!r}, which stands between labels in a CSV",
+            hint="take --format parquet --only consensus, whose values are JSON",
+        )
+
+
+def _verdicts(_items: Sequence[Agreed]) -> _Layout:
+    def said(value: Mapping[str, Any]) -> Row | None:
+        verdict = value.get("is_anomalous")
+        return None if verdict is None else {"anomalous": "true" if verdict else "false"}
+
+    return ("anomalous",), said
+
+
+def _texts(_items: Sequence[Agreed]) -> _Layout:
+    return ("text",), lambda value: None if value.get("full_text") is None else {"text": value["full_text"]}
+
+
+def _about(one: Agreed) -> Row:
+    return {
+        "item_id": one.item_id,
+        "version": one.version,
+        "answers": str(len(one.labels)),
+        "people": " ".join(one.people),
+        "purposes": " ".join(one.purposes),
+    }
+
+
+_LAYOUTS: Mapping[str, Callable[[Sequence[Agreed]], _Layout]] = MappingProxyType(
+    {"classify": _classes, "anomaly": _verdicts, "ocr": _texts}
+)
