@@ -115,7 +115,8 @@ def draft_run(
         chosen = select(due_items(_noted(stream, snapshot), history, tasks, selection), selection)
         _set_aside(_told(chosen, on_due), counted, None if folder is None else folder / "due.arrow")
     size = shard_size(counted.items, spec.run.shard_items)
-    copies, is_repeated = no_copies(counted.items), np.zeros(counted.items, np.bool_)
+    copies = no_copies(counted.items)
+    is_repeated: Mask = np.zeros(counted.items, np.bool_)
     if folder is not None and counted.items and spec.corpus.same_content == "once":
         earlier = Earlier(runs.store, plans, spec, tasks=tasks, since=selection.since)
         copies = expected_copies(lambda: map(_as_fetched, _read_back(folder)), earlier, spec.corpus)
