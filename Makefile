@@ -97,6 +97,7 @@ bench-people: setup ## people in the loop: promises, consensus, chosen labels, n
 	$(BIN)/python -m tests.benchmarks.annotation.drift --jobs 50
 	$(BIN)/python -m tests.benchmarks.annotation.studio_kills --kills 10 --server-kills 1
 	$(BIN)/python -m tests.benchmarks.annotation.push_rate --turns 1
+	$(BIN)/python -m tests.benchmarks.annotation.explain --items 200000 --asked 5
 
 soak: setup ## five hundred kills and more, by a seed; about an hour
 	$(BIN)/python -m tests.benchmarks.engine.soak --kills 500

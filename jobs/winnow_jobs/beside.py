@@ -1,4 +1,4 @@
-"""Which vectors lie beside a run's rows and not in them? Those that its plan took from rows of earlier runs."""
+"""Which vectors lie beside the rows of a run and not in them? Those that its plan took from rows of earlier runs."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,21 +9,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from winnow_jobs.runs import PlanDocument
+from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.blobs import BlobStore
 from winnow_storage.parts import WorkReader
 from winnow_workers.operator import VECTOR_FIELD, Vector
 from winnow_workers.stored import Stored, StoredReader
 
 READ_THREADS = 8
+NEEDED = ("item_id", "run_id", "shard")  # of the rows, to find what lies beside them
 
 
 class VectorsBeside:
-    """Adds the vectors to the rows of one run, shard by shard; threads may ask at once."""
+    """Adds them to rows, shard by shard, of one run and of earlier ones; threads may ask at once."""
 
     def __init__(self, store: BlobStore, plan: PlanDocument) -> None:
-        self._plan = plan
-        self._work = WorkReader(store, plan.work)
+        self._runs = Runs(store)
+        self._plans = {plan.run_id: plan}
+        self._works: dict[str, WorkReader] = {}
         self._pool = ThreadPoolExecutor(READ_THREADS)
         self._reader = StoredReader(store, self._pool)
 
@@ -35,15 +37,18 @@ class VectorsBeside:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def added(self, shard: int, rows: pa.Table, tasks: Sequence[str]) -> pa.Table:
-        """The rows (their item_id is needed) of a shard, with the vectors of these tasks that lie beside them.
+    def added(self, rows: pa.Table, tasks: Sequence[str]) -> pa.Table:
+        """The rows of one shard (their NEEDED columns are) with the vectors of these tasks that lie beside them.
 
         Raises:
             StoreError: an object cannot be read.
         """
-        if not self._plan.vectors or not tasks or rows.num_rows == 0:
+        if not tasks or rows.num_rows == 0:
             return rows
-        work = self._work.rows(shard)
+        run_id = rows["run_id"][0].as_py()
+        if not self._plan(run_id).vectors:
+            return rows
+        work = self._works[run_id].rows(rows["shard"][0].as_py())
         is_wanted = pc.and_(pc.is_valid(work["vectors"]), pc.is_in(work["item_id"], rows["item_id"].combine_chunks()))
         work = work.filter(is_wanted)
         found = dict(zip(work["item_id"].to_pylist(), self._reader.of(work), strict=True))
@@ -51,6 +56,12 @@ class VectorsBeside:
         for task in tasks:
             rows = _with(rows, task, {item: one.vectors[task] for item, one in stored.items() if task in one.vectors})
         return rows
+
+    def _plan(self, run_id: str) -> PlanDocument:
+        if run_id not in self._plans:
+            self._plans[run_id] = self._runs.plan(run_id)
+        self._works.setdefault(run_id, WorkReader(self._runs.store, self._plans[run_id].work))
+        return self._plans[run_id]
 
 
 def _with(rows: pa.Table, task: str, vectors: Mapping[str, Vector]) -> pa.Table:

@@ -6,7 +6,7 @@ are routes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -51,6 +51,22 @@ def newest_calibrator(store: BlobStore, task: ResolvedTask) -> Calibrator | None
     return None if digest is None else _load(store, task.name, digest)
 
 
+def learned_calibrators(store: BlobStore, task: str) -> Iterator[tuple[datetime, Calibrator]]:
+    """Every one that was learned of a task, whatever its model, with when; oldest first.
+
+    Raises:
+        StoreError: one of them is damaged.
+    """
+    for number in sorted(_log(store, task)):
+        key = _log_key(task, number)
+        try:
+            entry = json.loads(store.get(key))
+            at, digest = datetime.fromisoformat(entry["at"]), str(entry["digest"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(store, key) from error
+        yield at, _load(store, task, digest)
+
+
 def pinned_calibrators(store: BlobStore, plan: PlanDocument) -> Calibrators:
     """Those that a run is routed with; the first call for a run pins the newest.
 
@@ -70,6 +86,19 @@ def pinned_calibrators(store: BlobStore, plan: PlanDocument) -> Calibrators:
     vectors = {task.name: task.digest for task in plan.chosen()}
     # without the vectors that it was learned beside, p_ok stays null
     return {name: one for name, one in found.items() if not one.neighbours or _has(vectors, one.neighbours)}
+
+
+def kept_calibrator(store: BlobStore, run_id: str, task: str) -> Calibrator | None:
+    """The one that a run pinned for a task; None where it has not pinned any.
+
+    Raises:
+        StoreError: it is damaged or gone.
+    """
+    try:
+        digest = json.loads(store.get(pins_key(run_id))).get(task)
+    except BlobMissing:
+        return None
+    return None if digest is None else _load(store, task, digest)
 
 
 def _has(vectors: Mapping[str, str], neighbours: Neighbours) -> bool:

@@ -12,6 +12,7 @@ from winnow_jobs.commands.consensus import consensus
 from winnow_jobs.commands.demo import demo
 from winnow_jobs.commands.duplicates import duplicates
 from winnow_jobs.commands.evaluate import evaluate
+from winnow_jobs.commands.explain import explain
 from winnow_jobs.commands.export import export
 from winnow_jobs.commands.export_labels import export_labels
 from winnow_jobs.commands.fit_anomaly import fit_anomaly
@@ -51,6 +52,7 @@ app.command()(verify)
 app.command()(compact)
 app.command()(evaluate)
 app.command()(consensus)
+app.command()(explain)
 app.command()(search)
 app.command()(duplicates)
 app.add_typer(operators, name="operators")

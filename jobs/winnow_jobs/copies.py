@@ -24,7 +24,7 @@ from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.parquet_rows import read_rows
 from winnow_storage.parts import WorkReader
 from winnow_storage.schemas import PLACE
-from winnow_storage.shards import committed_shards
+from winnow_storage.shards import committed_shards, shard_key
 from winnow_workers.throttle import Throttle
 
 NOWHERE = -1  # of a run: none of the earlier ones
@@ -67,17 +67,18 @@ def no_copies(items: int) -> Copies:
 
 
 def repeated_rows(work: WorkReader, plan: PlanDocument, shard: int, rows: pa.Table) -> pa.ChunkedArray:
-    """Which rows of a shard are copies of bytes that the run has in a row before.
+    """Which rows of a shard are copies of bytes that the run has in a row before, or stored ones of such bytes.
 
     Raises:
         StoreError: the work of the shard cannot be read.
     """
-    if shard < plan.first_copy_shard:
+    if shard < plan.first_copy_shard and not plan.vectors:
         return pa.chunked_array([pa.repeat(pa.scalar(value=False), rows.num_rows)])
     expected = work.rows(shard)
     at = pc.index_in(rows["item_id"], value_set=expected["item_id"].combine_chunks())
     is_repeated = pc.fill_null(expected["is_repeated"].take(at), fill_value=False)
-    return pc.and_(pc.is_valid(rows["copied_from"]), is_repeated)
+    is_proved = pc.or_(pc.is_valid(rows["copied_from"]), pc.is_valid(expected["vectors"].take(at)))
+    return pc.and_(is_proved, is_repeated)
 
 
 class Earlier:
@@ -155,6 +156,41 @@ def expected_copies(due: Batches, earlier: Earlier, corpus: ResolvedCorpus) -> C
     rows = np.where(here, of_leaders[first[tag_of]], row[tag_of])
     at = tag_of[is_copy]
     return Copies(is_copy, is_repeated[is_copy], run[at], shard[at], rows[is_copy], earlier.run_ids)
+
+
+def repeated_stored(due: Batches, store: BlobStore) -> Mask:
+    """Of which due items the bytes, of which nothing is fetched, are those of another such item before it.
+
+    Raises:
+        StoreError: a shard object cannot be read.
+    """
+    tags = np.concatenate([np.empty(0, np.uint64), *(_stored_tags(batch, store) for batch in due())])
+    _, first, tag_of = np.unique(tags, return_index=True, return_inverse=True)
+    found: Mask = (tags != NO_TAG) & (first[tag_of] != np.arange(len(tags)))
+    return found
+
+
+def _stored_tags(batch: pa.RecordBatch, store: BlobStore) -> Hashes:
+    tags = np.full(batch.num_rows, NO_TAG, np.uint64)
+    wanted: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for number, vectors in enumerate(batch.column("vectors").to_pylist()):
+        for one in (vectors or ())[:1]:  # all are of the same bytes
+            wanted.setdefault((one["run_id"], one["shard"]), []).append((number, one["row"]))
+
+    def read(shard: tuple[str, int]) -> list[tuple[int, int]]:
+        info = store.info(shard_key(*shard))
+        if info is None:
+            return []
+        rows = read_rows(store, info, ["bytes", "content_sha256"])
+        sizes, digests = sizes_of(rows["bytes"]).tolist(), rows["content_sha256"].to_pylist()
+        there = [(number, row) for number, row in wanted[shard] if row < rows.num_rows]
+        return [(number, tag(DIGEST, sizes[row], digests[row])) for number, row in there]
+
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        for some in pool.map(read, wanted):
+            for number, value in some:
+                tags[number] = value
+    return tags
 
 
 def _earlier_places(earlier: Earlier, known: Hashes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from winnow_jobs.copies import Copies, Earlier, expected_copies, no_copies
+from winnow_jobs.copies import Copies, Earlier, expected_copies, no_copies, repeated_stored
 from winnow_jobs.from_vectors import links_of, places_of, settle
 from winnow_jobs.history import History
 from winnow_jobs.plan import (
@@ -30,6 +30,7 @@ from winnow_jobs.plan import (
 )
 from winnow_jobs.resolved import CODE_VERSION, ResolvedSpec, ResolvedTask, chosen_tasks
 from winnow_jobs.runs import FORMAT, PlanDocument, Runs, next_run_id
+from winnow_jobs.standing import Mask
 from winnow_storage.errors import UsageError
 from winnow_storage.listing import CorpusStream, stream_corpus
 from winnow_storage.parts import SNAPSHOT_GROUP_ROWS, Part, PartFile, PartWriter, WorkPart
@@ -115,12 +116,15 @@ def draft_run(
         _set_aside(_told(chosen, on_due), counted, None if folder is None else folder / "due.arrow")
     size = shard_size(counted.items, spec.run.shard_items)
     copies = no_copies(counted.items)
+    is_repeated: Mask = np.zeros(counted.items, np.bool_)
     if folder is not None and counted.items and spec.corpus.same_content == "once":
         earlier = Earlier(runs.store, plans, spec, tasks=tasks, since=selection.since)
         copies = expected_copies(lambda: map(_as_fetched, _read_back(folder)), earlier, spec.corpus)
+        if counted.vectors:
+            is_repeated = repeated_stored(lambda: _read_back(folder), runs.store)
     copy_shards = -(-len(copies) // size)
     snapshot_files = [] if snapshot is None else snapshot.finish()
-    work_files, copy_files = ([], []) if folder is None else _cut(folder, size, copies, run_id)
+    work_files, copy_files = ([], []) if folder is None else _cut(folder, size, copies, is_repeated, run_id)
     snapshot_keys = [f"runs/{run_id}/snapshot/{file.name}" for file in snapshot_files]
     work_keys = [f"runs/{run_id}/due/{file.name}" for file in work_files]
     work_keys += [f"runs/{run_id}/copies/{file.name}" for file in copy_files]
@@ -240,18 +244,23 @@ def _read_back(folder: Path) -> Iterator[pa.RecordBatch]:
         yield from stream
 
 
-def _cut(folder: Path, size: int, copies: Copies, run_id: str) -> tuple[list[PartFile], list[PartFile]]:
-    """The work in shards of `size` items, from what was set aside; the copies in shards of their own after it."""
+def _cut(
+    folder: Path, size: int, copies: Copies, is_repeated: Mask, run_id: str
+) -> tuple[list[PartFile], list[PartFile]]:
+    """The work in shards of `size` items, from what was set aside; the copies in shards of their own after it.
+
+    `is_repeated` says it of every item that is no copy.
+    """
     work = PartWriter(folder / "work", WORK, group_rows=size)
     copied = PartWriter(folder / "copies", WORK, group_rows=size)
     first_copy_shard = -(-(len(copies.is_copy) - len(copies)) // size)
     at = at_work = at_copies = 0
     for batch in _read_back(folder):
-        is_copy = copies.is_copy[at : at + batch.num_rows]
+        is_copy, repeated = (mask[at : at + batch.num_rows] for mask in (copies.is_copy, is_repeated))
         at += batch.num_rows
         some = batch.filter(pa.array(~is_copy))
-        nothing = pa.nulls(some.num_rows)
-        work.add(_work(some, at_work, size, {"leader": nothing.cast(PLACE), "is_repeated": nothing.cast(pa.bool_())}))
+        again = pa.array(repeated[~is_copy], mask=~repeated[~is_copy])
+        work.add(_work(some, at_work, size, {"leader": pa.nulls(some.num_rows, PLACE), "is_repeated": again}))
         at_work += some.num_rows
         if is_copy.any():
             some = batch.filter(pa.array(is_copy))

@@ -132,6 +132,19 @@ def pinned_promises(store: BlobStore, plan: PlanDocument, calibrators: Calibrato
     return {task: {rule: _load(store, task, digest) for rule, digest in of.items()} for task, of in pins.items()}
 
 
+def kept_promises(store: BlobStore, run_id: str, task: str) -> dict[str, Promise]:
+    """Those that a run pinned for a task, by rule; none where it has not pinned any.
+
+    Raises:
+        StoreError: one of them is damaged or gone.
+    """
+    try:
+        pins = json.loads(store.get(f"runs/{run_id}/promises.json"))
+    except BlobMissing:
+        return {}
+    return {rule: _load(store, task, digest) for rule, digest in pins.get(task, {}).items()}
+
+
 def makes_promise(policy: Policy) -> bool:
     """Whether any of its rules has a threshold that is found from labels."""
     return any(rule.is_promise for rule in policy.rules().values())

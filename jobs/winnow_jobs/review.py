@@ -25,8 +25,8 @@ from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_annotation.ranks import fields_read
 from winnow_annotation.routing import Choice, Sent, unsent
 from winnow_annotation.wishes import NO_THRESHOLDS, Predictions, Thresholds
+from winnow_jobs import beside
 from winnow_jobs.asked_before import Asked, are_asked, asked_before
-from winnow_jobs.beside import VectorsBeside
 from winnow_jobs.calibrators import (
     Calibrators,
     columns_beside,
@@ -171,23 +171,18 @@ def _vectors(
     found: dict[str, NDArray[np.float32]] = {}
 
     def read(shard: int) -> tuple[list[str], NDArray[np.float64]]:
-        rows = read_rows(store, shards[shard], ["item_id", f"{task}.vector"])
+        rows = read_rows(store, shards[shard], [*beside.NEEDED, f"{task}.vector"])
         rows = rows.filter(pc.is_in(rows["item_id"], pa.array(sorted(pool[shard]), pa.string())))
-        rows = _added(beside, plan, shard, rows, [task])
+        rows = vectors_beside.added(rows, [task])
         if task not in rows.column_names:
             return [], np.zeros((0, 0))
         return rows["item_id"].to_pylist(), vectors_of(rows, task)
 
-    with VectorsBeside(store, plan) as beside, ThreadPoolExecutor(READ_THREADS) as threads:
+    with beside.VectorsBeside(store, plan) as vectors_beside, ThreadPoolExecutor(READ_THREADS) as threads:
         for items, vectors in mapped_ahead(threads, read, sorted(pool), ahead=READ_THREADS):
             there = [] if vectors.shape[1] == 0 else np.flatnonzero(np.isfinite(vectors).all(axis=1)).tolist()
             found |= {items[place]: vectors[place].astype(np.float32) for place in there}
     return found
-
-
-def _added(beside: VectorsBeside, plan: PlanDocument, shard: int, rows: pa.Table, tasks: Sequence[str]) -> pa.Table:
-    """The rows with the vectors beside them; those of earlier runs have what their rows hold."""
-    return rows if shard >= plan.shards else beside.added(shard, rows, tasks)
 
 
 def seed_of(plan: PlanDocument) -> str:
@@ -257,12 +252,12 @@ def _sent_routes(
     rows: dict[int, dict[str, Any]] = {}
     tasks = {task.name: task for task in plan.tasks()}
     chosen = sorted({one.task for some in sent.values() for _, one in some})
-    columns = [*_COMMON, "run_id", *chosen, *_unread(columns_beside(calibrators), chosen)]
-    with VectorsBeside(store, plan) as beside:
+    columns = [*_COMMON, "run_id", "shard", *chosen, *_unread(columns_beside(calibrators), chosen)]
+    with beside.VectorsBeside(store, plan) as vectors_beside:
         for shard in sorted(sent):  # one at a time: whole predictions, such as masks, may be large
             results = read_rows(store, shards[shard], columns)
             kept = results.filter(pc.is_in(results["item_id"], pa.array([one.item_id for _, one in sent[shard]])))
-            kept = _calibrated(_added(beside, plan, shard, kept, tasks_beside(calibrators)), calibrators)
+            kept = _calibrated(vectors_beside.added(kept, tasks_beside(calibrators)), calibrators)
             found = {row["item_id"]: row for row in kept.to_pylist()}
             for order, one in sent[shard]:
                 rows[order] = _sent_route(found[one.item_id], one, tasks[one.task], plan)
@@ -342,9 +337,9 @@ def _unread(columns: Sequence[str], tasks: Sequence[str]) -> list[str]:
 
 def _calibrated(rows: pa.Table, calibrators: Calibrators) -> pa.Table:
     for task, calibrator in calibrators.items():
-        beside = calibrator.neighbours
+        near = calibrator.neighbours
         # of an earlier run that had no such vectors p_ok stays as it was
-        if task in rows.column_names and (beside is None or beside.task in rows.column_names):
+        if task in rows.column_names and (near is None or near.task in rows.column_names):
             rows = with_p_ok(rows, task, calibrator)
     return rows
 
@@ -353,16 +348,16 @@ def _read(
     store: BlobStore, plan: PlanDocument, calibrators: Calibrators, shards: Shards, columns: Sequence[str]
 ) -> Iterator[tuple[int, pa.Table]]:
     """(shard, its rows) in order; their column _REPEATED says which are copies of bytes that the run has before."""
-    work = WorkReader(store, plan.work)
+    work, tasks = WorkReader(store, plan.work), tasks_beside(calibrators)
+    wanted = list(dict.fromkeys([*columns, "copied_from", *(beside.NEEDED if tasks else ())]))
 
     def read(shard: int) -> tuple[int, pa.Table]:
-        rows = read_rows(store, shards[shard], [*dict.fromkeys(columns), "copied_from"])
-        rows = _calibrated(_added(beside, plan, shard, rows, tasks_beside(calibrators)), calibrators)
+        rows = _calibrated(vectors_beside.added(read_rows(store, shards[shard], wanted), tasks), calibrators)
         if shard >= plan.shards:  # what competes again was a copy of nothing in its own run
             return shard, rows.append_column(_REPEATED, pa.array([False] * rows.num_rows))
         return shard, rows.append_column(_REPEATED, repeated_rows(work, plan, shard, rows))
 
-    with VectorsBeside(store, plan) as beside, ThreadPoolExecutor(READ_THREADS) as pool:
+    with beside.VectorsBeside(store, plan) as vectors_beside, ThreadPoolExecutor(READ_THREADS) as pool:
         yield from mapped_ahead(pool, read, shards, ahead=READ_THREADS)
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import BlobMissing
-from winnow_storage.parquet_rows import WHOLE_BYTES
+from winnow_storage.parquet_rows import WHOLE_BYTES, find_rows, read_key_values
 from winnow_storage.range_file import RangeFile
 from winnow_storage.schemas import ROUTES, Route
 
@@ -50,10 +50,7 @@ def iter_routes(store: BlobStore, run_id: str, columns: Sequence[str] | None = N
     for key in keys:  # the first one names the others
         info = store.info(key)
         if info is None:
-            raise BlobMissing(
-                f"{store.root}/{key} is not there, a part of {routes_key(run_id)}",
-                hint=f"winnow verify {run_id} says what else is wrong; restore it from a backup",
-            )
+            raise _part_missing(store, run_id, key)
         whole = info.bytes <= WHOLE_BYTES
         file = pa.BufferReader(store.get(key)) if whole else RangeFile(store, key, size_bytes=info.bytes)
         with pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True) as parquet:
@@ -73,6 +70,27 @@ def iter_sent(store: BlobStore, run_id: str, columns: Sequence[str]) -> Iterator
         yield from chosen.to_pylist()
         if chosen.num_rows < batch.num_rows:
             return
+
+
+def routes_of_item(store: BlobStore, run_id: str, key: str) -> list[dict[str, Any]]:
+    """What was decided about the predictions of one item, without these; nothing if the run is not routed.
+
+    The routes that go to nobody stand in the order of the shards, sorted by key, so that a few row groups are read.
+
+    Raises:
+        StoreError: as the store says, or an object is damaged.
+    """
+    head = store.info(routes_key(run_id))
+    if head is None:
+        return []
+    columns = [name for name in ROUTES.names if name != "prediction"]
+    found = find_rows(store, head, "key", key, columns).to_pylist()
+    for part in json.loads(read_key_values(store, head).get(_PARTS, b"[]")):
+        info = store.info(part)
+        if info is None:
+            raise _part_missing(store, run_id, part)
+        found += find_rows(store, info, "key", key, columns).to_pylist()
+    return list(found)
 
 
 def own_routes(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -103,6 +121,13 @@ def nested(counts: Counter[tuple[str, str]]) -> Counts:
     for (task, route), count in sorted(counts.items()):
         found.setdefault(task, {})[route] = count
     return found
+
+
+def _part_missing(store: BlobStore, run_id: str, key: str) -> BlobMissing:
+    return BlobMissing(
+        f"{store.root}/{key} is not there, a part of {routes_key(run_id)}",
+        hint=f"winnow verify {run_id} says what else is wrong; restore it from a backup",
+    )
 
 
 class RoutesWriter:

@@ -1,21 +1,25 @@
-"""How are the rows of one Parquet object read? Whole, row group by row group, or only their schema."""
+"""How are the rows of one Parquet object read? Whole, by row groups, only those of one value, or only its footer."""
 
 import bisect
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import StoreError, StoreUnavailable
 from winnow_storage.range_file import RangeFile
 
 Result = TypeVar("Result")
 _READS = 4
+_THREADS = 16  # for small objects, each one request
 WHOLE_BYTES = 4 * 2**20  # up to this size one request for all is cheaper than one for each column
 
 
@@ -66,6 +70,96 @@ def read_groups(
             yield rows_of(group).replace_schema_metadata(None)
 
 
+def find_rows(
+    store: BlobStore, info: BlobInfo, column: str, value: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """The rows whose `column`, a text, is `value`. Of an object that is sorted by it one row group is read, since
+    statistics tell where it may be; of others that column first, and the rest only where it is.
+
+    Raises:
+        StoreUnavailable: it came damaged, and each time differently.
+        StoreError: the object is not Parquet, or what is stored of it is damaged.
+    """
+    wanted = None if columns is None else list(columns)
+
+    def look(parquet: pq.ParquetFile) -> pa.Table:
+        found = []
+        for group in _groups_with(parquet.metadata, column, value):
+            names = parquet.read_row_group(group, columns=[column], use_threads=False)[column]
+            is_it = pc.equal(names, pa.scalar(value, pa.string()))
+            if pc.any(is_it).as_py():
+                rows = parquet.read_row_group(group, columns=wanted, use_threads=False)
+                found.append(rows.filter(is_it))
+        return pa.concat_tables(found) if found else parquet.schema_arrow.empty_table()
+
+    with _Reader(store, info, whole=info.bytes <= WHOLE_BYTES) as reader:
+        return reader.ask(look).replace_schema_metadata(None)
+
+
+def find_below(store: BlobStore, prefix: str, column: str, value: str) -> Iterator[dict[str, Any]]:
+    """The same rows of every Parquet object whose key begins with `prefix`, in their order.
+
+    Raises:
+        StoreUnavailable, StoreError: as `find_rows`.
+    """
+    infos = (info for info in store.walk(prefix) if info.key.endswith(".parquet"))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for rows in mapped_ahead(pool, lambda info: find_rows(store, info, column, value), infos, ahead=_THREADS):
+            yield from rows.to_pylist()
+
+
+def first_value(store: BlobStore, info: BlobInfo, column: str) -> str:
+    """What the first row of a sorted object says in `column`, a text; empty if there is no row.
+
+    Raises:
+        StoreUnavailable, StoreError: as `find_rows`.
+    """
+
+    def look(parquet: pq.ParquetFile) -> str:
+        if parquet.metadata.num_rows == 0:
+            return ""
+        told = _range_of(parquet.metadata, 0, _leaf(parquet.metadata, column))
+        if told is not None:
+            return told[0]
+        return str(parquet.read_row_group(0, columns=[column], use_threads=False)[column][0].as_py())
+
+    with _Reader(store, info, whole=info.bytes <= WHOLE_BYTES) as reader:
+        return reader.ask(look)
+
+
+def read_key_values(store: BlobStore, info: BlobInfo) -> Mapping[bytes, bytes]:
+    """What the footer of an object says of it beside its schema.
+
+    Raises:
+        StoreUnavailable, StoreError: as `find_rows`.
+    """
+    with _Reader(store, info, whole=False) as reader:
+        return reader.ask(lambda parquet: parquet.metadata.metadata or {})
+
+
+def _groups_with(footer: pq.FileMetaData, column: str, value: str) -> Iterator[int]:
+    """The row groups that may have the value."""
+    leaf = _leaf(footer, column)
+    for group in range(footer.num_row_groups):
+        told = _range_of(footer, group, leaf)
+        if told is None or told[0] <= value <= told[1]:
+            yield group
+
+
+def _leaf(footer: pq.FileMetaData, column: str) -> int:
+    paths = (footer.schema.column(leaf).path for leaf in range(footer.num_columns))
+    found = next((leaf for leaf, path in enumerate(paths) if path == column), None)
+    if found is None:
+        raise pa.ArrowInvalid(f"it has no column {column}")
+    return found
+
+
+def _range_of(footer: pq.FileMetaData, group: int, leaf: int) -> tuple[str, str] | None:
+    """The least and the greatest text of a column, in Python's order as in Parquet's of UTF-8 bytes; None: untold."""
+    told = footer.row_group(group).column(leaf).statistics
+    return None if told is None or not told.has_min_max else (told.min, told.max)
+
+
 def read_groups_with(
     store: BlobStore, info: BlobInfo, keys: Sequence[str], columns: Sequence[str]
 ) -> Iterator[pa.Table]:
@@ -76,14 +170,11 @@ def read_groups_with(
     """
 
     def may_hold(parquet: pq.ParquetFile, group: int) -> bool:
-        of_group = parquet.metadata.row_group(group)
-        names = [of_group.column(place).path_in_schema for place in range(of_group.num_columns)]
-        statistics = of_group.column(names.index("key")).statistics
-        if statistics is None or not statistics.has_min_max:
+        told = _range_of(parquet.metadata, group, _leaf(parquet.metadata, "key"))
+        if told is None:
             return True
-        # text compares in Python as its UTF-8 bytes do in Parquet
-        place = bisect.bisect_left(keys, statistics.min)
-        return place < len(keys) and keys[place] <= statistics.max
+        place = bisect.bisect_left(keys, told[0])
+        return place < len(keys) and keys[place] <= told[1]
 
     def rows_of(group: int) -> pa.Table | None:
         return reader.ask(

@@ -5,13 +5,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ConfigDict
 
-from winnow_storage.blobs import BlobStore
+from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import StoreUnavailable
+from winnow_storage.parquet_rows import find_rows, first_value
 from winnow_storage.range_file import RangeFile
 from winnow_storage.schemas import WORK
 
@@ -128,6 +130,19 @@ class PartWriter:
 
     def _path(self) -> Path:
         return self._folder / f"{len(self._files):05d}.parquet"
+
+
+def find_in_parts(store: BlobStore, parts: Sequence[Part | WorkPart], key: str) -> dict[str, Any] | None:
+    """The row of this key in parts whose rows are sorted by it, from one part to the next; a few footers are read.
+
+    Raises:
+        StoreError: as the store says, or a part is damaged.
+    """
+    infos = [BlobInfo(part.key, part.bytes, "") for part in parts]
+    if len(infos) > 1:
+        place = bisect.bisect_right(infos, key, key=lambda info: first_value(store, info, "key")) - 1
+        infos = infos[place : place + 1] if place >= 0 else []
+    return next((row for info in infos for row in find_rows(store, info, "key", key).to_pylist()), None)
 
 
 class WorkReader:

@@ -60,8 +60,9 @@ STORED_VECTOR = pa.struct([pa.field("task", pa.string()), *PLACE])
 
 # The work of a run: its due items in shards, one row group per shard, with the tasks that are due for each. `leader` is
 # set for a copy: the row that is expected to be of the same bytes, whose predictions it then takes over; `is_repeated`
-# says of a copy whether an item before it in the run is expected to be of these bytes as well. `vectors` is set where
-# the due tasks need nothing but vectors that are committed already: of such an item nothing is fetched.
+# says of a copy, or of an item of which nothing is fetched, whether an item before it in the run is expected to be of
+# these bytes as well. `vectors` is set where the due tasks need nothing but vectors that are committed already: of such
+# an item nothing is fetched.
 WORK = pa.schema(
     [
         *SNAPSHOT,

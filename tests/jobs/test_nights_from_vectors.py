@@ -211,6 +211,22 @@ def test_night__copies_are_looked_for_only_among_what_is_fetched(tmp_path: Path,
     assert verify_run(runs_of(resolved), "0002").findings == []
 
 
+def test_night__a_person_is_asked_once_about_the_same_bytes(tmp_path: Path) -> None:
+    paths = photographs(tmp_path, 4)
+    for path in paths[:3]:
+        path.with_name(f"{path.stem}-again.png").write_bytes(path.read_bytes())
+    options = {"same_content": "once", "review": "{policies: {kind: {min_p_ok: 0.5}}, budget: 6}"}
+    night(job(tmp_path, head_task(tmp_path, 1), **options))
+    paths[2].unlink()  # what moved away is asked about where it is now
+    resolved = job(tmp_path, head_task(tmp_path, 2), **options)
+    summary = night(resolved)
+    assert (summary["from_vectors"], summary["review"]["routes"]) == (6, {"kind": {"hold": 2, "review": 4}})
+    assert sorted(row["key"] for row in reviewed_in(resolved, "0002")) == [
+        "00-again.png", "01-again.png", "02-again.png", "03.png"
+    ]  # fmt: skip
+    assert verify_run(runs_of(resolved), "0002").findings == []
+
+
 def test_night__a_run_that_was_cut_off_gives_the_same_rows(tmp_path: Path) -> None:
     photographs(tmp_path)
     night(job(tmp_path, head_task(tmp_path, 1)))
@@ -306,14 +322,31 @@ def test_night__reviews_are_as_diverse_as_if_the_vectors_were_in_the_run(tmp_pat
     assert [len(reviewed_in(one, run)) for one, run in ((resolved, "0002"), (scratch, "0001"))] == [6, 6]
     assert all(one is not None and "of a group of" in one for some in how for one in some), how
 
+    # what the second run held competes again in the third, with the vectors that lay beside it there
+    save_image(tmp_path / "corpus/more.png", seed=99)
+    night(resolved)
+    plan, held = runs_of(resolved).plan("0003"), committed_shards(runs_of(resolved).store, "0002")
+    places = {plan.shards + shard: info for shard, info in held.items()}
+    pool = {plan.shards + shard: items for shard, items in pool_of(resolved, "0002").items()}
+    again = _vectors(runs_of(resolved).store, plan, places, pool, "look")
+    assert again.keys() == found.keys()
+    assert all((again[item] == found[item]).all() for item in found)
+
 
 def vectors_of_run(resolved: ResolvedSpec, run_id: str) -> dict[str, Any]:
     """What the choice among a run's reviews may be given: of all its items."""
     store, plan = runs_of(resolved).store, runs_of(resolved).plan(run_id)
     shards = committed_shards(store, run_id)
-    pool = {shard: [row["item_id"] for row in rows(resolved, run_id) if row["shard"] == shard] for shard in shards}
     assert vectors_task(plan, resolved.review) == "look"
-    return _vectors(store, plan, shards, pool, "look")
+    return _vectors(store, plan, shards, pool_of(resolved, run_id), "look")
+
+
+def pool_of(resolved: ResolvedSpec, run_id: str) -> dict[int, list[str]]:
+    """The items of each shard."""
+    found: dict[int, list[str]] = {}
+    for row in rows(resolved, run_id):
+        found.setdefault(row["shard"], []).append(row["item_id"])
+    return found
 
 
 def reviewed_in(resolved: ResolvedSpec, run_id: str) -> list[dict[str, Any]]:

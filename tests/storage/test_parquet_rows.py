@@ -136,3 +136,29 @@ def test_read__a_compactions_pages_have_checksums(store: BlobStore, read: Reads)
     store.put(part.key, flipped(data, last_page(data)))
     with pytest.raises(StoreError, match=r"is not a Parquet object that Winnow wrote, or is damaged .*CRC"):
         read(store, info_of(store, part.key))
+
+
+def test_find_rows__of_a_value_with_and_without_statistics(store: BlobStore, whole_bytes: None) -> None:
+    numbers = [3, 1, 3, 2, 9, 3, 7]
+    table = pa.table({"name": [f"n{number}" for number in numbers], "place": range(7), "late": ["x"] * 7})
+    for told in (["name"], False):
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer, row_group_size=2, write_statistics=told)
+        store.put("t.parquet", buffer.getvalue().to_pybytes())
+        info = info_of(store, "t.parquet")
+        assert parquet_rows.find_rows(store, info, "name", "n3", ["place"])["place"].to_pylist() == [0, 2, 5]
+        assert parquet_rows.find_rows(store, info, "name", "n4").num_rows == 0
+        assert parquet_rows.first_value(store, info, "name") == "n3" or told  # the least of its group, where it is told
+        (row,) = parquet_rows.find_below(store, "t", "name", "n9")
+        assert row == {"name": "n9", "place": 4, "late": "x"}
+        with pytest.raises(StoreError, match="it has no column nmae"):
+            parquet_rows.find_rows(store, info, "nmae", "n3")
+
+
+def test_find_rows__says_what_is_damaged(store: BlobStore, whole_bytes: None) -> None:
+    rows = shard_rows()
+    data = shards.encode_shard(rows, receipt())
+    key = rows["key"][0].as_py()
+    store.put(KEY, flipped(data, last_page(data)))
+    with pytest.raises(StoreError, match=f"{KEY} is not a shard that Winnow wrote, or is damaged"):
+        parquet_rows.find_rows(store, info_of(store, KEY), "key", key)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import BlobMissing, StoreUnavailable
-from winnow_storage.parts import PartFile, PartWriter, WorkPart, WorkReader
+from winnow_storage.parts import PartFile, PartWriter, WorkPart, WorkReader, find_in_parts
 from winnow_storage.schemas import WORK
 from winnow_storage.uri import parse
 
@@ -88,3 +88,19 @@ def test_work_reader__finds_every_shard(tmp_path: Path, monkeypatch: pytest.Monk
     place.unlink()
     with pytest.raises(BlobMissing):
         WorkReader(store, found).rows(4)
+
+
+def test_find_in_parts__the_row_of_a_key_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("winnow_storage.parts.PART_ROWS", 20)
+    table = work(47, 5)
+    store, found, first = open_store(parse(str(tmp_path / "out"))), [], 0
+    for file in written(tmp_path / "files", table, batch_rows=7, group_rows=5):
+        store.put_if_absent(file.name, file.path.read_bytes())
+        found.append(WorkPart(file.name, file.bytes, file.rows, first, file.groups))
+        first += file.groups
+    assert len(found) == 3
+    for row in table.to_pylist():
+        assert find_in_parts(store, found, row["key"]) == row
+    for absent in ("", "00019 \u00e9", "00019 \u00e9.jpg!", "99999"):
+        assert find_in_parts(store, found, absent) is None
+    assert find_in_parts(store, [], "00001 \u00e9.jpg") is None

@@ -19,6 +19,7 @@ from winnow_jobs.runs import Runs
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import StoreError
 from winnow_storage.ids import dedupe_key, digest_value
+from winnow_storage.parquet_rows import find_below
 from winnow_storage.schemas import ROUTES, Purpose
 
 PREFIX = "asked/"
@@ -45,6 +46,16 @@ def asked_rows(store: BlobStore) -> list[dict[str, Any]]:
                 hint="restore it from a backup; else remove it: what Label Studio has of it stays there",
             ) from error
         rows |= {row["dedupe_key"]: row for row in found}
+    return list(rows.values())
+
+
+def asked_about(store: BlobStore, item_id: str) -> list[dict[str, Any]]:
+    """The rows about one item, without predictions; of all others only the ids are read.
+
+    Raises:
+        StoreError: as `asked_rows` says.
+    """
+    rows = {row["dedupe_key"]: row | {"prediction": None} for row in find_below(store, PREFIX, "item_id", item_id)}
     return list(rows.values())
 
 

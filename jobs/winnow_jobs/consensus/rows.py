@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from winnow_annotation.consensus.decision import State
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import StoreError
 from winnow_storage.ids import digest_value
+from winnow_storage.parquet_rows import find_below
 from winnow_storage.schemas import CONSENSUS
 
 PREFIX = "consensus/"
@@ -92,9 +94,17 @@ def standing_rows(store: BlobStore) -> dict[Subject, ConsensusRow]:
     for info in store.walk(PREFIX):
         if info.key.endswith(".parquet"):
             rows |= {row.consensus_id: row for row in _read(store, info.key)}
-    replaced = {row.supersedes for row in rows.values()}
-    heads = [row for row in rows.values() if row.consensus_id not in replaced]
-    return {row.subject: row for row in sorted(heads, key=lambda row: (row.formed_at, row.consensus_id))}
+    return _heads(rows)
+
+
+def standing_rows_of_item(store: BlobStore, item_id: str) -> dict[Subject, ConsensusRow]:
+    """Those of one item; of all others only the ids are read.
+
+    Raises:
+        StoreError: as `standing_rows` says.
+    """
+    rows = map(_row, find_below(store, PREFIX, "item_id", item_id))
+    return _heads({row.consensus_id: row for row in rows})
 
 
 def put_rows(store: BlobStore, rows: Iterable[ConsensusRow]) -> None:
@@ -114,6 +124,16 @@ def is_withdrawn(row: ConsensusRow) -> bool:
     return row.state == State.WITHDRAWN
 
 
+def _heads(rows: Mapping[str, ConsensusRow]) -> dict[Subject, ConsensusRow]:
+    replaced = {row.supersedes for row in rows.values()}
+    heads = [row for row in rows.values() if row.consensus_id not in replaced]
+    return {row.subject: row for row in sorted(heads, key=lambda row: (row.formed_at, row.consensus_id))}
+
+
+def _row(row: Mapping[str, Any]) -> ConsensusRow:
+    return ConsensusRow(**{**row, "annotators": tuple(row["annotators"]), "labels": tuple(row["labels"])})
+
+
 def _read(store: BlobStore, key: str) -> list[ConsensusRow]:
     try:
         table = pq.read_table(pa.BufferReader(store.get(key)), use_threads=False)
@@ -123,6 +143,4 @@ def _read(store: BlobStore, key: str) -> list[ConsensusRow]:
             f"{store.root}/{key} cannot be read: {error}",
             hint="restore it from a backup; else remove it, and winnow consensus SPEC forms it again from the labels",
         ) from error
-    return [
-        ConsensusRow(**{**row, "annotators": tuple(row["annotators"]), "labels": tuple(row["labels"])}) for row in found
-    ]
+    return [_row(row) for row in found]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 from winnow_jobs.verify.findings import Finding
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.ids import digest_value
+from winnow_storage.parquet_rows import find_below
 from winnow_storage.records import Label
 from winnow_storage.schemas import LABELS
 
@@ -40,6 +42,19 @@ def read_labels(store: BlobStore) -> tuple[list[Label], list[Finding]]:
             findings.append(Finding(info.key, "its events are not those that its name is made of", DAMAGED, RESTORE))
         labels |= {event.label_id: event for event in events}
     return sorted(labels.values(), key=_when), findings
+
+
+def labels_of_item(store: BlobStore, item_id: str) -> list[Label]:
+    """The events of one item, as they happened; of all others only the ids are read.
+
+    Raises:
+        StoreError: as the store says, or an object of labels is damaged.
+    """
+    found: dict[str, Label] = {}
+    for row in find_below(store, PREFIX, "item_id", item_id):
+        values: dict[str, Any] = {field.name: row.get(field.name) for field in LABELS}  # older ones have fewer columns
+        found[row["label_id"]] = Label(**values)
+    return sorted(found.values(), key=_when)
 
 
 def _events(store: BlobStore, info: BlobInfo) -> Iterator[Label]:

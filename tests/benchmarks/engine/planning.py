@@ -190,6 +190,7 @@ def result_rows(work: pa.Table, run_id: str) -> pa.Table:
         "outcome": pa.array(["done"] * count),
         "reason": pa.nulls(count, pa.string()),
         "failed_tasks": pa.array([[]] * count, pa.list_(pa.string())),
+        "copied_from": pa.nulls(count, pa.string()),
         "run_id": pa.array([run_id] * count),
     }
     for name, fields in FIELDS.items():

@@ -1,0 +1,1 @@
+"""Where what is known of one item comes from."""
