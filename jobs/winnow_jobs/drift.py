@@ -2,7 +2,8 @@
 
 - inputs: the vectors of the run's images beside those of earlier runs by the same `embed` task (`compare_vectors`);
 - scores: of each task with a calibrator beside the predictions that it was fitted on, of any other beside those of
-  earlier runs (Kolmogorov-Smirnov);
+  earlier runs (Kolmogorov-Smirnov); and what classifiers say beside what they said (`compare_classes`), which shows a
+  change of the mix where scores stay as they were (Lipton, Wang, Smola, ICML 2018);
 - labels: the classes that people saw in the uniform draws of the runs since the last test, beside the draws before
   (`compare_classes`).
 
@@ -13,8 +14,9 @@ the runs after it are compared with the run that raised it.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,15 @@ from winnow_jobs.drift_records import (
     newest_drift,
     read_drift,
 )
-from winnow_jobs.drift_samples import keep_sample, load_sample, run_samples, together, vectors_in
+from winnow_jobs.drift_samples import (
+    has_scores,
+    has_words,
+    keep_sample,
+    load_sample,
+    run_samples,
+    together,
+    vectors_in,
+)
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.routes import iter_routes, own_routes
 from winnow_jobs.runs import PlanDocument, Runs
@@ -48,6 +58,7 @@ from winnow_workers.confidence.two_samples import compare_classes, compare_vecto
 REFERENCE_RUNS = 20  # with them a sample of the usual size hardly changes any more
 LEAST_LABELS = 20  # on either side
 EXAMPLES = 3
+KIND_OF_LABELS: Kind = "labels"
 
 
 def drift_part(
@@ -123,19 +134,13 @@ class _Testing:
     def record(self, vectors: str | None) -> DriftRecord:
         """Of every test that there is enough for."""
         samples, drawn = self._samples(vectors), self._drawn()
-        counts = {
-            "inputs": sum(one.kind == "inputs" and one.pair is not None for one in samples),
-            "scores": sum(one.kind == "scores" and one.pair is not None for one in samples) + len(self._calibrators),
-            "labels": sum(one.is_enough for one in drawn),
-        }
+        planned = [(one.kind, test) for one in samples for test in self._tests_of(one)]
+        planned += [(KIND_OF_LABELS, partial(self._labels, one)) for one in drawn if one.is_enough]
+        counts = Counter(kind for kind, _ in planned)
+        counts["scores"] += len(self._calibrators)
         share = self._plan.spec.review.drift.false_alarms / max(1, sum(count > 0 for count in counts.values()))
-        limits = {kind: share / max(1, count) for kind, count in counts.items()}
-        tests = self._calibrated(limits["scores"])
-        for one in samples:
-            if one.pair is not None:
-                test = self._inputs if one.kind == "inputs" else self._scores
-                tests.append(test(one, *one.pair, limits[one.kind]))
-        tests += [self._labels(one, limits["labels"]) for one in drawn if one.is_enough]
+        tests = self._calibrated(share / max(1, counts["scores"]))
+        tests += [test(share / counts[kind]) for kind, test in planned]
         moved = {f"{one.kind}/{one.task}" for one in tests if one.drifted}
         for one in samples:
             self._go_on(one, is_new=one.name in moved)
@@ -144,19 +149,27 @@ class _Testing:
         first = {one.name: _runs_of(one.now)[0] for one in drawn if one.name in moved}
         return DriftRecord(
             run_id=self._plan.run_id,
-            tests=tuple(sorted(tests, key=lambda one: (one.kind, one.task))),
+            tests=tuple(sorted(tests, key=lambda one: (one.kind, one.task, one.of))),
             references=self._references,
             moved=self._moved | dict.fromkeys(moved, self._plan.run_id) | first,
         )
 
+    def _tests_of(self, one: _Samples) -> list[Callable[[float], DriftTest]]:
+        """What a task's samples are compared by, each at a limit."""
+        if one.pair is None:
+            return []
+        if one.kind == "inputs":
+            return [partial(self._inputs, one, *one.pair)]
+        found: list[Callable[[float], DriftTest]] = []
+        is_scored, is_said = (all(has(some) for some in one.pair) for has in (has_scores, has_words))
+        if is_scored and one.task.name not in self._calibrators:  # a calibrator knows by itself what the scores were
+            found.append(partial(self._scores, one, *one.pair))
+        return [*found, partial(self._said, one, *one.pair)] if is_said else found
+
     def _samples(self, vectors: str | None) -> list[_Samples]:
-        # a calibrator knows by itself what the scores were
-        scored = [
-            task for task in self._plan.tasks() if task.operator != "embed" and task.name not in self._calibrators
-        ]
         if vectors not in {task.name for task in self._plan.tasks()}:
             vectors = None  # the run took them from rows of earlier runs
-        found = run_samples(self._store, self._plan, scores=[task.name for task in scored], vectors=vectors)
+        found = run_samples(self._store, self._plan, vectors=vectors)
         return [
             self._sampled("inputs" if task.name == vectors else "scores", task, found[task.name])
             for task in self._plan.tasks()
@@ -218,6 +231,10 @@ class _Testing:
         counted.add(_with_nan(now["score"].combine_chunks()))
         return _of_scores(one.task.name, counted.drift(limit, of=1), before.num_rows, _runs_text(one.runs), limit)
 
+    def _said(self, one: _Samples, before: pa.Table, now: pa.Table, limit: float) -> DriftTest:
+        counts = [Counter(some["said"].to_pylist()) for some in (before, now)]
+        return self._classes("scores", "label", one.task.name, counts, _runs_text(one.runs), limit)
+
     def _drawn(self) -> list[_Drawn]:
         review = self._plan.spec.review
         tasks = [task for task in self._plan.tasks() if task.name in review.policies]
@@ -236,18 +253,24 @@ class _Testing:
         return found
 
     def _labels(self, drawn: _Drawn, limit: float) -> DriftTest:
-        kind = drawn.task.kind
-        before, now = (Counter(class_of(kind, one.truth) for one in some) for some in (drawn.before, drawn.now))
-        found = compare_classes(before, now, limit=limit, seed=self._seed(drawn.name))
+        counts = [Counter(class_of(drawn.task.kind, one.truth) for one in some) for some in (drawn.before, drawn.now)]
+        since = _runs_text(_runs_of(drawn.before))
+        return self._classes(KIND_OF_LABELS, "class", drawn.task.name, counts, since, limit)
+
+    def _classes(
+        self, kind: Kind, of: str, task: str, counts: Sequence[Counter[str]], since: str, limit: float
+    ) -> DriftTest:
+        before, now = counts
+        found = compare_classes(before, now, limit=limit, seed=self._seed(f"{kind}/{of}/{task}"))
         shares = {name: (before[name] / before.total(), now[name] / now.total()) for name in before | now}
         most = sorted(shares, key=lambda name: (-abs(shares[name][1] - shares[name][0]), name))[:EXAMPLES]
         return DriftTest(
-            kind="labels",
-            task=drawn.task.name,
-            of="class",
+            kind=kind,
+            task=task,
+            of=of,
             items=now.total(),
             before=before.total(),
-            since=_runs_text(_runs_of(drawn.before)),
+            since=since,
             distance=round(found.distance, 4),
             threshold=round(found.threshold, 4),
             p_value=found.p_value,

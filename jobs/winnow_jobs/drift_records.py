@@ -20,7 +20,7 @@ class DriftTest(_Record):
     """Whether one thing of a run has moved. `since` says what it is compared with: of which runs, or a calibrator's.
 
     `distance` is the maximum mean discrepancy of inputs, that of Kolmogorov and Smirnov of scores, Cramér's V of
-    labels; p below `limit` is drift. `such_as`: keys of the images that part the most, or the classes that moved.
+    classes; p below `limit` is drift. `such_as`: keys of the images that part the most, or the classes that moved.
     """
 
     kind: Kind
@@ -143,22 +143,25 @@ def drift_key(run_id: str) -> str:
     return f"runs/{run_id}/drift.json"
 
 
-_MEASURED: Mapping[Kind, str] = {
-    "inputs": "maximum mean discrepancy",
-    "scores": "Kolmogorov-Smirnov distance",
-    "labels": "Cramér's V",
+_SCORES = {"score": "scores", "p_ok": "p_ok values", "label": "classes"}
+_MEASURED = {
+    "vector": "maximum mean discrepancy",
+    "score": "Kolmogorov-Smirnov distance",
+    "p_ok": "Kolmogorov-Smirnov distance",
+    "label": "Cramér's V",
+    "class": "Cramér's V",
 }
 
 
 def _sentence(one: DriftTest) -> str:
     what = {
         "inputs": f"{one.task}: the vectors of {one.items} images",
-        "scores": f"{one.task}: the {'p_ok values' if one.of == 'p_ok' else 'scores'} of {one.items} predictions",
+        "scores": f"{one.task}: the {_SCORES.get(one.of, one.of)} of {one.items} predictions",
         "labels": f"{one.task}: the classes that people saw in {one.items} random draws",
     }[one.kind]
     seldom = f"p {one.p_value:.2g}" if one.p_value >= LEAST_P else f"p below {LEAST_P:g}"
     such = f", such as {', '.join(one.such_as)}" if one.such_as else ""
     return (
-        f"{what} part from those {one.since} ({_MEASURED[one.kind]} {one.distance:.3f}, threshold "
+        f"{what} part from those {one.since} ({_MEASURED[one.of]} {one.distance:.3f}, threshold "
         f"{one.threshold:.3f}, {seldom}{such})"
     )

@@ -7,6 +7,7 @@ order they are seen, and two samples together make the sample of both. `drift/TA
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from winnow_annotation.candidates import SLACK
 from winnow_annotation.sampling import position
 from winnow_jobs.calibrators import vectors_of
+from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.runs import PlanDocument
 from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
@@ -23,53 +26,69 @@ from winnow_storage.errors import BlobMissing, StoreError
 from winnow_storage.ids import digest_bytes
 from winnow_storage.parquet_rows import read_rows
 from winnow_storage.shards import committed_shards
-from winnow_workers.confidence.features import Floats
+from winnow_workers.confidence.features import Floats, said
+from winnow_workers.confidence.neighbours import SAYS, Strings
 
 READ_THREADS = 4
-_SCORES = pa.schema([pa.field(name, pa.string()) for name in ("item_id", "key")] + [pa.field("score", pa.float32())])
+_TEXT = [pa.field(name, pa.string()) for name in ("item_id", "key", "said")]
+_SCORES = pa.schema([*_TEXT, pa.field("score", pa.float32())])
 _NAMES = ("item_id", "key")
 
-Scores = tuple[NDArray[np.bool_], Floats]  # which rows are usable, and their scores
-Samples = Mapping[str, pa.Table]  # by task: item_id, key and score, or vector
+Samples = Mapping[str, pa.Table]  # by task: item_id, key and score and what was said, or vector
 
 
-def run_samples(store: BlobStore, plan: PlanDocument, *, scores: Sequence[str], vectors: str | None) -> Samples:
-    """At most `sample` of the usable predictions of each task of a run: their scores, and the vectors of one task.
+class _Scored(NamedTuple):
+    """Which rows of a task are usable, their scores (NaN where there is none), and what they say ("" likewise)."""
 
-    Images of the same bytes as another count once. Tasks without a score, or without vectors, have no sample. Vectors
-    are read of the shards that hold the sample; memory is that of a few shards.
+    is_usable: NDArray[np.bool_]
+    scores: Floats
+    said: Strings
+
+
+class _Kept(NamedTuple):
+    """A prediction of a sample; the lowest position first."""
+
+    at: float
+    item_id: str
+    key: str
+    said: str
+    score: float
+    shard: int
+
+
+def run_samples(store: BlobStore, plan: PlanDocument, *, vectors: str | None) -> Samples:
+    """At most `sample` of the usable predictions of each task of a run: scores and words, or the vectors of one task.
+
+    Images of the same bytes as another count once. Tasks without any of these have no sample. Vectors are read of the
+    shards that hold the sample; memory is that of a few shards.
 
     Raises:
         StoreError: an object cannot be read.
     """
     shards, wanted, seed = committed_shards(store, plan.run_id), plan.spec.review.drift.sample, _seed(plan)
-    kept: dict[str, list[tuple[float, str, str, float, int]]] = {}
-    bounds: dict[str, float] = {}
-    for shard, names, columns in _scored(store, shards, (*scores, *([vectors] if vectors else []))):
+    tasks = [task for task in plan.tasks() if task.operator != "embed" or task.name == vectors]
+    kept: dict[str, list[_Kept]] = {task.name: [] for task in tasks}
+    bounds = dict.fromkeys(kept, 1.0)
+    for shard, names, scored in _scored(store, shards, tasks):
         places = np.array([position(seed, item) for item in names["item_id"].to_pylist()])
-        for task, (is_usable, values) in columns.items():
-            chosen = np.flatnonzero(is_usable & (places <= bounds.get(task, 1.0)))
-            told = names.take(pa.array(chosen)).to_pylist()
-            kept.setdefault(task, []).extend(
-                (at, row["item_id"], row["key"], value, shard)
-                for at, row, value in zip(places[chosen].tolist(), told, values[chosen].tolist(), strict=True)
-            )
-            if len(kept[task]) > 2 * wanted + 4096:
+        for task, of in scored.items():
+            chosen = np.flatnonzero(of.is_usable & (places <= bounds[task]))
+            told = (names[name].take(pa.array(chosen)).to_pylist() for name in _NAMES)
+            columns = (places[chosen].tolist(), *told, of.said[chosen].tolist(), of.scores[chosen].tolist())
+            kept[task] += [_Kept._make((*one, shard)) for one in zip(*columns, strict=True)]
+            if len(kept[task]) > 2 * wanted + SLACK:
                 kept[task] = sorted(kept[task])[:wanted]
-                bounds[task] = kept[task][-1][0]
+                bounds[task] = kept[task][-1].at
     least = {task: sorted(some)[:wanted] for task, some in kept.items()}
     found = {
-        task: pa.table(
-            [[one[1] for one in some], [one[2] for one in some], pa.array([one[3] for one in some], pa.float32())],
-            schema=_SCORES,
-        )
+        task: pa.Table.from_pylist([one._asdict() for one in some], schema=_SCORES)
         for task, some in least.items()
-        if task != vectors and any(np.isfinite(one[3]) for one in some)
+        if task != vectors and any(one.said or np.isfinite(one.score) for one in some)
     }
-    if vectors in least:
+    if vectors is not None and vectors in least:
         by_shard: dict[int, list[str]] = {}
-        for _, item, _, _, shard in least[vectors]:
-            by_shard.setdefault(shard, []).append(item)
+        for one in least[vectors]:
+            by_shard.setdefault(one.shard, []).append(one.item_id)
         tables = list(_vectors(store, shards, by_shard, vectors))
         found |= {vectors: _lowest(pa.concat_tables(tables), seed, wanted)} if tables else {}
     return found
@@ -87,6 +106,16 @@ def vectors_in(sample: pa.Table) -> Floats:
     column = sample["vector"].combine_chunks()
     found: Floats = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1).astype(np.float64)
     return found
+
+
+def has_scores(sample: pa.Table) -> bool:
+    """Whether any prediction of a sample has a score."""
+    return bool(np.isfinite(pc.fill_null(sample["score"], float("nan")).to_numpy()).any())
+
+
+def has_words(sample: pa.Table) -> bool:
+    """Whether the predictions of a sample say something that can be counted."""
+    return any(sample["said"].to_pylist())
 
 
 def keep_sample(store: BlobStore, task: str, sample: pa.Table) -> str:
@@ -116,25 +145,28 @@ def load_sample(store: BlobStore, task: str, digest: str) -> pa.Table:
 
 
 def _scored(
-    store: BlobStore, shards: Mapping[int, BlobInfo], tasks: Sequence[str]
-) -> Iterator[tuple[int, pa.Table, dict[str, Scores]]]:
-    """(shard, items, of each task which rows are usable and their scores, NaN where there is none)."""
-    columns = [*_NAMES, "copied_from", *(f"{task}.{field}" for task in tasks for field in ("error", "score"))]
+    store: BlobStore, shards: Mapping[int, BlobInfo], tasks: Sequence[ResolvedTask]
+) -> Iterator[tuple[int, pa.Table, dict[str, _Scored]]]:
+    """(shard, items, and what is there of each task)."""
+    fields = {task.name: ("error", "score", *([SAYS[task.kind]] if task.kind in SAYS else [])) for task in tasks}
+    columns = [*_NAMES, "copied_from", *(f"{task}.{name}" for task, names in fields.items() for name in names)]
 
-    def read(shard: int) -> tuple[int, pa.Table, dict[str, Scores]]:
+    def read(shard: int) -> tuple[int, pa.Table, dict[str, _Scored]]:
         rows = read_rows(store, shards[shard], columns)
         rows = rows.filter(pc.is_null(rows["copied_from"]))
-        return shard, rows.select(list(_NAMES)), {task: _usable(rows, task) for task in tasks}
+        return shard, rows.select(list(_NAMES)), {task.name: _of(task, rows) for task in tasks}
 
     with ThreadPoolExecutor(READ_THREADS) as pool:
         yield from mapped_ahead(pool, read, list(shards), ahead=READ_THREADS)
 
 
-def _usable(rows: pa.Table, task: str) -> Scores:
-    struct = rows[task].combine_chunks()
+def _of(task: ResolvedTask, rows: pa.Table) -> _Scored:
+    struct = rows[task.name].combine_chunks()
     is_usable = pc.and_(pc.is_valid(struct), pc.is_null(pc.struct_field(struct, "error")))
     score = pc.fill_null(pc.struct_field(struct, "score").cast(pa.float64()), float("nan"))
-    return is_usable.to_numpy(zero_copy_only=False), score.to_numpy(zero_copy_only=False)
+    return _Scored(
+        is_usable.to_numpy(zero_copy_only=False), score.to_numpy(zero_copy_only=False), said(task.kind, struct)
+    )
 
 
 def _vectors(

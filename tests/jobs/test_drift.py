@@ -40,10 +40,10 @@ class Nights:
         self.resolved, self.runs = job(folder, wanted, with_vectors=True)
         self.number = 0
 
-    def commit(self, *, n: int = 200, shift: float = 0.0, sure: float = 5.0) -> PlanDocument:
+    def commit(self, *, n: int = 200, shift: float = 0.0, sure: float = 5.0, mix: float | None = None) -> PlanDocument:
         self.number += 1
         rng = np.random.default_rng(self.number)
-        first = rng.beta(sure, 2.0, n)
+        first = rng.beta(sure, 2.0, n) if mix is None else np.where(rng.uniform(size=n) < mix, 0.9, 0.1)
         vectors = rng.normal(size=(n, WIDTH))
         vectors[: n // 5] += shift
         self.keys = [f"{self.number}-{place:04d}.jpg" for place in range(n)]
@@ -59,15 +59,18 @@ class Nights:
 
 
 def said_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{one['kind']}/{one['task']}": one for one in record["drift"]}
+    return {f"{one['kind']}/{one['task']}/{one['of']}": one for one in record["drift"]}
 
 
 def test_drift__of_inputs_raises_one_alarm_and_begins_anew(tmp_path: Path) -> None:
     nights = Nights(tmp_path, review())
     assert nights.night()["drift"] == []
     calm = nights.night()
-    assert said_of(calm).keys() == {f"inputs/{LOOK}", f"scores/{TASK}"}
-    assert {one["limit"] for one in calm["drift"]} == {0.005}
+    assert {name: one["limit"] for name, one in said_of(calm).items()} == {
+        f"inputs/{LOOK}/vector": 0.005,
+        f"scores/{TASK}/score": 0.0025,
+        f"scores/{TASK}/label": 0.0025,
+    }
     assert calm["drift_alarm"] is None
     assert review_warnings(calm) == []
 
@@ -86,8 +89,8 @@ def test_drift__of_inputs_raises_one_alarm_and_begins_anew(tmp_path: Path) -> No
 
     after = nights.night(shift=1.5)
     assert after["drift_alarm"] is None
-    assert said_of(after)[f"inputs/{LOOK}"]["since"] == "of run 0003"
-    assert said_of(after)[f"scores/{TASK}"]["since"] == "of runs 0001 to 0003"
+    assert said_of(after)[f"inputs/{LOOK}/vector"]["since"] == "of run 0003"
+    assert said_of(after)[f"scores/{TASK}/label"]["since"] == "of runs 0001 to 0003"
     assert nights.night()["drift_alarm"]["moved"] == ["inputs"]  # back to what it was: a change again
 
 
@@ -99,6 +102,17 @@ def test_drift__of_scores_without_a_calibrator(tmp_path: Path) -> None:
     assert "kind: the scores of 200 predictions part from those of run 0001 (Kolmogorov-Smirnov" in alarm["text"]
 
 
+def test_drift__of_what_is_predicted_where_scores_stay_as_they_were(tmp_path: Path) -> None:
+    nights = Nights(tmp_path, review())
+    nights.night(mix=0.7)
+    assert nights.night(mix=0.7)["drift_alarm"] is None
+    alarm = nights.night(mix=0.4)["drift_alarm"]
+    (moved,) = alarm["tests"]
+    assert (moved["kind"], moved["of"], moved["distance"] > moved["threshold"]) == ("scores", "label", True)
+    assert moved["such_as"][0].startswith("a 7")
+    assert "kind: the classes of 200 predictions part from those of runs 0001 to 0002 (Cramér's V" in alarm["text"]
+
+
 def test_drift__of_labels_is_seen_by_the_run_after_they_came(tmp_path: Path) -> None:
     nights = Nights(tmp_path, review(calibrate=60))
     for share in (0.3, 0.3, 0.3, 0.7):
@@ -106,7 +120,7 @@ def test_drift__of_labels_is_seen_by_the_run_after_they_came(tmp_path: Path) -> 
         assert record["drift_alarm"] is None
         nights.answer(f"{nights.number:04d}", share)
     record = nights.night()
-    moved = said_of(record)[f"labels/{TASK}"]
+    moved = said_of(record)[f"labels/{TASK}/class"]
     assert record["drift_alarm"]["moved"] == ["labels"]
     assert (moved["items"], moved["before"], moved["since"]) == (60, 180, "of runs 0001 to 0003")
     assert moved["such_as"][0].startswith("a ")
@@ -115,9 +129,9 @@ def test_drift__of_labels_is_seen_by_the_run_after_they_came(tmp_path: Path) -> 
     assert found is not None
     assert found.moved == {f"labels/{TASK}": "0004"}
     again = nights.night()
-    assert f"labels/{TASK}" not in said_of(again)  # nobody answered since: there is nothing new to say
+    assert f"labels/{TASK}/class" not in said_of(again)  # nobody answered since: there is nothing new to say
     nights.answer("0005", 0.7)
-    assert said_of(nights.night())[f"labels/{TASK}"]["since"] == "of run 0004"
+    assert said_of(nights.night())[f"labels/{TASK}/class"]["since"] == "of run 0004"
 
 
 def test_drift__is_compared_with_so_many_runs_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +163,7 @@ def test_drift__of_another_model_is_compared_with_nothing(tmp_path: Path) -> Non
     nights = Nights(tmp_path, review())
     nights.night()
     nights.resolved, _ = job(tmp_path, review(), revision=2, with_vectors=True)
-    assert said_of(nights.night()).keys() == {f"inputs/{LOOK}"}  # of the other task
+    assert said_of(nights.night()).keys() == {f"inputs/{LOOK}/vector"}  # of the other task
 
 
 def test_drift__what_is_compared_is_never_something_else(tmp_path: Path) -> None:
@@ -180,7 +194,7 @@ def test_run_samples__are_the_lowest_of_all_and_make_the_sample_of_both(tmp_path
         return sorted(some, key=lambda item: position("shelves\0drift", item))[:100]
 
     for plan, some in zip(plans, items.values(), strict=True):
-        samples = run_samples(nights.runs.store, plan, scores=[TASK], vectors=LOOK)
+        samples = run_samples(nights.runs.store, plan, vectors=LOOK)
         assert samples[TASK]["item_id"].to_pylist() == samples[LOOK]["item_id"].to_pylist() == lowest(some)
         route_run(nights.runs.store, plan)
     found = read_drift(nights.runs.store, "0002")

@@ -9,10 +9,15 @@ import pytest
 from tests.jobs.drawn_runs import LOOK, TASK, answer, commit_run, job
 from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_jobs import support
+from winnow_jobs.commands.people import _show_status
+from winnow_jobs.render import Screen
+from winnow_jobs.report import write_report
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.review import route_run
 from winnow_jobs.runs import Runs
 from winnow_jobs.support import newest_promises, support_alarms, support_records
+from winnow_jobs.views import status_record
+from winnow_storage.ledger import open_ledger
 
 CLASSES = ("a", "b", "c")
 REVIEW = ReviewSpec(policies={TASK: Policy(max_error=0.1)}, budget=200, calibrate=150)
@@ -37,7 +42,9 @@ class Nights:
         vectors = rng.normal(size=(n, 6)) + shift
         plan = commit_run(self.runs, self.resolved, keys, probabilities, CLASSES, vectors)
         record = route_run(self.runs.store, plan)
-        self.runs.close(plan.run_id, {"run_id": plan.run_id, "state": "done", "review": record})
+        self.runs.close(
+            plan.run_id, {"run_id": plan.run_id, "state": "done", "review": record, "outcomes": {}, "shards": 1}
+        )
         return record
 
     def answer(self, run_id: str) -> None:
@@ -90,3 +97,28 @@ def test_support__while_nobody_looks(promised: Nights, monkeypatch: pytest.Monke
     promised.answer("0002")
     assert support_records(promised.resolved, promised.runs) == []
     assert LOOK  # the vectors are watched as well, and did not move
+
+
+def test_people_see_what_moved_what_is_held_and_what_is_no_longer_supported(
+    promised: Nights, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promised.night(shift=1.0)
+    with open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        record = status_record(promised.resolved, promised.runs, ledger)
+        first, told = (
+            write_report(promised.resolved, promised.runs, ledger, run_id=run_id, truth=None, out=tmp_path / run_id)
+            for run_id in ("0001", "0003")
+        )
+    assert record["drift"]["drift_alarm"]["moved"] == ["inputs"]
+    assert (record["held"], first["held"]["waiting"]) == (None, {TASK: 200})
+    assert [one["because"] for one in record["support"]] == ["drift"]
+    _show_status(Screen(as_json=False), record)
+    out, err = capsys.readouterr()
+    said = " ".join((out + err).split())
+    assert "drift: run 0003: ALARM (inputs of look p 0.0005" in said
+    assert "NO LONGER SUPPORTED" in said
+    assert "look: the vectors of 400 images part from those of runs 0001 to 0002" in said
+    assert "kind: 200 held predictions will compete again" in (tmp_path / "0001").read_text()
+    assert "Compared with earlier runs" in (tmp_path / "0003").read_text()
+    assert len(told["warnings"]) == 2
+    assert (told["drift"]["run_id"], len(told["support"])) == ("0003", 1)

@@ -22,7 +22,7 @@ from winnow_workers.confidence.features import Floats
 SHUFFLES = 1999  # of vectors: the least p is 1 / 2,000
 CLASS_SHUFFLES = 9999
 MOST_CLASSES = 50  # the rarest are one
-_SCALES = (0.5, 1.0, 2.0)  # of the kernels' width, beside the median distance between rows
+_SCALES = (0.25, 0.5, 1.0)  # of the kernels' width, beside the median distance between rows: below it lie the classes
 _BLOCK = 500  # shuffles at a time
 _TIE = 1e-9  # of chi-square: the same table, added up in another order
 
@@ -46,7 +46,7 @@ class VectorsParted(Parted):
 def compare_vectors(before: Floats, now: Floats, *, limit: float, seed: int) -> VectorsParted:
     """Maximum mean discrepancy of (n, width) and (m, width) finite rows; `threshold` is what p of `limit` begins at.
 
-    The kernel is the mean of three Gaussians, half, once and twice as wide as the median distance between rows.
+    The kernel is the mean of three Gaussians, a quarter, half and once as wide as the median distance between rows.
     """
     kernel = _kernel(np.concatenate([before, now]).astype(np.float32))
     if kernel is None:  # all rows are the same
