@@ -33,7 +33,7 @@ def train(seed: int) -> bytes:
         if rng.random() < 0.5:
             batch, truth = batch.flip(2), truth.flip(1)
         logits = network(batch)
-        return functional.cross_entropy(logits, truth) + _dice_loss(logits, truth)
+        return functional.cross_entropy(logits, truth) + dice_loss(logits, truth)
 
     fitting.fit(network, loss_of_step, steps=_STEPS, rate=5e-3)
     card = ModelCard(
@@ -60,7 +60,7 @@ def _scenes(seed: int) -> tuple[Tensor, Tensor]:
     return fitting.stack(pictures, PREPROCESSING), torch.from_numpy(np.stack(classes)).long()
 
 
-def _dice_loss(logits: Tensor, classes: Tensor) -> Tensor:
+def dice_loss(logits: Tensor, classes: Tensor) -> Tensor:
     """One minus the mean soft Dice coefficient of the classes (Milletari et al., 2016): small things count too."""
     probabilities = logits.softmax(dim=1)
     truth = functional.one_hot(classes, logits.shape[1]).permute(0, 3, 1, 2).float()

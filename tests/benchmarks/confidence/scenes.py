@@ -2,7 +2,8 @@
 
 Discs tend to red, squares to green, triangles to blue, on grounds of any colour. Later things hide parts of earlier
 ones; boxes are around what is to be seen. Every scene has a damage of its own: most have little, some are ruined.
-Damage is blur, grain, and a plain patch that hides what is under it.
+Damage is blur, grain, and a plain patch over everything. What is under the patch is not to be seen, so nobody is asked
+for it: neither for its pixels, nor for a thing of which less than _LEAST_LEFT is left.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ LABELS = ("disc", "square", "triangle")
 SIDE_PX = 48
 _TINTS = np.array([[1.0, -0.4, -0.4], [-0.4, 1.0, -0.4], [-0.4, -0.4, 1.0]])
 _LEAST_SEEN = 0.8  # of a thing: what would hide more of another is left out
+_LEAST_LEFT = 0.25  # of a thing, beside a patch
 _GRAIN = 110.0  # standard deviation at damage 1, in levels of 255
 _BLUR_PX = 2.5
 _PATCH_PX = 12
@@ -56,9 +58,14 @@ def _scene(rng: np.random.Generator, damage: float, contrast: float) -> Scene:
         picture[mask] = (picture[mask].mean(axis=0) + offset)[None, :]
         owners[mask] = number
         shapes, areas = [*shapes, shape], [*areas, int(mask.sum())]
-    classes = np.array([0, *(shape + 1 for shape in shapes[1:])], np.uint8)[owners]
-    boxes = tuple((shapes[one], _around(owners == one)) for one in range(1, len(shapes)) if (owners == one).any())
-    return Scene(_damaged(rng, 128 + contrast * (picture - 128), damage), classes, boxes)
+    pixels, is_patch = _damaged(rng, 128 + contrast * (picture - 128), damage)
+    shown = np.where(is_patch, 0, owners)
+    for one in range(1, len(shapes)):
+        if (shown == one).sum() < _LEAST_LEFT * (owners == one).sum():
+            shown[shown == one] = 0
+    classes = np.array([0, *(shape + 1 for shape in shapes[1:])], np.uint8)[shown]
+    boxes = tuple((shapes[one], _around(shown == one)) for one in range(1, len(shapes)) if (shown == one).any())
+    return Scene(pixels, classes, boxes)
 
 
 def _stencil(rng: np.random.Generator, shape: int) -> npt.NDArray[np.bool_]:
@@ -80,11 +87,16 @@ def _around(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1] + 1), int(rows[-1] + 1)
 
 
-def _damaged(rng: np.random.Generator, picture: npt.NDArray[Any], damage: float) -> Pixels:
+def _damaged(
+    rng: np.random.Generator, picture: npt.NDArray[Any], damage: float
+) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+    """The picture, and where a patch is."""
+    is_patch = np.zeros(picture.shape[:2], np.bool_)
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     blurred = np.asarray(image.filter(ImageFilter.GaussianBlur(_BLUR_PX * damage * rng.uniform())), np.float64).copy()
     if rng.uniform() < damage:
         left, top = rng.integers(0, SIDE_PX - _PATCH_PX, 2)
-        blurred[top : top + _PATCH_PX, left : left + _PATCH_PX] = rng.uniform(0, 255, 3)
+        is_patch[top : top + _PATCH_PX, left : left + _PATCH_PX] = True
+        blurred[is_patch] = rng.uniform(0, 255, 3)
     grained = blurred + rng.normal(size=blurred.shape) * _GRAIN * damage
-    return np.clip(grained, 0, 255).astype(np.uint8)
+    return np.clip(grained, 0, 255).astype(np.uint8), is_patch

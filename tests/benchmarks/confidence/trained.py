@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from tests.benchmarks.confidence.scenes import LABELS, SIDE_PX, Scene, scenes
 from winnow_jobs.demo import fitting
+from winnow_jobs.demo.train_segmenter import dice_loss
 from winnow_workers.models.build import build_network
 from winnow_workers.models.model_file import ModelCard, Preprocessing, encode_model
 from winnow_workers.models.onnx_file import with_card
@@ -26,9 +27,9 @@ from winnow_workers.models.onnx_file import with_card
 PREPROCESSING = Preprocessing(height_px=SIDE_PX, width_px=SIDE_PX, mean=(0.5,) * 3, std=(0.25,) * 3)
 ONNX_BATCH = 16
 _SEED = 100  # of the scenes to train on
-_SCENES = 4000
+_SCENES = 8000
 _BATCH = 32
-_DETECTOR_STEPS, _SEGMENTER_STEPS = 800, 500
+_DETECTOR_STEPS, _SEGMENTER_STEPS = 2500, 500
 _STRIDE_PX = 4
 
 
@@ -153,7 +154,8 @@ def _segmenter() -> bytes:
             batch, truth = batch.flip(3), truth.flip(2)
         if rng.uniform() < 0.5:
             batch, truth = batch.transpose(2, 3), truth.transpose(1, 2)
-        return functional.cross_entropy(network(batch), truth)
+        logits = network(batch)
+        return functional.cross_entropy(logits, truth) + dice_loss(logits, truth)
 
     fitting.fit(network, loss_of_step, steps=_SEGMENTER_STEPS, rate=5e-3)
     card = ModelCard(architecture=architecture, arguments=arguments, labels=labels, preprocessing=PREPROCESSING)

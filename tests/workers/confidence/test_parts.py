@@ -12,6 +12,9 @@ from winnow_workers.confidence.features import Features, Floats, features
 from winnow_workers.confidence.part_curves import fit_part_curves
 from winnow_workers.confidence.parts import Bools, Parts, parts_of, summary
 
+BOX = pa.struct(
+    [("label", pa.string()), ("score", pa.float32()), ("is_output", pa.bool_()), ("box", pa.list_(pa.float32(), 4))]
+)
 OF_CLASS = {"cat": 1.0, "dog": 3.0, "newt": 2.0}  # P(right) = score to this power
 
 
@@ -23,20 +26,12 @@ def boxes(n: int, seed: int) -> tuple[Features, Floats]:
         scores = rng.uniform(0.05, 1.0, rng.integers(0, 6)).astype(np.float32)
         labels = rng.choice(list(OF_CLASS), len(scores), p=[0.49, 0.5, 0.01])
         listed = [
-            {"label": str(la), "score": float(s), "is_output": bool(s >= 0.5)}
-            for la, s in zip(labels, scores, strict=True)
+            {"label": str(la), "score": float(s), "is_output": bool(s >= 0.5), "box": [x, 0.0, x + 9.0, 9.0]}
+            for la, s, x in zip(labels, scores, rng.uniform(0, 90, len(scores)).tolist(), strict=True)
         ]
         true += [float(s) ** OF_CLASS[str(la)] for la, s in zip(labels, scores, strict=True)]
         rows.append({"score": 0.5, "boxes": listed})
-    kind = pa.struct(
-        [
-            ("score", pa.float32()),
-            (
-                "boxes",
-                pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32()), ("is_output", pa.bool_())])),
-            ),
-        ]
-    )
+    kind = pa.struct([("score", pa.float32()), ("boxes", pa.list_(BOX))])
     return features("detect", pa.array(rows, kind)), np.array(true)
 
 
@@ -120,6 +115,7 @@ def test_p_ok__of_images_from_their_boxes() -> None:
         "boxes.list.element.label",
         "boxes.list.element.score",
         "boxes.list.element.is_output",
+        "boxes.list.element.box",
     )
     again = Calibrator.model_validate_json(calibrator.model_dump_json())
     assert again.digest == calibrator.digest == learned().digest
@@ -127,8 +123,7 @@ def test_p_ok__of_images_from_their_boxes() -> None:
 
 
 def test_p_ok__where_nothing_was_ever_found() -> None:
-    kind = pa.struct([("score", pa.float32()), ("boxes", boxes(1, 1)[0] and pa.list_(pa.struct([
-        ("label", pa.string()), ("score", pa.float32()), ("is_output", pa.bool_())])))])  # fmt: skip
+    kind = pa.struct([("score", pa.float32()), ("boxes", pa.list_(BOX))])
     rows = features("detect", pa.array([{"score": 0.5 + i / 400, "boxes": []} for i in range(200)], kind))
     assert rows.parts is not None
     rows = replace(rows, parts=replace(rows.parts, ok=np.zeros(0, np.bool_)))
@@ -137,6 +132,43 @@ def test_p_ok__where_nothing_was_ever_found() -> None:
     calibrator = fit_calibrator(subject, rows, np.arange(200) % 2 == 0, population=rows.score, fitted_on=draw)
     assert calibrator.parts is None
     assert np.isfinite(calibrator.p_ok(boxes(20, 4)[0])).all()
+
+
+def test_parts_of__boxes_over_each_other_are_less_apart() -> None:
+    places = [[0.0, 0.0, 10.0, 10.0], [5.0, 0.0, 15.0, 10.0], None, [40.0, 40.0, 50.0, 50.0]]
+    listed = [{"label": "a", "score": s, "box": box} for s, box in zip((0.9, 0.6, 0.5, 0.3), places, strict=True)]
+    kind = pa.struct([("score", pa.float32()), ("boxes", pa.list_(BOX))])
+    rows = [{"boxes": listed[:1]}, {"boxes": []}, {"boxes": listed}, {"boxes": None}]
+    found = parts_of("detect", pa.array(rows, kind))
+    third = 50 / 150
+    assert found.columns["apart"] == pytest.approx([0, -0.6 * third, -0.9 * third, 0, 0])
+
+
+def with_nothing_put_out(seed: int, *, right: float) -> tuple[Features, Bools]:
+    """300 images with one sure box, of which 270 are right, and 60 where nothing is put out; `right`: of those."""
+    rng = np.random.default_rng(seed)
+    place = [0.0, 0.0, 9.0, 9.0]
+    full = [[{"label": "a", "score": rng.uniform(0.9, 1.0), "is_output": True, "box": place}] for _ in range(300)]
+    rows = [{"score": 0.9, "boxes": one} for one in (*full, *[[]] * 60)]
+    found = features("detect", pa.array(rows, pa.struct([("score", pa.float32()), ("boxes", pa.list_(BOX))])))
+    assert found.parts is not None
+    ok = np.concatenate([np.arange(300) < 270, np.arange(60) < 60 * right]).astype(np.bool_)
+    return replace(found, parts=replace(found.parts, ok=ok[:300])), ok
+
+
+def test_p_ok__of_images_where_nothing_is_put_out_is_their_own() -> None:
+    """No box speaks against them: by what boxes say they would be the surest of all."""
+    found, ok = with_nothing_put_out(1, right=0.1)
+    subject = Subject(task="things", operator="detect", model="m", task_digest="t")
+    draw = FittedOn(labels=0, right=0, runs=(), source="truth")
+    calibrator = fit_calibrator(subject, found, ok, population=found.score, fitted_on=draw)
+    assert calibrator.empty is not None
+    assert (calibrator.empty.labels, calibrator.empty.right) == (60, 6)
+    p_ok = Calibrator.model_validate_json(calibrator.model_dump_json()).p_ok(found)
+    assert p_ok[300:] == pytest.approx([0.1] * 60)
+    assert p_ok[:300].mean() == pytest.approx(0.9, abs=0.02)
+    always = with_nothing_put_out(1, right=0.9)[1]
+    assert fit_calibrator(subject, found, always, population=found.score, fitted_on=draw).empty is None
 
 
 def pages(n: int, silent: int) -> Features:

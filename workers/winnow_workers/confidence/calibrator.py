@@ -18,6 +18,8 @@ from winnow_workers.confidence.part_curves import PartCurves, fit_part_curves
 LEAST_LABELS = 100
 LEAST_OF_EACH = 10  # right ones, and wrong ones
 LEAST_SILENT = 20  # labels of predictions that say nothing
+LEAST_EMPTY = 10  # labels of predictions that put nothing out
+_EMPTY = Form("isotonic on log_rest_wrong", "isotonic", ("log_rest_wrong",))
 
 
 class _Record(BaseModel):
@@ -43,12 +45,22 @@ class FittedOn(_Record):
     purposes: tuple[str, ...] = ()
 
 
+class Empty(_Record):
+    """Of predictions that put nothing out: an isotonic curve of how likely what was held back is wrong."""
+
+    numbers: tuple[float, ...]
+    labels: int
+    right: int
+
+
 class Calibrator(_Record):
     """Frozen; `log_losses` are the held-out ones of every form that was tried, `form` the best of them.
 
     `parts` says how likely each box, mask or line is right, `neighbours` what is known of similar items, for `form` to
     look at. `silent` is the p_ok of a page on which nothing was read: no score tells such pages apart, so it is the
-    share of them that truly are without text. `sketch` and `p_ok_sketch` are what the drift test compares with.
+    share of them that truly are without text. `empty`: that no box or mask is put out may be right more or less often
+    than boxes are; where a curve of its own has the least log loss it is this, and `numbers` are of the others.
+    `sketch` and `p_ok_sketch` are what the drift test compares with.
     """
 
     format: Literal[1] = 1
@@ -63,6 +75,7 @@ class Calibrator(_Record):
     parts: PartCurves | None = None
     neighbours: Neighbours | None = None
     silent: float | None = None
+    empty: Empty | None = None
     p_ok_sketch: Sketch | None = None
 
     @property
@@ -111,8 +124,8 @@ class Calibrator(_Record):
             features = features.summed(self.parts(features.parts))
         usable = features.usable
         if usable.any():
-            curve = Curve(Form(self.form, self.kind, self.inputs), self.numbers)
-            found[usable] = clip(curve(features.take(usable)), self.fitted_on.labels)
+            form = Form(self.form, self.kind, self.inputs)
+            found[usable] = _said(form, features.take(usable), self.numbers, self.fitted_on.labels, self.empty)
         if self.silent is not None and features.silent is not None:
             found[features.silent] = self.silent
         return found
@@ -148,18 +161,26 @@ def fit_calibrator(
         features = features.summed(held_out)
     losses = {form.name: _held_out_loss(form, features, ok) for form in forms(features)}
     best = min(forms(features), key=lambda form: round(losses[form.name], 6))
+    numbers, empty = fit(best, features, ok).numbers, None
+    apart = _empty(features)
+    if apart.sum() >= LEAST_EMPTY and not apart.all():
+        loss = _held_out_loss(best, features, ok, apart)
+        if loss < losses[best.name]:
+            numbers, empty = _fit_apart(best, features, ok, apart)
+        losses[f"{best.name}, nothing put out apart"] = loss
     return Calibrator(
         subject=subject,
         kind=best.kind,
         form=best.name,
         inputs=best.inputs,
-        numbers=fit(best, features, ok).numbers,
+        numbers=numbers,
         fitted_on=fitted_on.model_copy(update={"labels": len(ok), "right": int(ok.sum())}),
         log_losses={name: round(loss, 6) for name, loss in losses.items()},
         sketch=sketch(population),
         parts=curves,
         neighbours=neighbours if set(NEAR) & set(best.inputs) else None,
         silent=silent,
+        empty=empty,
     )
 
 
@@ -171,14 +192,39 @@ def _of_silent(features: Features, ok: Outcomes) -> float | None:
     return float((ok[silent].sum() + 1) / (silent.sum() + 2))
 
 
-def _held_out_loss(form: Form, features: Features, ok: Outcomes) -> float:
+def _held_out_loss(form: Form, features: Features, ok: Outcomes, apart: Outcomes | None = None) -> float:
+    """`apart` (n,): the predictions that have a curve of their own."""
     folds = folds_of(len(ok))
     found = np.empty(len(ok))
     for fold in range(FOLDS):
         train, held = folds != fold, folds == fold
-        curve = fit(form, features.take(train), ok[train])
-        found[held] = clip(curve(features.take(held)), int(train.sum()))
+        seen, labels, empty = features.take(train), int(train.sum()), None
+        if apart is not None and apart[train].any() and not apart[train].all():
+            numbers, empty = _fit_apart(form, seen, ok[train], apart[train])
+        else:
+            numbers = fit(form, seen, ok[train]).numbers
+        found[held] = _said(form, features.take(held), numbers, labels, empty)
     return log_loss(found, ok)
+
+
+def _empty(features: Features) -> Outcomes:
+    """(n,): whether a prediction of boxes or masks puts none out; false of other predictions."""
+    few = features.columns.get("few")
+    return np.zeros(len(features.score), np.bool_) if few is None else np.asarray(few == 0, np.bool_)
+
+
+def _fit_apart(form: Form, features: Features, ok: Outcomes, apart: Outcomes) -> tuple[tuple[float, ...], Empty]:
+    numbers = fit(_EMPTY, features.take(apart), ok[apart]).numbers
+    empty = Empty(numbers=numbers, labels=int(apart.sum()), right=int(ok[apart].sum()))
+    return fit(form, features.take(~apart), ok[~apart]).numbers, empty
+
+
+def _said(form: Form, features: Features, numbers: tuple[float, ...], labels: int, empty: Empty | None) -> Floats:
+    """(n,), never 0 or 1; `labels` is what `numbers` were fitted on, with those of `empty`."""
+    found = clip(Curve(form, numbers)(features), labels)
+    if empty is not None and (apart := _empty(features)).any():
+        found[apart] = clip(Curve(_EMPTY, empty.numbers)(features.take(apart)), empty.labels)
+    return found
 
 
 def _check_enough(task: str, ok: Outcomes) -> None:

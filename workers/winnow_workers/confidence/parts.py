@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from winnow_workers.boxes import SOFTMIN_TEMPERATURE
+from winnow_workers.boxes import SOFTMIN_TEMPERATURE, areas, paired_intersection
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -17,9 +17,10 @@ Ints = npt.NDArray[np.int64]
 
 _EPSILON = 1e-6
 _ONE_CLASS = ""
+RIVALS = 32  # boxes of a prediction that others are compared with
 # of a task's struct: the list, and the fields of its entries that are read
 LISTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "detect": ("boxes", ("label", "score", "is_output")),
+    "detect": ("boxes", ("label", "score", "is_output", "box")),
     "segment": ("masks", ("label", "score", "is_output", "area_px")),
     "ocr": ("lines", ("text", "score")),
 }
@@ -75,11 +76,42 @@ def parts_of(operator: str, rows: pa.ChunkedArray | pa.StructArray) -> Parts:
     columns = {"score": score, "log_score": log(score), "log_rest": -log(1.0 - score)}
     if operator == "segment":
         columns["log_area"] = np.log1p(_numbers(entries, "area_px"))
+    if operator == "detect":
+        columns["apart"] = _apart(len(lists), owners, _corners(entries), score)
     is_output = pc.fill_null(pc.struct_field(entries, "is_output").cast(pa.bool_()), pa.scalar(value=True)).to_numpy(
         zero_copy_only=False
     )
     names = pc.fill_null(pc.struct_field(entries, "label").cast(pa.string()), _ONE_CLASS).to_numpy(zero_copy_only=False)
     return Parts(len(lists), owners, names.astype(np.str_), is_output.astype(np.bool_), columns)
+
+
+def _corners(entries: pa.StructArray) -> Floats:
+    """(p, 4) xyxy px; a box that is null has no area."""
+    boxes = pc.fill_null(pc.list_flatten(pc.struct_field(entries, "box")).cast(pa.float64()), 0.0)
+    found = np.zeros((len(entries), 4))
+    found[pc.is_valid(pc.struct_field(entries, "box")).to_numpy(zero_copy_only=False)] = boxes.to_numpy(
+        zero_copy_only=False
+    ).reshape(-1, 4)
+    return found
+
+
+def _apart(n: int, owners: Ints, boxes: Floats, scores: Floats) -> Floats:
+    """(p,): minus the greatest IoU times score of another of the first RIVALS boxes of the same prediction.
+
+    Two boxes over each other compete for one thing, or hide one another. Rows have the strongest boxes first.
+    """
+    counts = np.bincount(owners, minlength=n)
+    first = np.cumsum(counts) - counts
+    found = np.zeros(len(owners))
+    size = areas(boxes)
+    for place in range(min(RIVALS, int(counts.max(initial=0)))):
+        rivals = first[owners] + place
+        pairs = np.flatnonzero((place < counts[owners]) & (rivals != np.arange(len(owners))))
+        other = rivals[pairs]
+        common = areas(paired_intersection(boxes[pairs], boxes[other]))
+        iou = common / np.clip(size[pairs] + size[other] - common, 1e-9, None)
+        found[pairs] = np.maximum(found[pairs], iou * scores[other])
+    return -found
 
 
 def _lines(n: int, owners: Ints, entries: pa.StructArray) -> Parts:
