@@ -18,6 +18,7 @@ from winnow_jobs.commands.export_labels import export_labels
 from winnow_jobs.commands.fit_anomaly import fit_anomaly
 from winnow_jobs.commands.learn import learn_command
 from winnow_jobs.commands.listen import listen
+from winnow_jobs.commands.loop import loop_command
 from winnow_jobs.commands.models import models
 from winnow_jobs.commands.operators import operators
 from winnow_jobs.commands.route import route
@@ -40,6 +41,7 @@ for command in (spec.validate, spec.plan, run.run, run.resume, people.status, pe
     app.command()(command)
 app.command()(listen)
 app.command("learn")(learn_command)
+app.command("loop")(loop_command)
 app.command()(route)
 models.command("fit-anomaly")(fit_anomaly)
 models.command()(models_made.export)
