@@ -8,6 +8,7 @@ from winnow_jobs.explain.decision import Known, decide
 from winnow_jobs.explain.finding import Found, find_item
 from winnow_jobs.explain.made_by import calibrator_record, learnt_records, model_record, promise_record
 from winnow_jobs.explain.people import (
+    OpenLedger,
     Said,
     asked_records,
     consensus_record,
@@ -18,7 +19,6 @@ from winnow_jobs.explain.people import (
 from winnow_jobs.explain.ran import Ran, routes_by_run, runs_with
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.errors import LedgerError, UsageError
-from winnow_storage.ledger import Ledger
 from winnow_storage.schemas import RESULT_COMMON
 
 _ROUTE = ("run_id", "route", "reason", "score", "p_ok", "calibrator", "chosen", "inclusion", "dedupe_key")
@@ -33,7 +33,7 @@ class Asked:
     run_id: str | None = None
 
 
-def explain(runs: Runs, asked: Asked, *, ledger: Ledger | None, server: str | None) -> dict[str, Any]:
+def explain(runs: Runs, asked: Asked, *, ledger: OpenLedger | None, server: str | None) -> dict[str, Any]:
     """The record; `ledger` knows how far review tasks got, `server` is the Label Studio that they went to.
 
     Raises:
@@ -140,7 +140,7 @@ def _said(
     found: Found,
     job: str,
     routes: Sequence[dict[str, Any]],
-    ledger: Ledger | None,
+    ledger: OpenLedger | None,
     server: str | None,
     notes: list[str],
 ) -> Said:
