@@ -15,6 +15,8 @@ from winnow_jobs.backfill import Backfill
 from winnow_jobs.compact import compact
 from winnow_jobs.draft import draft_run
 from winnow_jobs.events import silent
+from winnow_jobs.explain.record import Asked, explain
+from winnow_jobs.explain.told import lines
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, resolve_spec
 from winnow_jobs.review import _vectors, vectors_task
@@ -86,6 +88,9 @@ def test_night__a_new_head_needs_no_image(
     assert [row["kind"] for row in said(resolved, "0001")] != [row["kind"] for row in said(resolved, "0002")]
     plan = runs_of(resolved).plan("0002")
     assert (plan.vectors, plan.idle, plan.total_bytes) == (10, ("look",), 0)
+    record = explain(runs_of(resolved), Asked("03.png", task="kind"), ledger=None, server=None)
+    assert record["tasks"][0]["vector"] == {"task": "look", "run_id": "0001"}
+    assert "  vector     of look, in the row of run 0001" in lines(record)
     check = verify_run(runs_of(resolved), "0002")
     assert (check.findings, check.notes) == ([], [])
     assert night(resolved) == {}  # nothing is due
