@@ -93,6 +93,7 @@ bench-people: setup ## people in the loop: promises, consensus, chosen labels, n
 	$(BIN)/python -m tests.benchmarks.annotation.guarantee --splits 100
 	$(BIN)/python -m tests.benchmarks.annotation.consensus --seeds 3
 	$(BIN)/python -m tests.benchmarks.annotation.selection --seeds 5
+	$(BIN)/python -m tests.benchmarks.annotation.gate --rounds 60
 	$(BIN)/python -m tests.benchmarks.annotation.drift --jobs 50
 	$(BIN)/python -m tests.benchmarks.annotation.studio_kills --kills 10 --server-kills 1
 	$(BIN)/python -m tests.benchmarks.annotation.push_rate --turns 1

@@ -43,15 +43,16 @@ class Reason(StrEnum):
     CALIBRATE_DRAW = "calibrate_draw"
     OVER_BUDGET = "over_budget"
     SAME_CONTENT = "same_content"  # a person is asked about another item of the same bytes
+    ASKED_BEFORE = "asked_before"  # a person was asked about it because of an earlier run
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
     """Predictions of one task without an error, as columns of equal length; scores and p_ok may be null.
 
-    `is_repeated` says that the run has the same prediction of the same bytes before: nobody is asked a second time.
-    `details` has the task's structs, with what `ranks.fields_read` names; without it only scores and p_ok are known.
-    `keys` are needed where a policy lists items.
+    `is_repeated` says that the run has the same prediction of the same bytes before, `is_asked` that an earlier run
+    sent the item to a person: nobody is asked a second time. `details` has the task's structs, with what
+    `ranks.fields_read` names; without it only scores and p_ok are known. `keys` are needed where a policy lists items.
     """
 
     item_ids: pa.StringArray
@@ -62,6 +63,7 @@ class Predictions:
     operator: str = ""
     details: pa.StructArray | None = None
     keys: pa.StringArray | None = None
+    is_asked: pa.BooleanArray | None = None
 
     def listed(self, items: ItemList) -> Mask:
         """(n,) which of them are of listed items."""
@@ -117,6 +119,7 @@ class Code(IntEnum):
     FLAGGED_IS_FINE = 18
     ALWAYS_REVIEW_ITEM = 19
     NEVER_REVIEW_ITEM = 20
+    ASKED_BEFORE = 21
 
 
 _PROMISE = Reason.PROMISE_UNSUPPORTED
@@ -143,6 +146,7 @@ WISHES = MappingProxyType(
         Code.FLAGGED_IS_FINE: Wish(Route.ACCEPT, Reason.FLAGGED),
         Code.ALWAYS_REVIEW_ITEM: Wish(Route.REVIEW, Reason.ALWAYS_REVIEW_ITEM),
         Code.NEVER_REVIEW_ITEM: Wish(Route.ACCEPT, Reason.NEVER_REVIEW_ITEM),
+        Code.ASKED_BEFORE: Wish(Route.HOLD, Reason.ASKED_BEFORE),
     }
 )
 REVIEWED = np.array([WISHES[code].route is Route.REVIEW for code in Code])  # by code
@@ -156,6 +160,9 @@ UNRULED = -1  # no rule decides: the class or the item is listed, or the predict
 def wishes(predictions: Predictions, policy: Policy | None, thresholds: Thresholds = NO_THRESHOLDS) -> Codes:
     """The code of each prediction's wish; a promise without a threshold is one that labels do not support."""
     codes = _by_policy(predictions, policy, thresholds)
+    if predictions.is_asked is not None:
+        asked = REVIEWED[codes] & predictions.is_asked.to_numpy(zero_copy_only=False)
+        codes = np.where(asked, np.int8(Code.ASKED_BEFORE), codes)
     # the one before it has the same prediction, and would be asked about as well; unless it is listed, itself or not
     if predictions.is_repeated is None or (policy is not None and not policy.never_review_items.is_empty):
         return codes

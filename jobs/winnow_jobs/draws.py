@@ -104,7 +104,7 @@ def answered_draws(
     """Those of the runs of `plans` whose predictions are by the task's present model and parameters."""
     own = [plan for plan in plans if (task.name, task.digest) in _tasks(plan) and is_routed(store, plan.run_id)]
     truth = _truth(labels, task, purpose)
-    early = _answered_before(labels, task, plans)
+    early = answered_before(labels, task, plans)
     measure = OPERATORS[task.kind](Acceptance())
     found: dict[str, Draw] = {}
     drawn, set_aside = 0, set[str]()
@@ -126,6 +126,19 @@ def answered_draws(
             found[row["key"]] = Draw(row["key"], row["item_id"], *place, struct, true, judged.ok, loss)
     ordered = tuple(found[key] for key in sorted(found))
     return DrawSet(ordered, drawn, len(set_aside), tuple(plan.run_id for plan in own))
+
+
+def answered_before(labels: Iterable[Label], task: ResolvedTask, plans: Sequence[PlanDocument]) -> set[str]:
+    """Items with an answer from before the first run of the present model, where another model ran before it."""
+    named = [plan for plan in plans if task.name in {one.name for one in plan.tasks()}]
+    begun = next((plan.created_at for plan in named if (task.name, task.digest) in _tasks(plan)), None)
+    if begun is None or (task.name, task.digest) in _tasks(named[0]):
+        return set()
+    return {
+        label.key
+        for label in labels
+        if label.task == task.name and label.created_at is not None and label.created_at < begun
+    }
 
 
 def is_harmful(operator: str, truth: TrueItem, harmful: Collection[str]) -> bool:
@@ -172,19 +185,6 @@ def _truth(labels: Iterable[Label], task: ResolvedTask, purpose: Route) -> Truth
         return from_labels(labels, task.name, task.kind, [str(purpose)])
     except UsageError:
         return TruthSet({}, "labels")
-
-
-def _answered_before(labels: Iterable[Label], task: ResolvedTask, plans: Sequence[PlanDocument]) -> set[str]:
-    """Items with an answer from before the first run of the present model, where another model ran before it."""
-    named = [plan for plan in plans if task.name in {one.name for one in plan.tasks()}]
-    begun = next((plan.created_at for plan in named if (task.name, task.digest) in _tasks(plan)), None)
-    if begun is None or (task.name, task.digest) in _tasks(named[0]):
-        return set()
-    return {
-        label.key
-        for label in labels
-        if label.task == task.name and label.created_at is not None and label.created_at < begun
-    }
 
 
 def _loss(operator: str, *, ok: bool, value: float) -> float:

@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from winnow_annotation.gate.gold import is_reserved
 from winnow_jobs.acceptance import TESTED, is_accepted
 from winnow_jobs.calibrators import columns_beside, fields_read, keep_calibrator, with_p_ok
+from winnow_jobs.draws import answered_before
 from winnow_jobs.given_truth import GivenTruth, Truths
 from winnow_jobs.part_verdicts import parts_right
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
@@ -82,7 +84,7 @@ def learn(
     labels = _labels(runs) if given is None else []
     found: dict[str, Learned | UsageError] = {}
     for task in chosen:
-        known = given.of(task) if given is not None else _from_labels(spec.job, task.name, labels)
+        known = given.of(task) if given is not None else _untaught(spec, runs, task, labels)
         try:
             calibrator = _fit(task, runs, known, vectors)
         except UsageError as error:
@@ -248,6 +250,20 @@ def _labels(runs: Runs) -> list[Label]:
         raise StoreError(f"{runs.store.root}/{finding.key}: {finding.what}", hint=finding.next)
     # where several people answered each is taken to say what they say together, in which the model has no voice
     return with_one_answer(runs.store, labels)
+
+
+def _untaught(spec: ResolvedSpec, runs: Runs, task: ResolvedTask, labels: Sequence[Label]) -> Truths:
+    """What people say, of a head without the items that may have taught it: it is surer of those than of others."""
+    known = _from_labels(spec.job, task.name, labels)
+    if task.vectors is None:
+        return known
+    early = answered_before(labels, task, runs.plans())
+    taught = {
+        one.item_id
+        for one in labels
+        if one.key in early and not is_reserved(spec.job, task.name, one.key, share=spec.learn.gold)
+    }
+    return replace(known, values={item: said for item, said in known.values.items() if item not in taught})
 
 
 def _from_labels(job: str, task: str, labels: Iterable[Label]) -> Truths:

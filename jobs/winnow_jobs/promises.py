@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from winnow_annotation.gate.gold import is_reserved
 from winnow_annotation.guarantees.fit import Fitted, Labelled, Shown, fit, shown
 from winnow_annotation.guarantees.rank_counts import RankCounts
 from winnow_annotation.policies import Policy
@@ -46,7 +47,8 @@ class Evidence(_Record):
     """What a promise stands on: of `drawn` uniform draws in `runs`, `labels` were answered and count.
 
     The threshold accepts `accepted` of them, with a total loss of `loss`; `bound` is the upper bound of what is
-    promised, at the stated confidence. `set_aside`: answered before this model first ran, so they may have taught it.
+    promised, at the stated confidence. `set_aside`: they may have taught or chosen the model: answered before it first
+    ran, or gold.
     """
 
     runs: tuple[str, ...]
@@ -106,6 +108,7 @@ class Fitting:
     calibrators: Calibrators
     read: ReadPredictions
     keep: bool = True  # what is derived from rows, so that they are read once
+    gold: float = 0.0  # the share of items on which heads are compared: they chose the model, so they promise nothing
 
 
 def pinned_promises(store: BlobStore, plan: PlanDocument, calibrators: Calibrators, read: ReadPredictions) -> Promises:
@@ -121,7 +124,8 @@ def pinned_promises(store: BlobStore, plan: PlanDocument, calibrators: Calibrato
         pins = json.loads(store.get(key))
     except BlobMissing:
         earlier = [one for one in Runs(store).plans() if int(one.run_id) < int(plan.run_id)]
-        found = fit_promises(Fitting(store, earlier, all_labels(store), calibrators, read), plan)
+        fitting = Fitting(store, earlier, all_labels(store), calibrators, read, gold=plan.spec.learn.gold)
+        found = fit_promises(fitting, plan)
         pins = {task: {rule: keep_promise(store, one) for rule, one in of.items()} for task, of in found.items()}
         if not store.put_if_absent(key, canonical_json(pins).encode()):
             pins = json.loads(store.get(key))  # another driver was first
@@ -158,7 +162,7 @@ def fit_promises(fitting: Fitting, plan: PlanDocument) -> Promises:
 
 def fit_task(fitting: Fitting, task: ResolvedTask, policy: Policy) -> dict[str, Promise]:
     """The promises of one task's policy."""
-    drawn = answered_draws(fitting.store, fitting.plans, task, fitting.labels, Route.CALIBRATE)
+    drawn = promised_on(fitting, task)
     return {
         name: _fit_rule(fitting, task, policy, name, drawn) for name, rule in policy.rules().items() if rule.is_promise
     }
@@ -167,8 +171,18 @@ def fit_task(fitting: Fitting, task: ResolvedTask, policy: Policy) -> dict[str, 
 def shown_by(drawn: DrawSet, task: ResolvedTask, policy: Policy, said: Promise, calibrator: Calibrator | None) -> Shown:
     """Whether these draws by themselves show at its threshold what a promise says; `calibrator` is that of its rank."""
     drawn = _untaught(drawn, calibrator)
-    labelled = _labelled(task.kind, policy, said.rule, drawn, calibrated_structs(drawn, calibrator))
+    labelled = labelled_draws(task.kind, policy, said.rule, drawn, calibrated_structs(drawn, calibrator))
     return shown(policy.rules()[said.rule], labelled, math.inf if said.threshold is None else said.threshold)
+
+
+def promised_on(fitting: Fitting, task: ResolvedTask) -> DrawSet:
+    """The answered draws that are evidence: where a gate chooses the task's model on gold, those that are no gold."""
+    drawn = answered_draws(fitting.store, fitting.plans, task, fitting.labels, Route.CALIBRATE)
+    if task.vectors is None or not fitting.plans:
+        return drawn
+    job = fitting.plans[-1].spec.job
+    kept = tuple(one for one in drawn.draws if not is_reserved(job, task.name, one.key, share=fitting.gold))
+    return DrawSet(kept, drawn.drawn, drawn.set_aside + len(drawn.draws) - len(kept), drawn.runs)
 
 
 def thresholds_of(promises: Promises) -> dict[str, Thresholds]:
@@ -221,7 +235,7 @@ def _fit_rule(fitting: Fitting, task: ResolvedTask, policy: Policy, name: str, d
     calibrator = fitting.calibrators.get(task.name) if rule.rank == "p_ok" else None
     drawn = _untaught(drawn, calibrator)
     rows = calibrated_structs(drawn, calibrator)
-    labelled = _labelled(task.kind, policy, name, drawn, rows)
+    labelled = labelled_draws(task.kind, policy, name, drawn, rows)
     counts = RankCounts()
     for run_id in drawn.runs if len(labelled) else ():
         plan = next(one for one in fitting.plans if one.run_id == run_id)
@@ -256,7 +270,8 @@ def _untaught(drawn: DrawSet, calibrator: Calibrator | None) -> DrawSet:
     return DrawSet(kept, drawn.drawn, drawn.set_aside + len(drawn.draws) - len(kept), runs)
 
 
-def _labelled(operator: str, policy: Policy, name: str, drawn: DrawSet, rows: pa.StructArray) -> Labelled:
+def labelled_draws(operator: str, policy: Policy, name: str, drawn: DrawSet, rows: pa.StructArray) -> Labelled:
+    """What a rule of a policy decides of the draws, whose structs are `rows`, with ranks and losses."""
     rule = policy.rules()[name]
     place = list(policy.rules()).index(name)
     predictions = drawn.predictions(operator, rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from winnow_annotation.learn_spec import LearnSpec
 from winnow_annotation.people_spec import PEOPLE_KEYS
 from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.listed_items import with_listed_items
@@ -98,6 +99,8 @@ class ResolvedSpec(Section):
     decode: DecodeSettings = DecodeSettings()
     ledger: str | None
     registry: str
+    # left out at its defaults, so that plans of before it was keep their bytes
+    learn: LearnSpec = Field(default=LearnSpec(), exclude_if=lambda value: value == LearnSpec())
 
     def identity(self) -> dict[str, Any]:
         """What two specs must share for one to go on with the other's run: all that decides rows and routes."""
@@ -105,6 +108,7 @@ class ResolvedSpec(Section):
         left_out["tasks"] = {"__all__": {"decode": True}}  # it stands beside them already
         document = self.model_dump(mode="json", exclude=left_out)
         document["run"] = {"shard_items": document["run"]["shard_items"]}
+        document["learn"] = {"gold": self.learn.gold}  # gold is no evidence for promises; the rest judges models
         for name in ("label_studio", "drift", *PEOPLE_KEYS):
             document["review"].pop(name, None)
         for name in ("inventory", "max_requests_per_s", "max_bytes_per_s"):  # how it is listed and read, not what
@@ -171,6 +175,7 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
         decode=spec.decode,
         ledger=spec.ledger,
         registry=str(registry),
+        learn=spec.learn,
     )
 
 

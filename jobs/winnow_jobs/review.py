@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from winnow_annotation.ranks import fields_read
 from winnow_annotation.routing import Choice, Sent, unsent
 from winnow_annotation.wishes import NO_THRESHOLDS, Predictions, Thresholds
 from winnow_jobs import beside
+from winnow_jobs.asked_before import Asked, are_asked, asked_before
 from winnow_jobs.calibrators import (
     Calibrators,
     columns_beside,
@@ -70,6 +72,7 @@ class Routing:
     review: ReviewSpec
     calibrators: Calibrators
     thresholds: Mapping[str, Thresholds]
+    asked: Asked
 
     def unsent(
         self, predictions: Predictions, task: str, *, is_part: bool = False
@@ -90,7 +93,8 @@ def route_run(store: BlobStore, plan: PlanDocument) -> dict[str, Any]:
     if not is_routed(store, plan.run_id):
         with scratch("routes", item_bytes=ITEM_BYTES * len(plan.tasks())) as folder:
             writer = RoutesWriter(folder)
-            _decide_all(Routing(store, plan, plan.spec.review, calibrators, thresholds_of(promises)), writer)
+            thresholds, asked = thresholds_of(promises), asked_before(store, plan)
+            _decide_all(Routing(store, plan, plan.spec.review, calibrators, thresholds, asked), writer)
             writer.put(store, plan.run_id)
     counts, again = count_both(store, plan.run_id)
     selected = sum(count for routes in counts.values() for name, count in routes.items() if name in TO_PEOPLE)
@@ -128,7 +132,7 @@ def choose(
     )
     for shard, rows in _read(routing.store, routing.plan, routing.calibrators, shards, columns):
         for task in routing.plan.tasks():
-            predictions = _predictions(_usable(rows, task.name), task)
+            predictions = _predictions(_usable(rows, task.name), task, routing.asked)
             again.predicted_anew(task.name, predictions.item_ids)
             for choice in choices:
                 choice.see(task.name, predictions, place=shard)
@@ -136,7 +140,8 @@ def choose(
         for task, some in _again(routing.plan, again, place, rows):
             for choice in choices:
                 is_part = again.is_part(task.name)
-                choice.see_again(task.name, _predictions(some, task), place=place, is_part=is_part)
+                predictions = _predictions(some, task, routing.asked)
+                choice.see_again(task.name, predictions, place=place, is_part=is_part)
     shards = {**shards, **again.places}
     for choice, review in zip(choices, also or [routing.review], strict=True):
         if (pool := choice.pool()) and (task_of := vectors_task(routing.plan, review)):
@@ -303,7 +308,7 @@ def _unsent_routes(
 
 
 def _unsent_table(rows: pa.Table, task: ResolvedTask, routing: Routing, *, is_part: bool) -> pa.Table:
-    route, reason = routing.unsent(_predictions(rows, task), task.name, is_part=is_part)
+    route, reason = routing.unsent(_predictions(rows, task, routing.asked), task.name, is_part=is_part)
     plan = routing.plan
     same = {"job": plan.spec.job, "run_id": plan.run_id, "task": task.name, "operator": task.kind}
     columns = {
@@ -361,12 +366,13 @@ def _usable(rows: pa.Table, task: str) -> pa.Table:
     return rows.filter(pc.and_(pc.is_valid(rows[task]), pc.is_null(error)))
 
 
-def _predictions(rows: pa.Table, task: ResolvedTask) -> Predictions:
+def _predictions(rows: pa.Table, task: ResolvedTask, asked: Asked = MappingProxyType({})) -> Predictions:
     struct = rows[task.name].combine_chunks()
     numbers = (pc.struct_field(struct, "score"), pc.struct_field(struct, "p_ok"))
     items, versions, is_repeated = (rows[name].combine_chunks() for name in ("item_id", "version", _REPEATED))
     keys = rows["key"].combine_chunks() if "key" in rows.column_names else None
-    return Predictions(items, versions, *numbers, is_repeated, task.kind, struct, keys)
+    is_asked = are_asked(asked, task.name, items, versions)
+    return Predictions(items, versions, *numbers, is_repeated, task.kind, struct, keys, is_asked)
 
 
 def as_json(struct: dict[str, Any]) -> str:

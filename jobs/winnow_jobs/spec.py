@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from winnow_annotation.learn_spec import LearnSpec
 from winnow_annotation.policies import ReviewSpec
 from winnow_storage.schemas import IMAGE_SUFFIXES, RESULT_COMMON
 from winnow_workers.decode import DecodeLimits, DecodeSettings
@@ -124,6 +125,7 @@ class JobSpec(Section):
     output: OutputSpec
     tasks: tuple[TaskSpec, ...] = Field(min_length=1)
     review: ReviewSpec = ReviewSpec()
+    learn: LearnSpec = LearnSpec()
     run: ExecutionSpec = ExecutionSpec()
     limits: DecodeLimits = DecodeLimits()
     decode: DecodeSettings = DecodeSettings()

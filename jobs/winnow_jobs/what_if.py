@@ -14,16 +14,16 @@ from winnow_annotation.guarantees import binomial
 from winnow_annotation.policies import Policy, ReviewSpec, check_policy
 from winnow_annotation.routing import AUDITED, Choice
 from winnow_annotation.wishes import NO_THRESHOLDS, Thresholds, wishes
+from winnow_jobs.asked_before import asked_before
 from winnow_jobs.calibrators import Calibrators, newest_calibrator
-from winnow_jobs.draws import DrawSet, all_labels, answered_draws
+from winnow_jobs.draws import DrawSet, all_labels
 from winnow_jobs.held import held_over
-from winnow_jobs.promises import Fitting, Promise, calibrated_structs, fit_task, makes_promise
+from winnow_jobs.promises import Fitting, Promise, calibrated_structs, fit_task, makes_promise, promised_on
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.review import Routing, choose, reader, seed_of
 from winnow_jobs.routes import TO_PEOPLE
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.errors import SpecError, UsageError
-from winnow_storage.schemas import Route
 from winnow_storage.shards import committed_shards
 
 MAX_ERRORS = (0.005, 0.01, 0.02, 0.05, 0.1)
@@ -71,11 +71,11 @@ def what_if(
     variants = [one for name in chosen for one in variants_of(review, name, performed[name].kind, sweep)]
     calibrators = _calibrators(runs, plan)
     fitting = Fitting(runs.store, runs.plans(), all_labels(runs.store), calibrators, reader(runs.store, calibrators))
-    fits = _Fits(replace(fitting, keep=False), performed)
+    fits = _Fits(replace(fitting, keep=False, gold=spec.learn.gold), performed)
     choices = [Choice(one.review, seed=seed_of(plan), thresholds=fits.thresholds(one.review)) for one in variants]
     shards = committed_shards(runs.store, plan.run_id)
     again = held_over(runs.store, plan, budget=review.budget)
-    routing = Routing(runs.store, plan, review, calibrators, {})
+    routing = Routing(runs.store, plan, review, calibrators, {}, asked_before(runs.store, plan))
     choose(routing, choices, shards, again, [one.review for one in variants])
     rows = [_row(one, choice, fits) for one, choice in zip(variants, choices, strict=True)]
     return {"job": spec.job, "run_id": plan.run_id, "budget": review.budget, "variants": rows}
@@ -176,9 +176,7 @@ class _Fits:
         """Of the answered uniform draws those that this variant would accept: how many of them are wrong."""
         task, policy = self._tasks[one.task], one.review.policies[one.task]
         if one.task not in self._draws:
-            self._draws[one.task] = answered_draws(
-                self._fitting.store, self._fitting.plans, task, self._fitting.labels, Route.CALIBRATE
-            )
+            self._draws[one.task] = promised_on(self._fitting, task)
         drawn = self._draws[one.task]
         rows = calibrated_structs(drawn, self._fitting.calibrators.get(one.task))
         predictions = drawn.predictions(task.kind, rows)

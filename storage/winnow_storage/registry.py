@@ -42,7 +42,8 @@ class Registry:
 
     An ONNX model's file is `model.onnx`; what card.json calls `file` is it.
 
-    A version exists once its card does; a stage is what its last log entry says.
+    A version exists once its card does; a stage is what its last log entry says. What gates said of a version stands in
+    NAME/VERSION/gate/DIGEST.json.
     """
 
     def __init__(self, store: BlobStore, *, now: Callable[[], datetime] = utc_now) -> None:
@@ -178,6 +179,23 @@ class Registry:
         """
         return self._store.get(f"models/{entry.name}/{entry.version}/{entry.uri.rpartition('/')[2]}")
 
+    def keep_verdict(self, entry: ModelEntry, verdict: Mapping[str, Any]) -> str:
+        """Keep what a gate said of a version, beside its card; the digest that names it."""
+        digest = ids.digest_value(verdict)
+        document = {"at": self._now().isoformat(), "verdict": dict(verdict)}
+        key = f"{_verdicts(entry)}{digest[:32]}.json"
+        self._store.put_if_absent(key, ids.canonical_json(document).encode())
+        return digest
+
+    def verdicts(self, entry: ModelEntry) -> list[dict[str, Any]]:
+        """What gates said of a version, each with the time (`at`) when it was first said, oldest first.
+
+        Raises:
+            StoreError: an object among them is damaged.
+        """
+        found = [self._json(info.key) for info in self._store.walk(_verdicts(entry))]
+        return sorted(found, key=lambda one: str(one.get("at")))
+
     def versions(self, name: str) -> list[str]:
         """The versions of a model by name, those among them that have no readable card."""
         return [part for part in self._store.folders(f"models/{name}/") if part != STAGES]
@@ -277,6 +295,10 @@ def _other_bytes(name: str, version: str) -> ModelError:
     return ModelError(
         f"{name}@{version} is there already, with other bytes", hint="leave --version out for the next number"
     )
+
+
+def _verdicts(entry: ModelEntry) -> str:
+    return f"models/{entry.name}/{entry.version}/gate/"
 
 
 def _card_key(name: str, version: str) -> str:

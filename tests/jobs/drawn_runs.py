@@ -33,11 +33,12 @@ _FIELDS = [
 
 
 def job(
-    folder: Path, review: ReviewSpec, *, revision: int = 1, with_vectors: bool = False
+    folder: Path, review: ReviewSpec, *, revision: int = 1, with_vectors: bool = False, is_head: bool = False
 ) -> tuple[ResolvedSpec, Runs]:
     """A job of one classifier, perhaps with vectors beside it, and the runs of its output."""
     model = resolve_model("builtin/fingerprint")
-    task = ResolvedTask(name=TASK, operator="classify", revision=revision, params={}, model=model)
+    params = {"vectors": {"task": LOOK, "digest": None}} if is_head else {}
+    task = ResolvedTask(name=TASK, operator="classify", revision=revision, params=params, model=model)
     look = ResolvedTask(name=LOOK, operator="embed", revision=1, params={}, model=model)
     resolved = spec(folder, task, *([look] if with_vectors else [])).model_copy(update={"review": review})
     return resolved, Runs(open_store(parse(resolved.output)))

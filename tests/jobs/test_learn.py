@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.jobs.histories import add_run, receipt, spec
+from tests.jobs.histories import DAY_0, add_run, receipt, spec
+from winnow_annotation.gate.gold import is_reserved
 from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_annotation.pull import _put
 from winnow_jobs.acceptance import is_accepted
@@ -171,6 +172,23 @@ def test_route_run__says_when_the_scores_have_drifted(labelled: tuple[ResolvedSp
     assert record["drift"][0]["of"] in ("score", "p_ok")
     assert " of 500 predictions part from those" in warning
     assert "winnow learn SPEC --calibrate" in warning
+
+
+def test_learn__a_head_is_not_calibrated_on_what_taught_it(tmp_path: Path) -> None:
+    """Answers from before it first ran count only where they are gold."""
+    before = job(tmp_path)
+    (kind,) = before.tasks
+    before = before.model_copy(update={"tasks": (kind.model_copy(update={"params": {"vectors": {"task": "look"}}}),)})
+    runs = Runs(open_store(parse(before.output)))
+    add_scored(runs, before, n=600, low=0.5, seed=1)
+    taught_at, rng = DAY_0 + timedelta(days=1.5), np.random.default_rng(2)
+    says = ["a" if rng.uniform() < 0.8 else "b" for _ in range(600)]
+    _put([label(i, says[i], "calibrate", created_at=taught_at) for i in range(600)], runs.store)
+    after = before.model_copy(update={"tasks": (before.tasks[0].model_copy(update={"revision": 2}),)})
+    add_scored(runs, after, n=600, low=0.5, seed=1)
+    gold = [i for i in range(600) if is_reserved("shelves", "kind", f"{i:05d}.jpg", share=0.2)]
+    assert learned(after, runs).calibrator.fitted_on.labels == len(gold)
+    assert learned(before, runs).calibrator.fitted_on.labels == 600
 
 
 def test_learn__labels_of_review_alone_are_refused(tmp_path: Path) -> None:

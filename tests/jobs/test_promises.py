@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from tests.jobs.drawn_runs import TASK, answer, commit_run, job
+from winnow_annotation.gate.gold import is_reserved
+from winnow_annotation.learn_spec import LearnSpec
 from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_jobs.audit import audit_alarms, audit_records
 from winnow_jobs.resolved import ResolvedSpec
@@ -128,6 +130,21 @@ def test_promise__is_never_fitted_on_reviewed_or_audited_items_nor_on_what_the_m
     assert evidence["set_aside"] > 50
     assert 0 < evidence["labels"] < 300
     assert evidence["set_aside"] + evidence["labels"] == 300
+
+
+def test_promise__is_never_fitted_on_gold_which_chooses_heads(tmp_path: Path) -> None:
+    resolved, runs = job(tmp_path, review(), is_head=True)
+    first, truth = drawn_run(runs, resolved)
+    route_run(runs.store, first)
+    answer(runs, "0001", truth, ["calibrate"])
+    drawn = [row["key"] for row in iter_sent(runs.store, "0001", ["route", "key"]) if row["route"] == "calibrate"]
+    gold = [key for key in drawn if is_reserved("shelves", TASK, key, share=0.2)]
+    assert 30 < len(gold) < 90
+    evidence = route_run(runs.store, drawn_run(runs, resolved, seed=2)[0])["promises"][0]["evidence"]
+    assert (evidence["set_aside"], evidence["labels"]) == (len(gold), 300 - len(gold))
+    none = resolved.model_copy(update={"learn": LearnSpec(gold=0)})
+    evidence = route_run(runs.store, drawn_run(runs, none, seed=3)[0])["promises"][0]["evidence"]
+    assert (evidence["set_aside"], evidence["labels"]) == (0, 300)
 
 
 def test_promise__by_class_and_lists(tmp_path: Path) -> None:

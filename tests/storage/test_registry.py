@@ -183,3 +183,14 @@ def test_resolve__damaged_files(local: Registry, tmp_path: Path, damaged: bytes)
     (tmp_path / "models/kind/1/card.json").write_bytes(damaged)
     with pytest.raises(StoreError, match=r"card\.json is not what the registry wrote"):
         local.resolve("kind")
+
+
+def test_keep_verdict__stands_beside_the_version_and_is_no_version(registry: Registry) -> None:
+    entry = registry.add("kind", b"weights", {})
+    first = registry.keep_verdict(entry, {"promote": False, "gold": 20})
+    assert registry.keep_verdict(entry, {"promote": False, "gold": 20}) == first
+    registry.keep_verdict(entry, {"promote": True, "gold": 300})
+    assert [one["verdict"]["gold"] for one in registry.verdicts(entry)] == [20, 300]
+    assert registry.verdicts(entry)[0]["at"].startswith("2026-01-01T")
+    assert [one.version for one in registry.entries("kind")] == ["1"]
+    assert registry.verdicts(registry.add("kind", b"other", {})) == []

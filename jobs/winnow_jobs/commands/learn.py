@@ -1,11 +1,15 @@
 """`winnow learn`: what people's answers teach, such as how sure one may be of a prediction."""
 
+import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from winnow_jobs.commands.learn_heads import learn_heads_command
 from winnow_jobs.commands.options import AsJson, SpecPath, now, split
+from winnow_jobs.head_learning.fit import HeadKind
+from winnow_jobs.head_learning.learn_heads import HeadOptions
 from winnow_jobs.learn import Learned, learn
 from winnow_jobs.render import Screen
 from winnow_jobs.resolved import resolve_spec
@@ -38,14 +42,40 @@ def learn_command(
             show_default=False,
         ),
     ] = None,
+    heads: Annotated[
+        bool, typer.Option("--heads", help="Learn heads of classify tasks with vectors:, from all labels.")
+    ] = False,
+    head: Annotated[
+        HeadKind, typer.Option(help="linear: a logistic regression. knn: the nearest labelled items vote.")
+    ] = HeadKind.LINEAR,
+    promote: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="Let this stage name the new head, such as prod, if the gate passes it.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the folds in which a head is tried.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Learn from labels of uniform random draws (audit, calibrate); those of purpose review are never taken.
+    """Learn from people's labels: with --calibrate how sure one may be of predictions, with --heads to predict.
 
-    The next run routes by what was learned; rows, and the routes of earlier runs, stay as they are.
+    Calibrators take labels of uniform random draws (audit, calibrate), never those of purpose review; the next run
+    routes by them. Heads take all labels but those of gold items, on which each is compared with the current one; it is
+    used only where the gate passes it and --promote says so. Rows, and the routes of earlier runs, stay as they are.
     """
-    if not calibrate:
-        raise UsageError("winnow learn: nothing to learn was named", hint="winnow learn SPEC --calibrate")
+    if heads and not calibrate:
+        _refuse(("--truth", truth), ("--neighbours", neighbours), belong_to="--calibrate")
+        options = HeadOptions(head, seed, promote, getpass.getuser())
+        learn_heads_command(spec, split(tasks), options, Screen(as_json=as_json))
+        return
+    if heads or not calibrate:
+        what = "both --calibrate and --heads were" if heads else "nothing to learn was"
+        raise UsageError(
+            f"winnow learn: {what} named", hint="winnow learn SPEC --calibrate, or winnow learn SPEC --heads"
+        )
+    _refuse(("--promote", promote), belong_to="--heads")
     resolved = resolve_spec(load_spec(spec))
     runs = Runs(open_store(parse(resolved.output)))
     found = learn(resolved, runs, tasks=split(tasks), truth=truth, neighbours=neighbours, at=now())
@@ -61,6 +91,12 @@ def learn_command(
         _tell(screen, name, one)
     for error in errors.values():
         screen.note(error.message, warning=True)
+
+
+def _refuse(*given: tuple[str, object], belong_to: str) -> None:
+    for name, value in given:
+        if value is not None:
+            raise UsageError(f"{name} belongs to {belong_to}", hint=f"leave it out, or give {belong_to}")
 
 
 def _record(one: Learned) -> dict[str, Any]:
