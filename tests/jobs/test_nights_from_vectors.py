@@ -220,10 +220,10 @@ def test_night__a_person_is_asked_once_about_the_same_bytes(tmp_path: Path) -> N
     paths = photographs(tmp_path, 4)
     for path in paths[:3]:
         path.with_name(f"{path.stem}-again.png").write_bytes(path.read_bytes())
-    options = {"same_content": "once", "review": "{policies: {kind: {min_p_ok: 0.5}}, budget: 6}"}
-    night(job(tmp_path, head_task(tmp_path, 1), **options))
+    night(job(tmp_path, head_task(tmp_path, 1), same_content="once"))
     paths[2].unlink()  # what moved away is asked about where it is now
-    resolved = job(tmp_path, head_task(tmp_path, 2), **options)
+    review = "{policies: {kind: {min_p_ok: 0.5}}, budget: 6}"
+    resolved = job(tmp_path, head_task(tmp_path, 2), same_content="once", review=review)
     summary = night(resolved)
     assert (summary["from_vectors"], summary["review"]["routes"]) == (6, {"kind": {"hold": 2, "review": 4}})
     assert sorted(row["key"] for row in reviewed_in(resolved, "0002")) == [
@@ -314,7 +314,7 @@ def test_night__on_s3_no_object_is_read(
 def test_night__reviews_are_as_diverse_as_if_the_vectors_were_in_the_run(tmp_path: Path) -> None:
     photographs(tmp_path, 40)
     review = "{policies: {kind: {min_p_ok: 0.5}}, budget: 6}"
-    night(job(tmp_path, head_task(tmp_path, 1), review=review))
+    night(job(tmp_path, head_task(tmp_path, 1)))  # asks nobody
     resolved = job(tmp_path, head_task(tmp_path, 2), review=review)
     night(resolved)
     night(scratch := job(tmp_path, head_task(tmp_path, 2), out="scratch", review=review))
