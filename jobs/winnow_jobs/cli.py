@@ -2,33 +2,69 @@
 
 import sys
 import traceback
+from collections.abc import Mapping
+from importlib.metadata import version
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
 
-from winnow_jobs.commands import models_made, people, run, spec
-from winnow_jobs.commands.compact import compact
-from winnow_jobs.commands.consensus import consensus
-from winnow_jobs.commands.demo import demo
-from winnow_jobs.commands.duplicates import duplicates
-from winnow_jobs.commands.evaluate import evaluate
-from winnow_jobs.commands.explain import explain
-from winnow_jobs.commands.export import export
-from winnow_jobs.commands.export_labels import export_labels
-from winnow_jobs.commands.fit_anomaly import fit_anomaly
-from winnow_jobs.commands.learn import learn_command
-from winnow_jobs.commands.listen import listen
-from winnow_jobs.commands.models import models
-from winnow_jobs.commands.operators import operators
-from winnow_jobs.commands.route import route
-from winnow_jobs.commands.search import search
-from winnow_jobs.commands.verify import verify
+from winnow_jobs.commands.lazy import Loader, lazy_group, named
 from winnow_jobs.render import Screen
-from winnow_jobs.resolved import CODE_VERSION
 from winnow_storage.errors import WinnowError
+
+
+def _models() -> typer.Typer:
+    from winnow_jobs.commands import models_made
+    from winnow_jobs.commands.fit_anomaly import fit_anomaly
+    from winnow_jobs.commands.models import models
+
+    models.command("fit-anomaly")(fit_anomaly)
+    models.command()(models_made.export)
+    models.command()(models_made.quantize)
+    return models
+
+
+def _exports() -> typer.Typer:
+    from winnow_jobs.commands.export import export
+    from winnow_jobs.commands.export_labels import export_labels
+
+    export.command("labels")(export_labels)
+    return export
+
+
+COMMANDS: Mapping[str, Loader] = MappingProxyType(
+    {
+        "validate": named("spec:validate"),
+        "plan": named("spec:plan"),
+        "run": named("run:run"),
+        "resume": named("run:resume"),
+        "status": named("people:status"),
+        "push": named("people:push"),
+        "pull": named("people:pull"),
+        "report": named("people:report"),
+        "listen": named("listen:listen"),
+        "learn": named("learn:learn_command"),
+        "loop": named("loop:loop_command"),
+        "route": named("route:route"),
+        "models": _models,
+        "export": _exports,
+        "doctor": named("spec:doctor"),
+        "verify": named("verify:verify"),
+        "compact": named("compact:compact"),
+        "evaluate": named("evaluate:evaluate"),
+        "consensus": named("consensus:consensus"),
+        "explain": named("explain:explain"),
+        "search": named("search:search"),
+        "duplicates": named("duplicates:duplicates"),
+        "operators": named("operators:operators"),
+        "demo": named("demo:demo"),
+    }
+)
 
 app = typer.Typer(
     name="winnow",
+    cls=lazy_group(COMMANDS),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,32 +72,11 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 bad spec or usage, 3 partial (every item accounted for, some not done), "
     "4 environment (store, ledger, Ray, Label Studio), 130 interrupted.",
 )
-for command in (spec.validate, spec.plan, run.run, run.resume, people.status, people.push, people.pull, people.report):
-    app.command()(command)
-app.command()(listen)
-app.command("learn")(learn_command)
-app.command()(route)
-models.command("fit-anomaly")(fit_anomaly)
-models.command()(models_made.export)
-models.command()(models_made.quantize)
-app.add_typer(models, name="models")
-export.command("labels")(export_labels)
-app.add_typer(export, name="export")
-app.command()(spec.doctor)
-app.command()(verify)
-app.command()(compact)
-app.command()(evaluate)
-app.command()(consensus)
-app.command()(explain)
-app.command()(search)
-app.command()(duplicates)
-app.add_typer(operators, name="operators")
-app.command()(demo)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001
     if value:
-        typer.echo(f"winnow {CODE_VERSION}")
+        typer.echo(f"winnow {version('winnow')}")
         raise typer.Exit
 
 
@@ -70,12 +85,12 @@ def root(
     ctx: typer.Context,
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the actors' logs.")] = False,
-    version: Annotated[
+    say_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
 ) -> None:
     """Winnow."""
-    del version  # its callback has answered
+    del say_version  # its callback has answered
     ctx.obj = debug
 
 

@@ -10,7 +10,6 @@ from winnow_jobs.calibrators import kept_calibrator, learned_calibrators
 from winnow_jobs.consensus.live import live_items
 from winnow_jobs.explain.people import Said
 from winnow_jobs.explain.ran import Ran
-from winnow_jobs.learn import RANDOM_DRAWS
 from winnow_jobs.promises import Promise, kept_promises, promise_text
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.runs import PlanDocument
@@ -21,6 +20,7 @@ from winnow_storage.schemas import Route
 from winnow_storage.uri import parse
 from winnow_workers.confidence.calibrator import Calibrator
 
+RANDOM_DRAWS = (Route.AUDIT, Route.CALIBRATE)
 _OF_CARD = ("architecture", "parent", "variant", "trained_on", "licence", "metrics")
 
 
