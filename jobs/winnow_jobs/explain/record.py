@@ -162,6 +162,11 @@ def _tasks(plans: Sequence[PlanDocument], ran: Sequence[Ran], asked: Asked) -> l
     return [asked.task]
 
 
+def _vector(ran: Ran, task: str) -> dict[str, str]:
+    """Of which task, and in the row of which run."""
+    return {"task": task, "run_id": ran.vectors.get(task, ran.run_id)}
+
+
 @dataclass(frozen=True, slots=True)
 class _Task:
     """One task of the item: `ran` are the runs with it, `of_version` those with a row of the version looked at.
@@ -184,7 +189,7 @@ class _Task:
         last = best or (own[-1] if own else None)
         struct = None if last is None else last.row.get(self.name)
         found: dict[str, Any] = {"task": self.name, "operator": None, "run_id": None, "prediction": None}
-        found |= dict.fromkeys(("error", "model", "route", "calibrator", "promise"))
+        found |= dict.fromkeys(("error", "model", "vector", "route", "calibrator", "promise"))
         if last is not None:
             found |= self._predicted(last, struct, is_usable=best is not None)
         live = self.said.live(job, self.name)
@@ -225,6 +230,7 @@ class _Task:
             "prediction": shortened(dict(struct)) if is_usable and struct is not None else None,
             "error": None if struct is None else struct.get("error"),
             "model": model_record(last.plan, task),
+            "vector": None if task.vectors is None else _vector(last, task.vectors),
             "route": None if route is None else {name: route.get(name) for name in _ROUTE},
             "calibrator": calibrator_record(store, routed.run_id, self.name),
             "promise": promise_record(store, last, routed, task) if is_usable else None,
