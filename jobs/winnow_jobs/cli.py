@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, Loader] = MappingProxyType(
         "report": named("people:report"),
         "listen": named("listen:listen"),
         "learn": named("learn:learn_command"),
+        "loop": named("loop:loop_command"),
         "route": named("route:route"),
         "models": _models,
         "export": _exports,

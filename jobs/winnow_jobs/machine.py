@@ -4,10 +4,13 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from winnow_jobs.spec_source import PLACEHOLDER
 from winnow_storage.errors import SpecError
-from winnow_storage.ledger import Ledger, default_ledger_url, open_ledger
+
+if TYPE_CHECKING:
+    from winnow_storage.ledger import Ledger
 
 
 def data_folder(environ: Mapping[str, str] | None = None) -> Path:
@@ -23,12 +26,14 @@ def registry_uri(environ: Mapping[str, str] | None = None) -> str:
     return found.get("WINNOW_REGISTRY") or str(data_folder(found))
 
 
-def ledger_of(url: str | None) -> Ledger:
+def ledger_of(url: str | None) -> "Ledger":
     """The ledger of a spec (its `ledger` key with ${NAME} filled in), or this machine's.
 
     Raises:
         LedgerError: it cannot be opened.
     """
+    from winnow_storage.ledger import default_ledger_url, open_ledger  # what it imports takes a third of a second
+
     if url is None:
         return open_ledger(default_ledger_url(os.environ))
     return open_ledger(fill_in(url))

@@ -8,14 +8,31 @@ from sqlalchemy import Connection, Engine, RowMapping, Select, Table, bindparam,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from winnow_storage.ledger_engine import default_ledger_url, open_engine, reading, writing
-from winnow_storage.ledger_tables import CURSORS, LABELS, PROJECTS, REVIEW_TASKS, RUNS, SHARD_ATTEMPTS
-from winnow_storage.records import Label, LabelStudioProject, PushState, ReviewTask, RunRecord
+from winnow_storage.ledger_tables import (
+    CURSORS,
+    LABELS,
+    MODEL_STAGES,
+    MODELS,
+    PROJECTS,
+    REVIEW_TASKS,
+    RUNS,
+    SHARD_ATTEMPTS,
+)
+from winnow_storage.records import (
+    Label,
+    LabelStudioProject,
+    ModelRow,
+    ModelStageRow,
+    PushState,
+    ReviewTask,
+    RunRecord,
+)
 
 __all__ = ["Ledger", "default_ledger_url", "open_ledger"]
 
 _CHUNK = 1000  # rows or keys of one statement; SQLite takes 32,766 parameters
 
-RecordT = TypeVar("RecordT", RunRecord, ReviewTask, LabelStudioProject, Label)
+RecordT = TypeVar("RecordT", RunRecord, ReviewTask, LabelStudioProject, Label, ModelRow, ModelStageRow)
 
 
 def open_ledger(url: str) -> "Ledger":
@@ -240,6 +257,29 @@ class Ledger:
         query = select(LABELS.c.task, func.count().label("n")).where(*standing).group_by(LABELS.c.task)
         return {row["task"]: row["n"] for row in self._rows(query.order_by(LABELS.c.task))}
 
+    def models(self, registry: str) -> list[ModelRow]:
+        """The versions of models that are known of a registry, by name and version."""
+        columns = MODELS.c
+        query = select(MODELS).where(columns.registry == registry).order_by(columns.name, columns.version)
+        return _records(ModelRow, self._rows(query))
+
+    def model_stages(self, registry: str) -> list[ModelStageRow]:
+        """The moves of stages that are known of a registry, by model, oldest first."""
+        columns = MODEL_STAGES.c
+        query = select(MODEL_STAGES).where(columns.registry == registry).order_by(columns.name, columns.number)
+        return _records(ModelStageRow, self._rows(query))
+
+    def index_models(
+        self, rows: Collection[ModelRow | ModelStageRow], *, gone: Collection[ModelRow | ModelStageRow] = ()
+    ) -> None:
+        """Add these entries of registries, or replace those of their keys; those in `gone` are taken out."""
+        with writing(self._engine, MODELS) as connection:
+            for row in gone:
+                table, values = _model_table(row), asdict(row)
+                connection.execute(delete(table).where(*(key == values[key.name] for key in table.primary_key)))
+            for row in rows:
+                _upsert(connection, _model_table(row), asdict(row))
+
     def cursor(self, name: str) -> str | None:
         """Where a cursor stands, None before it was first moved."""
         rows = self._rows(select(CURSORS.c.value).where(CURSORS.c.name == name))
@@ -253,6 +293,10 @@ class Ledger:
 def _records(kind: type[RecordT], rows: Sequence[RowMapping]) -> list[RecordT]:
     names = [field.name for field in fields(kind)]
     return [kind(**{name: row[name] for name in names}) for row in rows]
+
+
+def _model_table(row: ModelRow | ModelStageRow) -> Table:
+    return MODELS if isinstance(row, ModelRow) else MODEL_STAGES
 
 
 def _review_task(row: RowMapping) -> ReviewTask:

@@ -14,7 +14,7 @@ METADATA = MetaData(
     }
 )
 
-SCHEMA = "0003"  # the migration that makes what stands below
+SCHEMA = "0004"  # the migration that makes what stands below
 VERSION_TABLE = "winnow_schema"  # not Alembic's own name, which another program in the same database may use
 
 
@@ -131,6 +131,39 @@ LABELS = Table(
     Column("supersedes", Text),
     Index(None, "job", "task"),
     Index(None, "server", "project_id", "annotation_id"),
+)
+
+# An index of the model registry, whose objects are the truth: written after them, and rebuilt from them.
+MODELS = Table(
+    "models",
+    METADATA,
+    Column("registry", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("uri", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("kind", Text),
+    Column("architecture", Text),
+    Column("licence", Text),
+    Column("parent", Text),
+    Column("labels", Integer),
+    Column("added_at", UtcDateTime, nullable=False),
+    Column("card", Text, nullable=False),
+)
+
+MODEL_STAGES = Table(
+    "model_stages",
+    METADATA,
+    Column("registry", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("stage", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("moved_by", Text),
+    Column("why", Text),
+    Column("at", UtcDateTime, nullable=False),
 )
 
 CURSORS = Table(

@@ -98,3 +98,37 @@ class Label:
     shown: str | None
     comment: str | None = None
     supersedes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """The index entry of a version of a model; the truth is in the registry at `registry` (a URI)."""
+
+    registry: str
+    name: str
+    version: str
+    uri: str
+    sha256: str
+    bytes: int
+    kind: str | None
+    architecture: str | None
+    licence: str | None
+    parent: str | None
+    labels: int | None  # how many it knows
+    added_at: datetime
+    card: str  # JSON, with the preprocessing, the label set and the metrics
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStageRow:
+    """The index entry of one move of a stage: the `number`th entry of the model's log in the registry."""
+
+    registry: str
+    name: str
+    number: int
+    stage: str
+    version: str
+    action: str  # promote | rollback
+    moved_by: str | None
+    why: str | None
+    at: datetime

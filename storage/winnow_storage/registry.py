@@ -46,9 +46,22 @@ class Registry:
     NAME/VERSION/gate/DIGEST.json.
     """
 
-    def __init__(self, store: BlobStore, *, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        changed: Callable[["Registry", str], None] | None = None,
+    ) -> None:
+        """`changed` is told the name of a model when the store has what was added to it, or a move of its stage."""
         self._store = store
         self._now = now
+        self._changed = changed
+
+    @property
+    def uri(self) -> str:
+        """Where it is."""
+        return self._store.root.uri
 
     def add(
         self,
@@ -67,21 +80,28 @@ class Registry:
             ModelError: the name or version cannot be used, or `version` has other bytes.
         """
         _check("name", name)
+        if version is not None:
+            _check("version", version)
+        entry = self._entry(name, self._added(name, data, card, version, file), self._stages(name))
+        self._tell(name)
+        return entry
+
+    def _added(self, name: str, data: bytes, card: Mapping[str, Any], version: str | None, file: str) -> str:
+        """The version that these bytes are."""
         sha256, there = ids.digest_bytes(data), self.entries(name)
         document = {"sha256": sha256, "bytes": len(data), "added_at": self._now().isoformat(), "card": dict(card)}
         if file != SAFETENSORS:
             document["file"] = file
         if version is not None:
-            _check("version", version)
             if not self._put(name, version, data, document, file):
                 raise _other_bytes(name, version)
-            return self._entry(name, version, self._stages(name))
+            return version
         if there and there[-1].sha256 == sha256:
-            return there[-1]
+            return there[-1].version
         number = 1 + max((int(entry.version) for entry in there if entry.version.isdigit()), default=0)
         while not self._put(name, str(number), data, document, file):
             number += 1
-        return self._entry(name, str(number), self._stages(name))
+        return str(number)
 
     def entries(self, name: str | None = None) -> list[ModelEntry]:
         """All versions of `name`, or of every model: by name, then oldest first."""
@@ -140,6 +160,7 @@ class Registry:
             entry = self._entry(name, version, self._stages(name))
             if won:
                 break
+        self._tell(name)
         return entry
 
     def rollback(self, name: str, stage: str, *, by: str | None = None, why: str | None = None) -> ModelEntry:
@@ -165,6 +186,7 @@ class Registry:
                 f"somebody else moved a stage of {name} at this moment; {stage} was not rolled back",
                 hint=f"look at winnow models show {name}@{stage}, then try again",
             )
+        self._tell(name)
         return self._entry(name, version, self._stages(name))
 
     def history(self, name: str) -> list[StageEvent]:
@@ -226,6 +248,10 @@ class Registry:
             return True
         there = self._json(card)  # of a file of the other format, perhaps
         return (there.get("sha256"), there.get("file", SAFETENSORS)) == (document["sha256"], file)
+
+    def _tell(self, name: str) -> None:
+        if self._changed is not None:
+            self._changed(self, name)
 
     def _log(self, name: str) -> StageLog:
         return StageLog(self._store, name, self._now)

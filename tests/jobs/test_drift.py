@@ -20,6 +20,7 @@ from winnow_jobs.review_notes import review_warnings
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.errors import StoreError
 from winnow_storage.ids import item_id
+from winnow_workers.confidence import two_samples
 
 CLASSES = ("a", "b")
 WIDTH = 8
@@ -29,6 +30,13 @@ def review(*, calibrate: int = 0, **drift: Any) -> ReviewSpec:
     return ReviewSpec(
         policies={TASK: Policy(min_p_ok=0.5)}, budget=100, calibrate=calibrate, drift=DriftSpec.model_validate(drift)
     )
+
+
+@pytest.fixture(autouse=True)
+def _few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough for the limits here; so many as usual take a second a run."""
+    monkeypatch.setattr(two_samples, "SHUFFLES", 599)
+    monkeypatch.setattr(two_samples, "CLASS_SHUFFLES", 999)
 
 
 class Nights:

@@ -216,7 +216,7 @@ def test_held__verify_finds_what_is_not_what_was_left(tmp_path: Path, damage: st
     assert ("were not left to it" if damage == "lost" else "compete again and were not held") in finding.what
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_held__over_three_nights_nothing_is_lost_and_nothing_sent_twice(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

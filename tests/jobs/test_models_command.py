@@ -1,7 +1,10 @@
 """`winnow models`, through the frontier that turns errors into messages and exit codes."""
 
+import getpass
 import hashlib
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,8 @@ import pytest
 import torch
 
 from winnow_jobs.cli import main
+from winnow_storage import ledger_engine
+from winnow_storage.ledger import open_ledger
 from winnow_workers.models.build import build_network
 from winnow_workers.models.model_file import ModelCard, Preprocessing, encode_model, read_card
 
@@ -110,7 +115,8 @@ def test_verify__says_what_is_wrong_and_ends_with_one(
     registry = ("--registry", place)
     run(capsys, "models", "add", "kind", model, "--stage", "prod", *registry)
     code, checked, _ = run(capsys, "models", "verify", *registry)
-    assert (code, checked) == (0, {"versions": 1, "stages": 1, "sound": True, "findings": []})
+    index = {"indexed": {"differed": []}, "index_error": None}
+    assert (code, checked) == (0, {"versions": 1, "stages": 1, "sound": True, "findings": []} | index)
     stored = place / "models/kind/1/model.safetensors"
     data = stored.read_bytes()
     stored.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
@@ -192,3 +198,46 @@ def test_main__a_defect_is_said_to_be_one(
     assert said["error"] == "ZeroDivisionError: division by zero"
     assert "report what it prints" in said["hint"]
     assert "Traceback" in err
+
+
+def test_ledger__follows_and_is_rebuilt_by_verify(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "ledger.db"
+    monkeypatch.setenv("WINNOW_LEDGER", f"sqlite:///{database}")
+    registry = ("--registry", tmp_path / "registry")
+    run(capsys, "models", "add", "kind", model, "--stage", "prod", *registry)
+    with open_ledger(f"sqlite:///{database}") as ledger:
+        (row,) = ledger.models((tmp_path / "registry").as_uri())
+        (move,) = ledger.model_stages((tmp_path / "registry").as_uri())
+    assert (row.name, row.version, row.architecture, row.labels) == ("kind", "1", "builtin/digit_cnn", 2)
+    assert (move.stage, move.version, move.moved_by) == ("prod", "1", getpass.getuser())
+    for left in tmp_path.glob("ledger.db*"):
+        left.unlink()
+    code, checked, _ = run(capsys, "models", "verify", *registry)
+    assert (code, checked["sound"], checked["indexed"]) == (0, True, {"differed": ["kind@1", "kind@stages/1"]})
+    code, checked, _ = run(capsys, "models", "verify", *registry)
+    assert (code, checked["indexed"], checked["index_error"]) == (0, {"differed": []}, None)
+    with open_ledger(f"sqlite:///{database}") as ledger:
+        assert ledger.models((tmp_path / "registry").as_uri()) == [row]
+
+
+def test_ledger__locked_is_a_warning_since_the_registry_counts(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINNOW_LEDGER", f"sqlite:///{tmp_path}/ledger.db")
+    monkeypatch.setattr(ledger_engine, "LOCK_WAIT_S", 0)
+    registry = ("--registry", tmp_path / "registry")
+    open_ledger(f"sqlite:///{tmp_path}/ledger.db").close()
+    with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        code, added, said = run(capsys, "models", "add", "kind", model, "--stage", "prod", *registry)
+        assert (code, added["stages"]) == (0, ["prod"])
+        assert said.count("warning: the registry has it, but the ledger was not brought up to date") == 1
+        code, checked, _ = run(capsys, "models", "verify", *registry)
+        assert (code, checked["sound"]) == (4, True)
+        assert "locked" in checked["index_error"]["error"]
+        code, checked, _ = run(capsys, "models", "verify", "--no-index", *registry)
+        assert (code, checked["index_error"]) == (0, None)
+    code, checked, _ = run(capsys, "models", "verify", *registry)
+    assert (code, checked["indexed"]) == (0, {"differed": ["kind@1", "kind@stages/1"]})

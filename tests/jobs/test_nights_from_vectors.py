@@ -15,6 +15,8 @@ from winnow_jobs.backfill import Backfill
 from winnow_jobs.compact import compact
 from winnow_jobs.draft import draft_run
 from winnow_jobs.events import silent
+from winnow_jobs.explain.record import Asked, explain
+from winnow_jobs.explain.told import lines
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, resolve_spec
 from winnow_jobs.review import _vectors, vectors_task
@@ -86,6 +88,9 @@ def test_night__a_new_head_needs_no_image(
     assert [row["kind"] for row in said(resolved, "0001")] != [row["kind"] for row in said(resolved, "0002")]
     plan = runs_of(resolved).plan("0002")
     assert (plan.vectors, plan.idle, plan.total_bytes) == (10, ("look",), 0)
+    record = explain(runs_of(resolved), Asked("03.png", task="kind"), ledger=None, server=None)
+    assert record["tasks"][0]["vector"] == {"task": "look", "run_id": "0001"}
+    assert "  vector     of look, in the row of run 0001" in lines(record)
     check = verify_run(runs_of(resolved), "0002")
     assert (check.findings, check.notes) == ([], [])
     assert night(resolved) == {}  # nothing is due
@@ -215,10 +220,10 @@ def test_night__a_person_is_asked_once_about_the_same_bytes(tmp_path: Path) -> N
     paths = photographs(tmp_path, 4)
     for path in paths[:3]:
         path.with_name(f"{path.stem}-again.png").write_bytes(path.read_bytes())
-    options = {"same_content": "once", "review": "{policies: {kind: {min_p_ok: 0.5}}, budget: 6}"}
-    night(job(tmp_path, head_task(tmp_path, 1), **options))
+    night(job(tmp_path, head_task(tmp_path, 1), same_content="once"))
     paths[2].unlink()  # what moved away is asked about where it is now
-    resolved = job(tmp_path, head_task(tmp_path, 2), **options)
+    review = "{policies: {kind: {min_p_ok: 0.5}}, budget: 6}"
+    resolved = job(tmp_path, head_task(tmp_path, 2), same_content="once", review=review)
     summary = night(resolved)
     assert (summary["from_vectors"], summary["review"]["routes"]) == (6, {"kind": {"hold": 2, "review": 4}})
     assert sorted(row["key"] for row in reviewed_in(resolved, "0002")) == [
@@ -309,7 +314,7 @@ def test_night__on_s3_no_object_is_read(
 def test_night__reviews_are_as_diverse_as_if_the_vectors_were_in_the_run(tmp_path: Path) -> None:
     photographs(tmp_path, 40)
     review = "{policies: {kind: {min_p_ok: 0.5}}, budget: 6}"
-    night(job(tmp_path, head_task(tmp_path, 1), review=review))
+    night(job(tmp_path, head_task(tmp_path, 1)))  # asks nobody
     resolved = job(tmp_path, head_task(tmp_path, 2), review=review)
     night(resolved)
     night(scratch := job(tmp_path, head_task(tmp_path, 2), out="scratch", review=review))

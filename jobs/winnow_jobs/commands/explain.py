@@ -1,7 +1,7 @@
 """`winnow explain`: where the answer of one item comes from."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,10 @@ from winnow_jobs.runs import Runs
 from winnow_jobs.spec_source import load_spec
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import LedgerError, StoreError
-from winnow_storage.ledger import Ledger
 from winnow_storage.uri import parse
+
+if TYPE_CHECKING:
+    from winnow_storage.ledger import Ledger
 
 
 def explain(
@@ -39,7 +41,7 @@ def explain(
     record = explained(
         runs,
         Asked(item, task, run),
-        ledger=_ledger(source.spec.ledger, screen),
+        ledger=lambda: _ledger(source.spec.ledger, screen),
         server=None if studio is None else studio.url,
     )
     if not screen.record(record):
@@ -51,7 +53,7 @@ def explain(
         raise typer.Exit(StoreError.exit_code)
 
 
-def _ledger(url: str | None, screen: Screen) -> Ledger | None:
+def _ledger(url: str | None, screen: Screen) -> "Ledger | None":
     """None where it cannot be opened: it only knows how far review tasks got."""
     try:
         return ledger_of(url)

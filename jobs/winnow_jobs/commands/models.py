@@ -12,10 +12,11 @@ import typer
 from winnow_jobs.commands.options import AsJson, now
 from winnow_jobs.machine import registry_uri
 from winnow_jobs.model_check import check_registry
+from winnow_jobs.model_index import LedgerFollows, RebuiltIndex, rebuild_index
 from winnow_jobs.render import Screen
 from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
-from winnow_storage.errors import ModelError
+from winnow_storage.errors import LedgerError, ModelError
 from winnow_storage.registry import ModelEntry, Registry
 from winnow_storage.stages import StageEvent
 from winnow_storage.uri import parse
@@ -37,8 +38,9 @@ RegistryUri = Annotated[
 
 
 def open_registry(uri: str | None) -> Registry:
-    """The registry at `uri`, or this machine's."""
-    return Registry(open_store(parse(uri or registry_uri())), now=now)
+    """The registry at `uri`, or this machine's; the ledger follows what is changed in it."""
+    follows = LedgerFollows(lambda text: Screen(as_json=False).note(text, warning=True))
+    return Registry(open_store(parse(uri or registry_uri())), now=now, changed=follows)
 
 
 def record_of(entry: ModelEntry) -> dict[str, Any]:
@@ -175,25 +177,38 @@ def rollback(
 def verify(
     name: Annotated[str | None, typer.Argument(help="One model only.", show_default=False)] = None,
     *,
+    index: Annotated[bool, typer.Option(help="Note in the ledger what the registry says.")] = True,
     registry: RegistryUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every stored version: its bytes by sha256, that it opens, that its card is the file's; and every stage.
 
-    Ends with exit code 1 if anything is wrong.
+    Rebuilds the ledger's index of the registry. Ends with exit code 1 if anything is wrong in the registry.
     """
     models_here = open_registry(registry)
     checked = check_registry(models_here, name)
+    rebuilt = rebuild_index(models_here, name) if index else RebuiltIndex((), None)
     screen = Screen(as_json=as_json)
-    if not screen.record(checked.record()):
+    if not screen.record(checked.record() | rebuilt.record()):
         for finding in checked.findings:
             screen.say(f"{finding.place}: {finding.what}" + (f"\n  next: {finding.hint}" if finding.hint else ""))
         screen.say(
             f"{counted(checked.versions, 'version')} and {counted(checked.stages, 'stage')} checked: "
             + (counted(len(checked.findings), "finding") if checked.findings else "all sound")
         )
+        _show_rebuilt(screen, rebuilt)
     if checked.findings:
         raise typer.Exit(EXIT_FINDINGS)
+    if rebuilt.error is not None:
+        raise typer.Exit(LedgerError.exit_code)
+
+
+def _show_rebuilt(screen: Screen, rebuilt: RebuiltIndex) -> None:
+    if rebuilt.differed:
+        screen.say(f"the ledger differed and was brought up to date: {', '.join(rebuilt.differed)}")
+    if rebuilt.error is not None:
+        screen.note(f"the ledger was not brought up to date: {rebuilt.error.message}", warning=True)
+        screen.note(f"  next: {rebuilt.error.hint or 'winnow models verify again'}")
 
 
 def _check_parent(registry: Registry, parent: object) -> None:

@@ -1,17 +1,21 @@
 """What were people asked about an item, and what do their answers say? Labels, consensus, review tasks: of one item."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from winnow_jobs.consensus.asked import asked_about
 from winnow_jobs.consensus.live import LiveItem, live_items
 from winnow_jobs.consensus.rows import ConsensusRow, is_withdrawn, standing_rows_of_item
 from winnow_jobs.verify.labels import labels_of_item
 from winnow_storage.blobs import BlobStore
-from winnow_storage.ledger import Ledger
 from winnow_storage.records import Label, ReviewTask
+
+if TYPE_CHECKING:
+    from winnow_storage.ledger import Ledger
+
+OpenLedger = Callable[[], "Ledger | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,10 @@ def said_of(
     item_id: str,
     job: str,
     routes: Sequence[dict[str, Any]],
-    ledger: Ledger | None,
+    ledger: "OpenLedger | None",
     server: str | None,
 ) -> Said:
-    """What people were asked and said; `routes` are those of the item.
+    """What people were asked and said; `routes` are those of the item. The ledger is opened if anybody was asked.
 
     Raises:
         StoreError: as the store says, or an object of theirs is damaged. LedgerError: as it says.
@@ -54,7 +58,8 @@ def said_of(
     asked = [*routed, *asked_about(store, item_id)]
     consensus = {task: row for (of, task, _), row in standing_rows_of_item(store, item_id).items() if of == job}
     keys = [row["dedupe_key"] for row in asked]
-    known = {} if ledger is None or not keys else ledger.review_tasks_by_key(keys)
+    opened = None if ledger is None or not keys else ledger()
+    known = {} if opened is None else opened.review_tasks_by_key(keys)
     labels = [label for label in labels_of_item(store, item_id) if label.job == job]
     return Said(tuple(labels), consensus, tuple(asked), known, server)
 

@@ -3,9 +3,9 @@
 A prediction that was held over a budget competes again in later runs, whose routes have it with its `predicted_run`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -34,7 +34,8 @@ SHOWN = {
 class Ran:
     """One run that took the item. `row` is empty while its shard is not committed; `routes` by task.
 
-    `damaged`: what of the run cannot be read, and what to do.
+    `damaged`: what of the run cannot be read, and what to do. `vectors`: of which run's row the vector of a task was
+    taken, where the item's image was not fetched.
     """
 
     plan: PlanDocument
@@ -47,6 +48,7 @@ class Ran:
     code_version: str | None = None
     attempt: str | None = None
     damaged: tuple[str, ...] = ()
+    vectors: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -137,6 +139,7 @@ def _ran(store: BlobStore, plan: PlanDocument, key: str) -> Ran | None:
         None if receipt is None else receipt.code_version,
         None if receipt is None else receipt.attempt,
         tuple(damaged),
+        {one["task"]: one["run_id"] for one in work.get("vectors") or ()},
     )
 
 

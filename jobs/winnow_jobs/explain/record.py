@@ -8,6 +8,7 @@ from winnow_jobs.explain.decision import Known, decide
 from winnow_jobs.explain.finding import Found, find_item
 from winnow_jobs.explain.made_by import calibrator_record, learnt_records, model_record, promise_record
 from winnow_jobs.explain.people import (
+    OpenLedger,
     Said,
     asked_records,
     consensus_record,
@@ -18,7 +19,6 @@ from winnow_jobs.explain.people import (
 from winnow_jobs.explain.ran import Ran, routes_by_run, runs_with
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.errors import LedgerError, UsageError
-from winnow_storage.ledger import Ledger
 from winnow_storage.schemas import RESULT_COMMON
 
 _ROUTE = ("run_id", "route", "reason", "score", "p_ok", "calibrator", "chosen", "inclusion", "dedupe_key")
@@ -33,7 +33,7 @@ class Asked:
     run_id: str | None = None
 
 
-def explain(runs: Runs, asked: Asked, *, ledger: Ledger | None, server: str | None) -> dict[str, Any]:
+def explain(runs: Runs, asked: Asked, *, ledger: OpenLedger | None, server: str | None) -> dict[str, Any]:
     """The record; `ledger` knows how far review tasks got, `server` is the Label Studio that they went to.
 
     Raises:
@@ -140,7 +140,7 @@ def _said(
     found: Found,
     job: str,
     routes: Sequence[dict[str, Any]],
-    ledger: Ledger | None,
+    ledger: OpenLedger | None,
     server: str | None,
     notes: list[str],
 ) -> Said:
@@ -160,6 +160,11 @@ def _tasks(plans: Sequence[PlanDocument], ran: Sequence[Ran], asked: Asked) -> l
     if asked.task not in known:
         raise UsageError(f"no run took the item for a task {asked.task!r}", hint=f"tasks: {', '.join(known)}")
     return [asked.task]
+
+
+def _vector(ran: Ran, task: str) -> dict[str, str]:
+    """Of which task, and in the row of which run."""
+    return {"task": task, "run_id": ran.vectors.get(task, ran.run_id)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +189,7 @@ class _Task:
         last = best or (own[-1] if own else None)
         struct = None if last is None else last.row.get(self.name)
         found: dict[str, Any] = {"task": self.name, "operator": None, "run_id": None, "prediction": None}
-        found |= dict.fromkeys(("error", "model", "route", "calibrator", "promise"))
+        found |= dict.fromkeys(("error", "model", "vector", "route", "calibrator", "promise"))
         if last is not None:
             found |= self._predicted(last, struct, is_usable=best is not None)
         live = self.said.live(job, self.name)
@@ -225,6 +230,7 @@ class _Task:
             "prediction": shortened(dict(struct)) if is_usable and struct is not None else None,
             "error": None if struct is None else struct.get("error"),
             "model": model_record(last.plan, task),
+            "vector": None if task.vectors is None else _vector(last, task.vectors),
             "route": None if route is None else {name: route.get(name) for name in _ROUTE},
             "calibrator": calibrator_record(store, routed.run_id, self.name),
             "promise": promise_record(store, last, routed, task) if is_usable else None,

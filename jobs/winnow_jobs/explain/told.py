@@ -48,6 +48,8 @@ def _task(task: Mapping[str, Any]) -> Iterator[str]:
     yield f"{task['task']}{kind}"
     if task["model"] is not None:
         yield _line("model", _model(task["model"]))
+    if task["vector"] is not None:
+        yield _line("vector", "of {task}, in the row of run {run_id}".format(**task["vector"]))
     if task["prediction"] is not None:
         yield _line("predicted", _prediction(task["prediction"]))
     if task["error"]:

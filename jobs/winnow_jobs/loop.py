@@ -1,0 +1,179 @@
+"""How does the loop close itself? Run, ask, pull, agree, learn, judge, promote, run again: by the commands' own code.
+
+Every step goes on where it was stopped, and none keeps anything of its own, so a loop that was killed is the same loop
+when it is started again. A round ends with a run: it predicts with a head that was promoted (from vectors that are
+stored, so no image is fetched), and sends the next questions.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from winnow_annotation.gate.verdict import sentence
+from winnow_annotation.stopping import Advice, advice_text
+from winnow_jobs.backfill import Backfill, backfilled
+from winnow_jobs.events import Listener
+from winnow_jobs.head_learning.head_task import HeadJob, head_job
+from winnow_jobs.head_learning.learn_heads import HeadOptions, LearnedHead, learn_heads
+from winnow_jobs.job import Ended, run_job
+from winnow_jobs.machine import ledger_of
+from winnow_jobs.options import Options
+from winnow_jobs.people import ask_further, pull_labels, sync_ledger
+from winnow_jobs.plan import Selection
+from winnow_jobs.resolved import ResolvedSpec, resolve_spec
+from winnow_jobs.runs import Runs
+from winnow_jobs.spec_source import load_spec
+from winnow_jobs.words import counted
+from winnow_storage.blobs import open_store
+from winnow_storage.errors import UsageError
+from winnow_storage.ledger import Ledger
+from winnow_storage.records import PushState
+from winnow_storage.registry import Registry
+from winnow_storage.uri import parse
+
+POLL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """`wait_s`: how long people may take for what a round asks; `until_enough`: end when more labels hardly help."""
+
+    rounds: int = 1
+    wait_s: float = 0.0
+    until_enough: bool = False
+    head: HeadOptions = field(default_factory=HeadOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step of a round did: `name` of the step, a sentence, and the record of its command."""
+
+    round: int
+    name: str
+    text: str
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the loop takes from outside: who listens, and the clock."""
+
+    listener: Listener
+    now: Callable[[], datetime]
+    sleep: Callable[[float], None] = time.sleep
+    elapsed: Callable[[], float] = time.monotonic
+
+
+def loop(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
+    """The steps, as they are done.
+
+    Raises:
+        UsageError: no task of the spec has a head, or one is pinned to a version.
+        WinnowError: as the steps say; the same call goes on.
+    """
+    job = head_job(load_spec(path), [])
+    _check_stages(job)
+    registry = Registry(open_store(parse(job.spec.registry)))
+    if any(task.current(registry, None) is None for task in job.tasks):
+        yield from _learn(path, 1, options)  # the first head: without one there is nothing to run
+    yield _run(path, 1, outside, ask_again=False)
+    for number in range(1, options.rounds + 1):
+        yield _pull(path, number, options, outside)
+        yield _agree(path, number, outside)
+        learned = yield from _learn(path, number, options)
+        yield _run(path, number, outside, ask_again=number < options.rounds)
+        enough = [one.stopping.advice is Advice.ENOUGH for one in learned]
+        if options.until_enough and enough and all(enough):
+            return
+
+
+def _check_stages(job: HeadJob) -> None:
+    for task in job.tasks:
+        if task.wanted.isdigit():
+            raise UsageError(
+                f"task {task.name}: models/{task.model}@{task.wanted} is a version, which no gate can replace",
+                hint=f"write model: models/{task.model}@prod",
+            )
+
+
+def _run(path: Path, number: int, outside: Outside, *, ask_again: bool) -> Step:
+    """A run over what is due. With nothing due, heads predict all items again if there is to be another round: the next
+    questions are those of another draw.
+    """
+    spec = resolve_spec(load_spec(path))
+    ended = run_job(spec, Options(), outside.listener, outside.now)
+    if ask_again and ended.record["state"] == "nothing_due":
+        again = Options(backfilled(Selection(), spec, Backfill.DECISIONS))
+        ended = run_job(spec, again, outside.listener, outside.now)
+    if ended.push_error is not None:
+        raise ended.push_error
+    return Step(number, "run", _run_text(ended), ended.record)
+
+
+def _run_text(ended: Ended) -> str:
+    record = ended.record
+    if record["state"] == "nothing_due":
+        return "nothing is due"
+    return (
+        f"run {record['run_id']} {record['state']}: {counted(record['items'], 'item')}, "
+        f"{counted(record['review']['pushed'], 'review task')} sent"
+    )
+
+
+def _pull(path: Path, number: int, options: LoopOptions, outside: Outside) -> Step:
+    """The answers that are there, or come while it waits for all that was asked."""
+    spec, runs, ledger = _places(path)
+    begun, new = outside.elapsed(), 0
+    while True:
+        new += pull_labels(spec, runs, ledger).new
+        waiting = _unanswered(spec, runs, ledger)
+        left = options.wait_s - (outside.elapsed() - begun)
+        if not waiting or left <= 0:
+            break
+        outside.sleep(min(POLL_S, left))
+    text = f"{counted(new, 'new label')}; {counted(waiting, 'review task')} not answered"
+    return Step(number, "pull", text, {"new": new, "unanswered": waiting})
+
+
+def _unanswered(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> int:
+    asked = {one.dedupe_key for one in ledger.review_tasks(output=runs.store.root.uri, states=[PushState.PUSHED])}
+    return len(asked - {label.dedupe_key for label in ledger.labels(spec.job)})
+
+
+def _agree(path: Path, number: int, outside: Outside) -> Step:
+    from winnow_jobs.consensus.further import settle  # with scipy and scikit-learn, which take seconds to import
+
+    spec, runs, ledger = _places(path)
+    record = settle(spec, runs, tasks=[], at=outside.now())
+    sync_ledger(runs, ledger)
+    record |= ask_further(spec, runs, ledger, outside.listener)
+    items = sum(one["items"] for one in record["tasks"])
+    text = f"{counted(items, 'item')} with answers, {counted(record['sent'], 'further question')} sent"
+    return Step(number, "consensus", text, record)
+
+
+def _learn(path: Path, number: int, options: LoopOptions) -> Generator[Step, None, list[LearnedHead]]:
+    """A step for each head, promoted where the gate lets it; returns what was learned."""
+    job = head_job(load_spec(path), [])
+    runs, registry = Runs(open_store(parse(job.spec.output))), Registry(open_store(parse(job.spec.registry)))
+    learned: list[LearnedHead] = []
+    for task in job.tasks:
+        stage = replace(options.head, stage=task.wanted)
+        found = learn_heads(HeadJob(job.spec, (task,)), runs, registry, stage)[task.name]
+        if isinstance(found, UsageError):
+            record = {"task": task.name, "error": found.message, "hint": found.hint}
+            yield Step(number, "learn", f"{task.name}: {found.message}", record)
+            continue
+        learned.append(found)
+        named = f"models/{found.entry.name}@{found.entry.version}"
+        text = f"{task.name}: {named} from {counted(found.labels, 'label')}; {sentence(found.verdict)}"
+        yield Step(number, "learn", f"{text}; {advice_text(found.stopping)}", {"task": task.name} | found.record())
+    return learned
+
+
+def _places(path: Path) -> tuple[ResolvedSpec, Runs, Ledger]:
+    spec = resolve_spec(load_spec(path))
+    return spec, Runs(open_store(parse(spec.output))), ledger_of(spec.ledger)
