@@ -85,17 +85,17 @@ def parts_of(operator: str, rows: pa.ChunkedArray | pa.StructArray) -> Parts:
     return Parts(len(lists), owners, names.astype(np.str_), is_output.astype(np.bool_), columns)
 
 
-def _corners(entries: pa.StructArray) -> Floats:
+def _corners(entries: pa.StructArray) -> npt.NDArray[np.float32]:
     """(p, 4) xyxy px; a box that is null has no area."""
-    boxes = pc.fill_null(pc.list_flatten(pc.struct_field(entries, "box")).cast(pa.float64()), 0.0)
-    found = np.zeros((len(entries), 4))
+    boxes = pc.fill_null(pc.list_flatten(pc.struct_field(entries, "box")).cast(pa.float32()), 0.0)
+    found = np.zeros((len(entries), 4), np.float32)
     found[pc.is_valid(pc.struct_field(entries, "box")).to_numpy(zero_copy_only=False)] = boxes.to_numpy(
         zero_copy_only=False
     ).reshape(-1, 4)
     return found
 
 
-def _apart(n: int, owners: Ints, boxes: Floats, scores: Floats) -> Floats:
+def _apart(n: int, owners: Ints, boxes: npt.NDArray[np.float32], scores: Floats) -> Floats:
     """(p,): minus the greatest IoU times score of another of the first RIVALS boxes of the same prediction.
 
     Two boxes over each other compete for one thing, or hide one another. Rows have the strongest boxes first.
