@@ -16,7 +16,10 @@ from typing import IO
 ROOT = Path(__file__).parents[1]
 # what starts `winnow`, Ray, or trains models; the other half is everything else, whatever is added
 BEHIND = ("tests/e2e", "tests/faults", "tests/jobs")
-BEFORE = ("tests/jobs/commands", "tests/jobs/consensus")  # of these: the halves then take about as long
+# of these: the halves then take about as long
+BEFORE = tuple(
+    f"tests/jobs/{name}" for name in ("commands", "consensus", "evaluation", "explain", "head_learning", "verify")
+)
 NOTHING_COLLECTED = 5
 END_S = 60.0  # for a half to end its servers
 

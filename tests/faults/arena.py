@@ -76,6 +76,12 @@ class Driver:
         return self.process.pid
 
     @property
+    def last_words(self) -> str:
+        """The end of what it wrote for people, and of its record or error."""
+        answered = self.told.with_suffix(".out").read_text(encoding="utf-8", errors="replace")
+        return f"{self.said[-1500:]}{answered[-1500:]}"
+
+    @property
     def said(self) -> str:
         """What it wrote for people so far."""
         return self.told.read_text(encoding="utf-8", errors="replace")

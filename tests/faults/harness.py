@@ -123,7 +123,7 @@ class Harness:
         if code != -signal.SIGKILL:
             self.story.exits.append(code)
             if blows == self._blows_at_start:
-                self._problem(f"a driver that nothing happened to ended with {code}: {self._driver.said[-1500:]}")
+                self._problem(f"a driver that nothing happened to ended with {code}: {self._driver.last_words}")
         if len(self._arena.drivers) > blows + SPARE_DRIVERS:
             raise Stuck(f"{len(self._arena.drivers)} drivers after {blows} faults; the last said: {self._driver.said}")
         self._arena.ledger.mend(now=True)
@@ -288,7 +288,7 @@ class Harness:
         self._wait(lambda: driver.process.poll() is not None, what)
         code = driver.process.returncode
         if code not in (0, PARTIAL, -signal.SIGKILL):
-            self._problem(f"{what} ended with {code}: {driver.said[-1500:]}")
+            self._problem(f"{what} ended with {code}: {driver.last_words}")
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline_s = END_S * self._slowness
