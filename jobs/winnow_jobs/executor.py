@@ -302,7 +302,8 @@ class ShardExecutor:
             self._do_without(worker, errand, now)
 
     def _do_without(self, worker: Worker, errand: Errand, now: float) -> None:
-        """The cluster has no place for an actor: if others work, it is not waited for."""
+        """The cluster has no place for an actor: if others work, it is not waited for; nor if there is no node."""
+        _nodes()
         if sum(other.node_id is not None for other in self._workers) >= self._least:
             self._forget(worker)
             self._dismiss(worker)
@@ -333,13 +334,7 @@ class ShardExecutor:
         worker.asked = None
 
     def _ending(self, errand: Errand) -> Ending:
-        node_id = errand.worker.node_id
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        if not alive:
-            raise RayError(
-                "the Ray cluster has no node left (its raylet was killed, or the machine went away)",
-                hint="what was committed stays; the same command starts or joins a cluster again and goes on",
-            )
+        node_id, alive = errand.worker.node_id, _nodes()
         return Ending.NODE_LOST if node_id is not None and node_id not in alive else Ending.DIED
 
     def _lost(self, errand: Errand, ending: Ending, reason: str) -> None:
@@ -386,3 +381,18 @@ class ShardExecutor:
             )
         self._say(f"shard {shard}: {ending.replace('_', ' ')} ({reason}); it is worked on again")
         self._waiting.appendleft(shard)
+
+
+def _nodes() -> set[str]:
+    """The ids of the nodes that live.
+
+    Raises:
+        RayError: there is none.
+    """
+    alive = {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
+    if not alive:
+        raise RayError(
+            "the Ray cluster has no node left (its raylet was killed, or the machine went away)",
+            hint="what was committed stays; the same command starts or joins a cluster again and goes on",
+        )
+    return alive

@@ -24,6 +24,7 @@ from tests.faults.processes import (
     send,
 )
 from tests.faults.schedule import OF_ACTORS, OF_LEDGERS, Fault, Kind, Moment
+from winnow_storage.errors import RayError
 
 POLL_S = 0.01
 LOOK_S = 0.25  # how often processes are looked for: that costs more than looking at one
@@ -89,6 +90,7 @@ class Harness:
         self.story = Story()
         self._asleep: list[_Asleep] = []
         self._stopped: list[Driver] = []
+        self._without_raylet: set[int] = set()  # drivers that may find no node any more
         self._families: dict[int, set[int]] = {}  # actor -> itself and its children
         self._looked_at = 0.0
         self._seen_at_blow = 0
@@ -219,6 +221,7 @@ class Harness:
                 return int(send(driver.pid, signal.SIGKILL))
             case Kind.KILL_RAYLET:
                 raylet = raylet_of(driver.pid)
+                self._without_raylet.add(driver.pid)
                 return int(raylet is not None and send(raylet, signal.SIGKILL))
             case Kind.KILL_MACHINE:
                 ended = [send(pid, signal.SIGKILL) for pid in in_session(driver.pid)]
@@ -286,8 +289,8 @@ class Harness:
 
     def _ends_well(self, driver: Driver, what: str) -> None:
         self._wait(lambda: driver.process.poll() is not None, what)
-        code = driver.process.returncode
-        if code not in (0, PARTIAL, -signal.SIGKILL):
+        code, known = driver.process.returncode, (0, PARTIAL, -signal.SIGKILL)
+        if code not in ((*known, RayError.exit_code) if driver.pid in self._without_raylet else known):
             self._problem(f"{what} ended with {code}: {driver.last_words}")
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
