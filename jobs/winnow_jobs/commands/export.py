@@ -11,7 +11,7 @@ import pyarrow as pa
 import typer
 
 from winnow_jobs.commands.options import AsJson
-from winnow_jobs.file_names import path_of
+from winnow_jobs.file_names import path_of, write_file
 from winnow_jobs.job import find_output
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.render import Screen
@@ -93,7 +93,7 @@ def export_ocr(
             continue
         seen |= wanted & {page.key, page.item_id}
         path = _path(to, page, suffix, taken=written)
-        _write(path, write(page, version=CODE_VERSION))
+        write_file(path, write(page, version=CODE_VERSION))
         written[path] = page.item_id
     if absent := sorted(wanted - seen):
         raise UsageError(
@@ -132,13 +132,3 @@ def _pages(place: Location, run_id: str | None, task: str | None) -> Iterator[Pa
 
 def _path(folder: Path, page: PageText, suffix: str, *, taken: Mapping[Path, str]) -> Path:
     return path_of(folder, page.key, page.item_id, suffix, taken=taken)
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror}", hint="name a folder with --to that can be written to"
-        ) from error

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow_annotation.tasks import BLIND
-from winnow_jobs.file_names import path_of
+from winnow_jobs.file_names import path_of, write_file
 from winnow_jobs.label_export.answers import (
     Agreed,
     TaskAnswers,
@@ -164,12 +164,12 @@ def _write_rows(path: Path, events: Sequence[Label] | None, answers: Sequence[Ta
     table = pa.Table.from_pylist(rows, schema=schema)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    _write(path, sink.getvalue().to_pybytes())
+    write_file(path, sink.getvalue().to_pybytes())
 
 
 def _write_csv(_runs: Runs, of: TaskAnswers, wanted: Wanted) -> _Written:
     text, empty = class_csv(of.operator, of.items)
-    return _Written([_write(_file(of, wanted), text.encode())], empty)
+    return _Written([write_file(_file(of, wanted), text.encode())], empty)
 
 
 def _write_coco(runs: Runs, of: TaskAnswers, wanted: Wanted) -> _Written:
@@ -180,7 +180,7 @@ def _write_coco(runs: Runs, of: TaskAnswers, wanted: Wanted) -> _Written:
     if unsized:
         found.notes.append(f"of {unsized:,} images neither rows nor answers say a width and height")
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    found.files.append(_write(_file(of, wanted), text.encode()))
+    found.files.append(write_file(_file(of, wanted), text.encode()))
     return found
 
 
@@ -191,7 +191,7 @@ def _write_texts(_runs: Runs, of: TaskAnswers, wanted: Wanted) -> _Written:
         if text is None:
             found.empty += 1
         else:
-            found.files.append(_write(_named(wanted.to / of.task, one, ".txt", taken, found), text.encode()))
+            found.files.append(write_file(_named(wanted.to / of.task, one, ".txt", taken, found), text.encode()))
     return found
 
 
@@ -206,8 +206,8 @@ def _write_masks(runs: Runs, of: TaskAnswers, wanted: Wanted) -> _Written:
             found.empty += 1
             continue
         overlaps += picture.overlaps
-        found.files.append(_write(_named(folder, one, ".png", taken, found), png(picture.values, palette)))
-    _write(folder / "labels.csv", labels_csv(numbers, palette).encode())
+        found.files.append(write_file(_named(folder, one, ".png", taken, found), png(picture.values, palette)))
+    write_file(folder / "labels.csv", labels_csv(numbers, palette).encode())
     if overlaps:
         found.notes.append(f"on {overlaps:,} images labels overlap; the smaller one is on top: --format coco has both")
     if found.empty:
@@ -246,15 +246,4 @@ def _named(folder: Path, one: Agreed, suffix: str, taken: set[Path], found: _Wri
     taken.add(path)
     if path.relative_to(folder).as_posix() != f"{stem}{suffix}":
         found.notes.append(f"{one.key} is {path.relative_to(folder)}: its name is taken, or cannot be a file's")
-    return path
-
-
-def _write(path: Path, data: bytes) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror}", hint="name a place with --to that can be written to"
-        ) from error
     return path
