@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from uuid import uuid4
 
@@ -28,13 +28,13 @@ from winnow_workers.device_jpegs import AT_ONCE, open_device_jpegs
 from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
 from winnow_workers.limits import WHITE
-from winnow_workers.operator import Operator, OperatorParams, Prediction, TaskConfig, View
+from winnow_workers.operator import NO_PIXELS, Operator, OperatorParams, Prediction, TaskConfig, View
 from winnow_workers.operators.head import check_widths
 from winnow_workers.quarantine import DECODE, FETCH
 from winnow_workers.rows import build_row, summarise
 from winnow_workers.signals import ItemSignal, NeedsCare, OutOfMemory, Unavailable
 from winnow_workers.stored import Stored, StoredReader
-from winnow_workers.tasks import Stages, in_turn, through_tasks, through_tasks_ahead, with_heads
+from winnow_workers.tasks import Said, Stages, in_turn, through_tasks, through_tasks_ahead, with_heads
 from winnow_workers.throttle import Throttle
 
 LEADER_READS = 8  # shard objects with the rows of leaders that are read at once
@@ -42,6 +42,7 @@ CHUNK_ITEMS = 32  # images that stand decoded in memory together, at most
 CHUNK_BYTES = 256 * 2**20  # and their pixels
 BARE_ITEMS, BARE_BATCH = 64, 8  # images of the bare loop, and how many of them are decoded before the models run
 COMMIT = "commit"
+Answered = tuple[Sequence[Fetched], list[Said]]  # a chunk, and what the tasks say of its images
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +142,21 @@ class Pipeline:
         self._entering(FETCH)
         items = self.items(shard)
         with closing(ReadAhead(self._fetch, items, decoders=self._decoders)) as ahead, self._models:
-            chunks = self._chunks(ahead, stages)
-            work = through_tasks_ahead if self._is_ahead else through_tasks
-            batches = [
-                self._rows(chunk, with_heads(self.heads, chunk, said, stages), shard)
-                for chunk, said in work(self.runners, chunks, stages)
-            ]
+            batches, last = self._through_models(ahead, stages, shard)
+        batches += [self._rows(*one, shard) for one in last]  # while the models turn to the next shard
         return self.commit(shard, batches, stages, stored=stored_among(items))
+
+    def _through_models(
+        self, ahead: ReadAhead, stages: Stages, shard: int
+    ) -> tuple[list[pa.RecordBatch], list[Answered]]:
+        """The rows of every chunk but the last, and what was said of that one; its pixels are let go of."""
+        work = through_tasks_ahead if self._is_ahead else through_tasks
+        batches: list[pa.RecordBatch] = []
+        last: list[Answered] = []
+        for chunk, said in work(self.runners, self._chunks(ahead, stages), stages):
+            batches += [self._rows(*one, shard) for one in last]
+            last = [(_without_pixels(chunk), with_heads(self.heads, chunk, said, stages))]
+        return batches, last
 
     def commit(
         self, shard: int, batches: Sequence[pa.RecordBatch], stages: Stages, *, stored: Collection[str] = ()
@@ -310,6 +319,13 @@ class Pipeline:
         ]
         copied = {place: one.copied for place, one in enumerate(chunk) if one.copied is not None}
         return with_copies(pa.RecordBatch.from_pylist(rows, schema=self.schema), copied)
+
+
+def _without_pixels(chunk: Sequence[Fetched]) -> list[Fetched]:
+    """What rows say of a chunk."""
+    return [
+        one if one.decoded is None else replace(one, decoded=replace(one.decoded, pixels=NO_PIXELS)) for one in chunk
+    ]
 
 
 def stored_among(items: Sequence[Item]) -> list[str]:
