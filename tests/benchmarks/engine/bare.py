@@ -1,7 +1,7 @@
 """How fast is a loop of the same decoder and model with nothing around it? And how fast is each of the two alone?
 
 As many processes as cores, one torch thread and a share of the files each: no Ray, no digest, no rows, nothing
-written. From S3 each process has the next images on their way in as many threads as the pipeline fetches ahead.
+written. From S3 each process has as many images on their way, in threads, as an actor's pipeline (`ahead.REQUESTS`).
 """
 
 import multiprocessing
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Literal
 
 from tests.benchmarks.engine.batch import batch_size
 from tests.benchmarks.engine.rates import Rate, steady_rate
+from winnow_workers.ahead import REQUESTS
 
 if TYPE_CHECKING:
     import torch
 
 Part = Literal["both", "decode", "model"]
-FETCH_AHEAD = 8
 
 
 class BareModel:
@@ -104,10 +104,10 @@ def _files(uris: Sequence[str]) -> Iterator[bytes]:
         return
     read = s3_reader(uris[0].split("/")[2])
     waiting: deque[Future[bytes]] = deque()
-    with ThreadPoolExecutor(FETCH_AHEAD) as pool:
+    with ThreadPoolExecutor(REQUESTS) as pool:
         for uri in uris:
             waiting.append(pool.submit(read, uri))
-            if len(waiting) == FETCH_AHEAD:
+            if len(waiting) == REQUESTS:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

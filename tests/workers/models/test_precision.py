@@ -151,6 +151,27 @@ def test_settle_size__on_a_cpu_where_a_run_is_large(monkeypatch: pytest.MonkeyPa
     assert tried == [CPU_BATCH, CPU_MOST]
 
 
+def test_settle_size__where_memory_runs_out_the_next_process_begins_smaller(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Roomy(torch.nn.Module):
+        def forward(self, images_nchw: torch.Tensor) -> torch.Tensor:
+            if len(images_nchw) > 8:
+                raise torch.OutOfMemoryError("no room")
+            return images_nchw.mean(dim=(1, 2, 3))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(precision, "CPU_MOST", 256)
+    # on a device that others used less when it was measured
+    monkeypatch.setattr(precision, "measured_rate", lambda batch, image, size: float(min(size, 32)))
+    first, second = (FixedBatch(Roomy(), "cpu", INPUT) for _ in range(2))
+    precision._settle_size(first, many("fp32"))
+    assert first.size == 32
+    assert len(first([torch.zeros(3, 8, 8)] * 20)) == 20
+    precision._settle_size(second, many("fp32"))
+    assert (first.size, second.size) == (8, 8)
+
+
 def test_sample_images__the_same_ones_and_all_different() -> None:
     images = sample_images(8)
     assert all(np.array_equal(one, other) for one, other in zip(images, sample_images(8), strict=True))

@@ -1,6 +1,7 @@
 """In which precision does a task's network run? In float32, or in bfloat16 where that is measured to answer alike."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from winnow_workers.models.batch_size import (
     known_size,
     measured_rate,
     processor_name,
+    remember_smaller,
     remembered_size,
 )
 from winnow_workers.models.fixed_batch import FixedBatch
@@ -140,6 +142,7 @@ def _settle_size(batch: FixedBatch, wanted: Wanted) -> None:
     batch.size = remembered_size(
         key, lambda: best_size(lambda size: measured_rate(batch, image, size), start=batch.size, most=most)
     )
+    batch.on_halved = partial(remember_smaller, key)
 
 
 def has_bfloat16(device: str) -> bool:
