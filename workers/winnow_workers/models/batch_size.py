@@ -113,7 +113,7 @@ def remember_smaller(key: dict[str, object], size: int) -> None:
 
     As in `remembered_size`, a cache that cannot be written is no error.
     """
-    place = batch_sizes_folder() / f"{digest_value(key)[:32]}.json"
+    place = _place(key)
     known = _read(place)
     if known is not None and known <= size:  # another process ran out before
         return
