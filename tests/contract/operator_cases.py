@@ -133,7 +133,7 @@ CASES: dict[str, Case] = {
         )
         for kind in ("yolov5", "yolov8", "rows", "named")
     },
-    "segment-builtin": Case("segment", "builtin/small_unet", RANDOM),
+    "segment-builtin": Case("segment", "builtin/small_unet", RANDOM, SMALL),
     "segment-torchvision": Case("segment", "torchvision/lraspp_mobilenet_v3_large", RANDOM, SMALL),
     "segment-tiles": Case("segment", "builtin/small_unet", RANDOM, TILES | SMALL),
     "segment-smp": Case("segment", "smp/unet/resnet18", RANDOM, SMALL),
