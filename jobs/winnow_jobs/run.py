@@ -105,9 +105,10 @@ def work_through(
         plural = "" if placement.actors == 1 else "s"
         listener(Note(f"{placement.actors} actor{plural} on {placement.device}, loading models"))
         journal = LedgerJournal(ledger, runs.store.root.uri, plan.run_id, listener)
+        config = _worker_config(plan, spec, actors=placement.actors, conditional_puts=runs.store.conditional_puts)
         with (
             closing(journal),
-            _executor(plan, spec, placement, journal, listener, engine, keep=options.profile) as executor,
+            _executor(config, placement, spec, journal, listener, engine, keep=options.profile) as executor,
         ):
             for receipt in executor.run(missing[:copies], journal.past(), then=missing[copies:]):
                 tally.add(receipt, now=True)
@@ -127,9 +128,9 @@ def _placement(engine: Engine, spec: ResolvedSpec, shards: int) -> "Placement":
 
 
 def _executor(
-    plan: PlanDocument,
-    spec: ResolvedSpec,
+    config: WorkerConfig,
     placement: "Placement",
+    spec: ResolvedSpec,
     journal: LedgerJournal,
     listener: Listener,
     engine: Engine,
@@ -141,7 +142,6 @@ def _executor(
     def warn(text: str) -> None:
         listener(Note(text, warning=True))
 
-    config = _worker_config(plan, spec, actors=placement.actors)
     return ShardExecutor(
         config,
         placement,
@@ -169,13 +169,16 @@ def stop_if_systemic(run_id: str, tally: Tally) -> None:
     )
 
 
-def _worker_config(plan: PlanDocument, spec: ResolvedSpec, *, actors: int) -> WorkerConfig:
+def _worker_config(
+    plan: PlanDocument, spec: ResolvedSpec, *, actors: int, conditional_puts: bool = True
+) -> WorkerConfig:
     requests, size_bytes = spec.corpus.max_requests_per_s, spec.corpus.max_bytes_per_s
     return WorkerConfig(
         job=plan.spec.job,
         run_id=plan.run_id,
         plan_digest=plan.digest,
         output=plan.spec.output,
+        conditional_puts=conditional_puts,
         work=plan.work,
         code_version=CODE_VERSION,
         tasks=tuple(task.config() for task in plan.tasks()),

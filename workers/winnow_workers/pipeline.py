@@ -3,12 +3,13 @@
 Runs inside one process and needs no Ray: the actor is a thin frontier around it.
 """
 
+import gc
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from uuid import uuid4
@@ -41,7 +42,8 @@ LEADER_READS = 8  # shard objects with the rows of leaders that are read at once
 CHUNK_ITEMS = 32  # images that stand decoded in memory together, at most
 CHUNK_BYTES = 256 * 2**20  # and their pixels
 BARE_ITEMS, BARE_BATCH = 64, 8  # images of the bare loop, and how many of them are decoded before the models run
-COMMIT = "commit"
+COMMIT = "<commit>"
+WAIT = "<wait>"  # for the models, which have another shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class WorkerConfig:
     max_requests_per_s: float | None = None  # to the corpus, of this actor alone
     max_bytes_per_s: float | None = None
     decode: DecodeSettings = WHITE
+    conditional_puts: bool = True  # whether the output honours them; otherwise it is looked before it is put
 
 
 class Pipeline:
@@ -76,6 +79,7 @@ class Pipeline:
         self._entering = entering
         self._alone = alone
         self.store = open_store(parse(config.output))
+        self.store.conditional_puts = config.conditional_puts
         self.work = WorkReader(self.store, config.work)
         limited = config.max_requests_per_s is not None or config.max_bytes_per_s is not None
         throttle = Throttle(config.max_requests_per_s, config.max_bytes_per_s) if limited else None
@@ -121,12 +125,15 @@ class Pipeline:
         self.leaders = LeaderReader(self.store, wanted, self._pool)
 
     def close(self) -> None:
-        """Let go of the models."""
+        """Let go of the models, and of the device's memory that they had: others may need it."""
         for operator in self.operators.values():
             operator.close()
         self.operators.clear()
         self.runners.clear()
         self.heads.clear()
+        if self.config.device == "cuda" and "torch" in sys.modules:
+            gc.collect()  # a network and the ring that feeds it hold each other
+            sys.modules["torch"].cuda.empty_cache()  # torch keeps what is free for its own next tensors
 
     def run_shard(self, shard: int) -> Receipt:
         """Process and commit one shard; the receipt of whoever committed it first.
@@ -140,7 +147,7 @@ class Pipeline:
         stages = Stages()
         self._entering(FETCH)
         items = self.items(shard)
-        with closing(ReadAhead(self._fetch, items, decoders=self._decoders)) as ahead, self._models:
+        with closing(ReadAhead(self._fetch, items, decoders=self._decoders)) as ahead, self._turn():
             chunks = self._chunks(ahead, stages)
             work = through_tasks_ahead if self._is_ahead else through_tasks
             batches = [
@@ -148,6 +155,13 @@ class Pipeline:
                 for chunk, said in work(self.runners, chunks, stages)
             ]
         return self.commit(shard, batches, stages, stored=stored_among(items))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Have the models, once the shard before lets go of them."""
+        self._entering(WAIT)
+        with self._models:
+            yield
 
     def commit(
         self, shard: int, batches: Sequence[pa.RecordBatch], stages: Stages, *, stored: Collection[str] = ()

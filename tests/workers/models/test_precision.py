@@ -125,6 +125,26 @@ def test_settle_size__once_per_model_and_precision(monkeypatch: pytest.MonkeyPat
     assert [one.size for one in (first, second, third)] == [32, 32, 64]
 
 
+def test_settle_size__where_memory_runs_out_the_next_process_begins_smaller(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Roomy(torch.nn.Module):
+        def forward(self, images_nchw: torch.Tensor) -> torch.Tensor:
+            if len(images_nchw) > 8:
+                raise torch.OutOfMemoryError("no room")
+            return images_nchw.mean(dim=(1, 2, 3))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    # on a device that others used less when it was measured
+    monkeypatch.setattr(precision, "measured_rate", lambda batch, image, size: float(min(size, 32)))
+    first, second = (FixedBatch(Roomy(), "cpu", INPUT) for _ in range(2))
+    precision._settle_size(first, wanted("fp32"))
+    assert first.size == 32
+    assert len(first([torch.zeros(3, 8, 8)] * 20)) == 20
+    precision._settle_size(second, wanted("fp32"))
+    assert (first.size, second.size) == (8, 8)
+
+
 def test_sample_images__the_same_ones_and_all_different() -> None:
     images = sample_images(8)
     assert all(np.array_equal(one, other) for one, other in zip(images, sample_images(8), strict=True))

@@ -1,7 +1,8 @@
 """How many images does a CUDA device take at once? Doubled while that pays, measured once per machine and remembered.
 
 Kept in `$XDG_CACHE_HOME/winnow/batch_sizes`; whoever measures first decides for all processes of the machine that come
-after, so that they fill their batches alike. Removing the folder measures again.
+after, so that they fill their batches alike. Where memory runs out at that size all the same, the smaller one is kept
+in its place. Removing the folder measures again.
 """
 
 import json
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from winnow_storage.ids import digest_value
 from winnow_workers.models.cache import batch_sizes_folder
@@ -81,6 +83,24 @@ def remembered_size(key: dict[str, object], measure: Callable[[], int]) -> int:
     except OSError:
         return size
     return _read(place) or size
+
+
+def remember_smaller(key: dict[str, object], size: int) -> None:
+    """Memory ran out at what is remembered for that key: whoever comes after begins with `size`.
+
+    As in `remembered_size`, a cache that cannot be written is no error.
+    """
+    place = batch_sizes_folder() / f"{digest_value(key)[:32]}.json"
+    known = _read(place)
+    if known is not None and known <= size:  # another process ran out before
+        return
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f".part-{uuid4().hex}.json")
+        part.write_text(json.dumps({**key, "size": size}))
+        part.replace(place)
+    except OSError:
+        return
 
 
 def _read(place: Path) -> int | None:

@@ -1,6 +1,7 @@
 """In which precision does a task's network run? In float32, or in bfloat16 where that is measured to answer alike."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models.agreement import THRESHOLD, Compares, agreements, overall
-from winnow_workers.models.batch_size import best_size, measured_rate, remembered_size
+from winnow_workers.models.batch_size import best_size, measured_rate, remember_smaller, remembered_size
 from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.reference import ResolvedModel
@@ -121,6 +122,7 @@ def _settle_size(batch: FixedBatch, wanted: Wanted) -> None:
     batch.size = remembered_size(
         key, lambda: best_size(lambda size: measured_rate(batch, image, size), start=batch.size)
     )
+    batch.on_halved = partial(remember_smaller, key)
 
 
 def has_bfloat16(device: str) -> bool:
