@@ -56,6 +56,7 @@ class SemanticSegmenter:
         given_input: Preprocessing | None,
         precision: Precision = "fp32",
         threads: int = 1,
+        images: int = 0,
     ) -> None:
         """Load the network.
 
@@ -65,7 +66,9 @@ class SemanticSegmenter:
         network = _open(model, device, labels, given_input)
         self.input = network.input
         try:
-            self._batch = open_batch(network.module, device, Wanted(precision, self.input, "choice", model, threads))
+            self._batch = open_batch(
+                network.module, device, Wanted(precision, self.input, "choice", model, threads, images)
+            )
             shape = tuple(self._batch(self._batch.inputs([np.zeros((1, 1, 3), np.uint8)]))[0].shape)
         except RuntimeError as error:
             if "memory" in str(error):
