@@ -1,19 +1,24 @@
-"""What the report shows of heads: their labels, what the gate said, which one is used."""
+"""What the report shows of heads: their labels, what the gate said, which one is used; and `winnow report` itself."""
+
+import json
 
 import numpy as np
+import pytest
 
 from tests.jobs.head_learning.digits_job import DigitsJob, reserved
 from tests.jobs.head_learning.test_learn_heads import learned
+from tests.jobs.head_learning.test_learn_heads_command import SPEC, ask
+from tests.jobs.test_report_evaluations import record
 from tests.jobs.whole_nights import night
 from winnow_jobs.head_learning.learn_heads import HeadOptions
-from winnow_jobs.report import write_report
 from winnow_jobs.report_heads import head_views
 from winnow_jobs.resolved import resolve_spec
-from winnow_storage.ledger import open_ledger
 from winnow_workers.heads import Head, Linear, load_head, save_head
 
 
-def test_head_views__every_version_and_what_the_gate_said(digits: DigitsJob) -> None:
+def test_report__shows_every_version_of_a_head_and_evaluations(
+    digits: DigitsJob, capsys: pytest.CaptureFixture[str]
+) -> None:
     held_out = reserved(digits)
     digits.answer(digits.keys[:60])
     digits.answer([key for key in digits.keys[60:] if key in held_out], "calibrate")
@@ -37,8 +42,10 @@ def test_head_views__every_version_and_what_the_gate_said(digits: DigitsJob) -> 
     assert three["gate"]["accuracy"] > three["gate"]["current_accuracy"]
     assert head_views(digits.runs.plan("0001")) == []  # it only embedded
 
-    with open_ledger(f"sqlite:///{digits.folder / 'ledger.db'}") as ledger:
-        out = digits.folder / "report.html"
-        write_report(resolved, digits.runs, ledger, run_id=None, truth=None, out=out)
-    assert "models/kind@3" in out.read_text()
-    assert "no gate looked at it" in out.read_text()
+    job, out, evaluation = (digits.folder / name for name in ("job.yaml", "report.html", "night.json"))
+    job.write_text(SPEC)
+    evaluation.write_text(json.dumps(record(7)))
+    told = ask(capsys, "report", job, "--out", out, "--evaluation", f"before={evaluation}", "--evaluation", evaluation)
+    assert [row["name"] for row in told["evaluations"][0]["rows"]] == ["before", "night"]
+    for text in ("models/kind@3", "no gate looked at it", "70.0 %"):
+        assert text in out.read_text()
