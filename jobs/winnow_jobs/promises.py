@@ -22,6 +22,7 @@ from winnow_annotation.guarantees.rank_counts import RankCounts
 from winnow_annotation.policies import Policy
 from winnow_annotation.ranks import flagged, names_any, ranks, score_of
 from winnow_annotation.wishes import Predictions, Thresholds, ruled_by
+from winnow_jobs.acceptance import acceptance_of
 from winnow_jobs.calibrators import Calibrators
 from winnow_jobs.draws import DrawSet, all_labels, answered_draws, is_harmful
 from winnow_jobs.kept import read_kept
@@ -162,7 +163,7 @@ def fit_promises(fitting: Fitting, plan: PlanDocument) -> Promises:
 
 def fit_task(fitting: Fitting, task: ResolvedTask, policy: Policy) -> dict[str, Promise]:
     """The promises of one task's policy."""
-    drawn = promised_on(fitting, task)
+    drawn = promised_on(fitting, task, policy)
     return {
         name: _fit_rule(fitting, task, policy, name, drawn) for name, rule in policy.rules().items() if rule.is_promise
     }
@@ -175,9 +176,10 @@ def shown_by(drawn: DrawSet, task: ResolvedTask, policy: Policy, said: Promise, 
     return shown(policy.rules()[said.rule], labelled, math.inf if said.threshold is None else said.threshold)
 
 
-def promised_on(fitting: Fitting, task: ResolvedTask) -> DrawSet:
+def promised_on(fitting: Fitting, task: ResolvedTask, policy: Policy) -> DrawSet:
     """The answered draws that are evidence: where a gate chooses the task's model on gold, those that are no gold."""
-    drawn = answered_draws(fitting.store, fitting.plans, task, fitting.labels, Route.CALIBRATE)
+    wanted = acceptance_of(policy)
+    drawn = answered_draws(fitting.store, fitting.plans, task, fitting.labels, Route.CALIBRATE, wanted)
     if task.vectors is None or not fitting.plans:
         return drawn
     job = fitting.plans[-1].spec.job

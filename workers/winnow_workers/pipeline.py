@@ -41,6 +41,8 @@ from winnow_workers.throttle import Throttle
 LEADER_READS = 8  # shard objects with the rows of leaders that are read at once
 CHUNK_ITEMS = 32  # images that stand decoded in memory together, at most
 CHUNK_BYTES = 256 * 2**20  # and their pixels
+BARE_ITEMS = 64  # images of the bare loop
+COMMIT = "commit"
 BARE_ITEMS, BARE_BATCH = 64, 8  # images of the bare loop, and how many of them are decoded before the models run
 COMMIT = "<commit>"
 WAIT = "<wait>"  # for the models, which have another shard
@@ -104,6 +106,7 @@ class Pipeline:
         for task in self.config.tasks:
             operator = operator_of(task, self.config.device)
             operator.threads = self.config.threads
+            operator.images = sum(part.rows for part in self.config.work)
             operator.open()
             self.operators[task.name] = operator
             runners = self.runners if operator.vectors_of is None else self.heads
@@ -244,7 +247,8 @@ class Pipeline:
             with suppress(ItemSignal):
                 contents.append(self.fetcher.read(item))
         needed_side_px, count = self._needed_side_px(), 0
-        batch = self._chunk_items if self._is_ahead else BARE_BATCH
+        # as many are decoded before the models run as the largest batch has
+        batch = self._chunk_items if self._is_ahead else max(one.batch_size for one in self.operators.values())
         start = time.perf_counter()
         for first in range(0, len(contents), batch):
             views = []

@@ -1,4 +1,4 @@
-"""How many images does a CUDA device take at once? Doubled while that pays, measured once per machine and remembered.
+"""How many images does a device take at once? Doubled while that pays, measured once per machine and remembered.
 
 Kept in `$XDG_CACHE_HOME/winnow/batch_sizes`; whoever measures first decides for all processes of the machine that come
 after, so that they fill their batches alike. Where memory runs out at that size all the same, the smaller one is kept
@@ -7,9 +7,11 @@ in its place. Removing the folder measures again.
 
 import json
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 GAIN = 1.05  # below that a larger batch is not worth its memory
 MOST = 256
+CPU_MOST = 16  # twice the least; half of an image's cost hung on it (docs/benchmarks.md), and more was never faster
+CPU_WORTH_IMAGES = 4096  # of a run: to try both sizes takes the time of a hundred images
 _ROUNDS = 3
 
 
@@ -49,10 +53,11 @@ def measured_rate(batch: FixedBatch, image: "torch.Tensor", size: int) -> float 
         for ticket in [batch.submit([image] * size) for _ in range(2)]:  # what is compiled and allocated once
             ticket.collect()
         start = time.perf_counter()
-        for _ in range(_ROUNDS):
+        rounds = _ROUNDS if batch.device == "cuda" else 1
+        for _ in range(rounds):
             for ticket in [batch.submit([image] * size) for _ in range(2)]:
                 ticket.collect()
-        return 2 * _ROUNDS * size / (time.perf_counter() - start)
+        return 2 * rounds * size / (time.perf_counter() - start)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return None
@@ -65,7 +70,7 @@ def remembered_size(key: dict[str, object], measure: Callable[[], int]) -> int:
 
     A cache that cannot be written is no error: it is then measured each time.
     """
-    place = batch_sizes_folder() / f"{digest_value(key)[:32]}.json"
+    place = _place(key)
     known = _read(place)
     if known is not None:
         return known
@@ -85,12 +90,30 @@ def remembered_size(key: dict[str, object], measure: Callable[[], int]) -> int:
     return _read(place) or size
 
 
+def known_size(key: dict[str, object]) -> int | None:
+    """What was measured for that key on this machine; None if nothing was."""
+    return _read(_place(key))
+
+
+def processor_name() -> str:
+    """Of the CPU, as its maker calls it where the system says so."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _place(key: dict[str, object]) -> Path:
+    return batch_sizes_folder() / f"{digest_value(key)[:32]}.json"
+
+
 def remember_smaller(key: dict[str, object], size: int) -> None:
     """Memory ran out at what is remembered for that key: whoever comes after begins with `size`.
 
     As in `remembered_size`, a cache that cannot be written is no error.
     """
-    place = batch_sizes_folder() / f"{digest_value(key)[:32]}.json"
+    place = _place(key)
     known = _read(place)
     if known is not None and known <= size:  # another process ran out before
         return

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from winnow_workers.operator import PixelsHWC
 
-CPU_BATCH = 8  # measured fastest for ResNet-50 and MobileNetV3-small (docs/benchmarks.md); what is filled up is wasted
+CPU_BATCH = 8  # until it is known that more is faster (`batch_size`); what is filled up is wasted
 CUDA_BATCH = 32
 
 
