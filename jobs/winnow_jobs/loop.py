@@ -7,6 +7,7 @@ stored, so no image is fetched), and sends the next questions.
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -61,13 +62,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What one loop takes from outside: who listens, the clock, and an engine for its runs, which ends with it."""
+    """What the loop takes from outside: who listens, the clock, and an engine that its runs share with others'.
+
+    Without one they share their own, which ends with the loop.
+    """
 
     listener: Listener
     now: Callable[[], datetime]
     sleep: Callable[[float], None] = time.sleep
     elapsed: Callable[[], float] = time.monotonic
-    engine: Engine = field(default_factory=Engine)
+    engine: Engine | None = None
 
 
 def loop(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
@@ -77,8 +81,8 @@ def loop(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
         UsageError: no task of the spec has a head, or one is pinned to a version.
         WinnowError: as the steps say; the same call goes on.
     """
-    with outside.engine:
-        yield from _rounds(path, options, outside)
+    with Engine() if outside.engine is None else nullcontext(outside.engine) as engine:
+        yield from _rounds(path, options, replace(outside, engine=engine))
 
 
 def _rounds(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
@@ -89,7 +93,7 @@ def _rounds(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step
         yield from _learn(path, 1, options)  # the first head: without one there is nothing to run
     yield _run(path, 1, outside, ask_again=False)
     for number in range(1, options.rounds + 1):
-        if options.wait_s > WARM_S:
+        if outside.engine is not None and options.wait_s > WARM_S:
             outside.engine.end()
         yield _pull(path, number, options, outside)
         yield _agree(path, number, outside)
