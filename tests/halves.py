@@ -18,7 +18,16 @@ ROOT = Path(__file__).parents[1]
 BEHIND = ("tests/e2e", "tests/faults", "tests/jobs")
 # of these: the halves then take about as long
 BEFORE = tuple(
-    f"tests/jobs/{name}" for name in ("commands", "consensus", "evaluation", "explain", "head_learning", "verify")
+    f"tests/jobs/{name}"
+    for name in (
+        "commands",
+        "consensus",
+        "evaluation",
+        "explain",
+        "head_learning",
+        "test_quantize_trained.py",
+        "verify",
+    )  # fmt: skip
 )
 NOTHING_COLLECTED = 5
 END_S = 60.0  # for a half to end its servers
