@@ -15,6 +15,7 @@ from typing import Any
 from winnow_annotation.gate.verdict import sentence
 from winnow_annotation.stopping import Advice, advice_text
 from winnow_jobs.backfill import Backfill, backfilled
+from winnow_jobs.engine import Engine
 from winnow_jobs.events import Listener
 from winnow_jobs.head_learning.head_task import HeadJob, head_job
 from winnow_jobs.head_learning.learn_heads import HeadOptions, LearnedHead, learn_heads
@@ -59,12 +60,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the loop takes from outside: who listens, and the clock."""
+    """What the loop takes from outside: who listens, the clock, and what its runs share with others."""
 
     listener: Listener
     now: Callable[[], datetime]
     sleep: Callable[[float], None] = time.sleep
     elapsed: Callable[[], float] = time.monotonic
+    engine: Engine | None = None
 
 
 def loop(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
@@ -104,10 +106,10 @@ def _run(path: Path, number: int, outside: Outside, *, ask_again: bool) -> Step:
     questions are those of another draw.
     """
     spec = resolve_spec(load_spec(path))
-    ended = run_job(spec, Options(), outside.listener, outside.now)
+    ended = run_job(spec, Options(), outside.listener, outside.now, engine=outside.engine)
     if ask_again and ended.record["state"] == "nothing_due":
         again = Options(backfilled(Selection(), spec, Backfill.DECISIONS))
-        ended = run_job(spec, again, outside.listener, outside.now)
+        ended = run_job(spec, again, outside.listener, outside.now, engine=outside.engine)
     if ended.push_error is not None:
         raise ended.push_error
     return Step(number, "run", _run_text(ended), ended.record)
