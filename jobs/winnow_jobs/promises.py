@@ -9,7 +9,7 @@ of those runs are distributed, so that they are read once.
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from winnow_annotation.guarantees.rank_counts import RankCounts
 from winnow_annotation.policies import Policy
 from winnow_annotation.ranks import flagged, names_any, ranks, score_of
 from winnow_annotation.wishes import Predictions, Thresholds, ruled_by
+from winnow_jobs.acceptance import acceptance_of
 from winnow_jobs.calibrators import Calibrators
 from winnow_jobs.draws import DrawSet, all_labels, answered_draws, is_harmful
 from winnow_jobs.kept import read_kept
@@ -162,7 +163,7 @@ def fit_promises(fitting: Fitting, plan: PlanDocument) -> Promises:
 
 def fit_task(fitting: Fitting, task: ResolvedTask, policy: Policy) -> dict[str, Promise]:
     """The promises of one task's policy."""
-    drawn = promised_on(fitting, task)
+    drawn = promised_on(fitting, task, policy)
     return {
         name: _fit_rule(fitting, task, policy, name, drawn) for name, rule in policy.rules().items() if rule.is_promise
     }
@@ -175,9 +176,18 @@ def shown_by(drawn: DrawSet, task: ResolvedTask, policy: Policy, said: Promise, 
     return shown(policy.rules()[said.rule], labelled, math.inf if said.threshold is None else said.threshold)
 
 
-def promised_on(fitting: Fitting, task: ResolvedTask) -> DrawSet:
+def evidence_of(fitting: Fitting, task: ResolvedTask, policy: Policy, said: Promise) -> Labelled:
+    """The draws of a promise's runs as its rule sees them: those that it was fitted on, and what was answered since."""
+    calibrator = fitting.calibrators.get(task.name) if said.rank == "p_ok" else None
+    drawn = _untaught(promised_on(fitting, task, policy), calibrator)
+    drawn = replace(drawn, draws=tuple(one for one in drawn.draws if one.run_id in said.evidence.runs))
+    return labelled_draws(task.kind, policy, said.rule, drawn, calibrated_structs(drawn, calibrator))
+
+
+def promised_on(fitting: Fitting, task: ResolvedTask, policy: Policy) -> DrawSet:
     """The answered draws that are evidence: where a gate chooses the task's model on gold, those that are no gold."""
-    drawn = answered_draws(fitting.store, fitting.plans, task, fitting.labels, Route.CALIBRATE)
+    wanted = acceptance_of(policy)
+    drawn = answered_draws(fitting.store, fitting.plans, task, fitting.labels, Route.CALIBRATE, wanted)
     if task.vectors is None or not fitting.plans:
         return drawn
     job = fitting.plans[-1].spec.job
@@ -193,9 +203,8 @@ def thresholds_of(promises: Promises) -> dict[str, Thresholds]:
     }
 
 
-def promise_text(one: Promise) -> str:
-    """A promise, or why there is none, in a sentence."""
-    where = f"{one.task}, class {one.rule}" if one.rule else one.task
+def claim_of(one: Promise) -> str:
+    """What is promised, with which certainty, whether labels support it or not."""
     what = {
         "max_error": f"at most {one.target:.2%} of the accepted is wrong",
         "max_loss": f"the mean loss of the accepted is at most {one.target:g}"
@@ -203,13 +212,18 @@ def promise_text(one: Promise) -> str:
         else f"the expected loss that passes, over all items, is at most {one.target:g}",
         "min_recall": f"at least {one.target:.2%} of what is harmful is not let through",
     }[one.promise]
-    sure = f", with {one.confidence:.0%} certainty" if one.confidence is not None else ""
-    seen = one.evidence
+    return what + (f", with {one.confidence:.0%} certainty" if one.confidence is not None else "")
+
+
+def promise_text(one: Promise) -> str:
+    """A promise, or why there is none, in a sentence."""
+    where = f"{one.task}, class {one.rule}" if one.rule else one.task
+    claim, seen = claim_of(one), one.evidence
     if one.threshold is None:
         need = "" if one.missing is None else f"; {one.missing:,} more answered draws are needed (review.calibrate)"
-        return f"{where}: it cannot be promised that {what}{sure}: {one.why}{need}"
+        return f"{where}: it cannot be promised that {claim}: {one.why}{need}"
     return (
-        f"{where}: {what}{sure}, from {one.reads}; {seen.labels:,} labelled draws, {seen.accepted:,} of them count "
+        f"{where}: {claim}, from {one.reads}; {seen.labels:,} labelled draws, {seen.accepted:,} of them count "
         f"there, {seen.loss:.4g} wrong, upper bound {seen.bound or 0.0:.4f} ({seen.method}); promise {one.digest[:12]}"
     )
 

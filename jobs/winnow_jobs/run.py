@@ -92,12 +92,7 @@ def work_through(
         RunFailed, RayError, StoreError, ModelError: the work cannot go on; committed shards stay.
     """
     start = time.monotonic()
-    tally = Tally()
-    standing: set[int] = set()
-    for shard, receipt in runs.receipts(plan.run_id):
-        standing.add(shard)
-        tally.add(receipt, now=False)
-    missing = [shard for shard in range(plan.shards) if shard not in standing]
+    tally, missing = take_stock(runs, plan)
     copies = sum(shard < plan.first_copy_shard for shard in missing)  # where they begin
     listener(tally.progress(plan))
     if missing:
@@ -118,6 +113,20 @@ def work_through(
                 listener(Note("timing a bare loop over some of the same images"))
                 tally.compare(executor.bare_items_per_s(missing), actors=placement.actors)
     return tally, time.monotonic() - start
+
+
+def take_stock(runs: Runs, plan: PlanDocument) -> tuple[Tally, list[int]]:
+    """What the receipts of a run add up to so far, and the shards that have none, in order.
+
+    Raises:
+        StoreError: an object among the results is not a shard.
+    """
+    tally = Tally()
+    standing: set[int] = set()
+    for shard, receipt in runs.receipts(plan.run_id):
+        standing.add(shard)
+        tally.add(receipt, now=False)
+    return tally, [shard for shard in range(plan.shards) if shard not in standing]
 
 
 def _placement(engine: Engine, spec: ResolvedSpec, shards: int) -> "Placement":
