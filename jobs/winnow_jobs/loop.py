@@ -7,6 +7,7 @@ stored, so no image is fetched), and sends the next questions.
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
 
 POLL_S = 5.0
+WARM_S = 600.0  # if people may take longer, the runs' cluster ends meanwhile: somebody may want what it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the loop takes from outside: who listens, the clock, and what its runs share with others."""
+    """What the loop takes from outside: who listens, the clock, and an engine that its runs share with others'.
+
+    Without one they share their own, which ends with the loop.
+    """
 
     listener: Listener
     now: Callable[[], datetime]
@@ -76,6 +81,11 @@ def loop(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
         UsageError: no task of the spec has a head, or one is pinned to a version.
         WinnowError: as the steps say; the same call goes on.
     """
+    with Engine() if outside.engine is None else nullcontext(outside.engine) as engine:
+        yield from _rounds(path, options, replace(outside, engine=engine))
+
+
+def _rounds(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
     job = head_job(load_spec(path), [])
     _check_stages(job)
     registry = Registry(open_store(parse(job.spec.registry)))
@@ -83,6 +93,8 @@ def loop(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
         yield from _learn(path, 1, options)  # the first head: without one there is nothing to run
     yield _run(path, 1, outside, ask_again=False)
     for number in range(1, options.rounds + 1):
+        if outside.engine is not None and options.wait_s > WARM_S:
+            outside.engine.end()
         yield _pull(path, number, options, outside)
         yield _agree(path, number, outside)
         learned = yield from _learn(path, number, options)
