@@ -15,6 +15,7 @@ from typing import Any
 from winnow_annotation.gate.verdict import sentence
 from winnow_annotation.stopping import Advice, advice_text
 from winnow_jobs.backfill import Backfill, backfilled
+from winnow_jobs.begin import open_run, open_runs
 from winnow_jobs.events import Listener
 from winnow_jobs.head_learning.head_task import HeadJob, head_job
 from winnow_jobs.head_learning.learn_heads import HeadOptions, LearnedHead, learn_heads
@@ -101,11 +102,13 @@ def _check_stages(job: HeadJob) -> None:
 
 def _run(path: Path, number: int, outside: Outside, *, ask_again: bool) -> Step:
     """A run over what is due. With nothing due, heads predict all items again if there is to be another round: the next
-    questions are those of another draw.
+    questions are those of another draw. One that was begun, and whose driver was killed, comes first, as it was begun.
     """
     spec = resolve_spec(load_spec(path))
-    ended = run_job(spec, Options(), outside.listener, outside.now)
-    if ask_again and ended.record["state"] == "nothing_due":
+    begun = open_run(open_runs(spec))
+    options = Options() if begun is None else Options(begun.selection)
+    ended = run_job(spec, options, outside.listener, outside.now)
+    if begun is None and ask_again and ended.record["state"] == "nothing_due":
         again = Options(backfilled(Selection(), spec, Backfill.DECISIONS))
         ended = run_job(spec, again, outside.listener, outside.now)
     if ended.push_error is not None:

@@ -15,7 +15,7 @@ from typing import Any
 from winnow_annotation.policies import Policy
 from winnow_jobs.calibrators import pinned_calibrators
 from winnow_jobs.draws import all_labels, answered_draws
-from winnow_jobs.drift_records import DriftRecord, newest_drift
+from winnow_jobs.drift_records import DriftRecord, moved_with, newest_drift
 from winnow_jobs.promises import Promise, shown_by
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.runs import PlanDocument, Runs
@@ -95,19 +95,12 @@ def _why(
 ) -> _Why | None:
     if one.task.digest != one.said.task_digest:
         return _Why("model", None, None, "its model or parameters changed since", "the next run fits it anew")
-    alarm = _alarm(one.task.name, drift)
+    alarm = moved_with(drift, one.task.name)
     if alarm is not None:
         why = _drifted(one, runs, plans, labels, alarm)
         if why is not None:
             return why
     return _unwatched(one, plans, labels)
-
-
-def _alarm(task: str, drift: DriftRecord | None) -> str | None:
-    """The newest run with which something moved that a promise of this task must heed."""
-    heeded = (f"scores/{task}", f"labels/{task}")
-    moved = drift.moved.items() if drift is not None else ()
-    return max((run for what, run in moved if what.startswith("inputs/") or what in heeded), key=int, default=None)
 
 
 def _drifted(
@@ -117,7 +110,8 @@ def _drifted(
     ranked = pinned_calibrators(runs.store, plan) if one.said.calibrator is not None else {}
     drawn = answered_draws(runs.store, plans, one.task, labels, Route.CALIBRATE)
     since = tuple(draw for draw in drawn.draws if int(draw.run_id) >= int(alarm))
-    again = shown_by(replace(drawn, draws=since), one.task, one.policy, one.said, ranked.get(one.task.name))
+    since_then = replace(drawn, draws=since)
+    again = shown_by(since_then, one.task, one.policy, one.said, ranked.get(one.task.name), labels)
     if again.is_shown:
         return None
     return _Why(
