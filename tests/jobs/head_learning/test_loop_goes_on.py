@@ -1,6 +1,6 @@
 """A loop that is killed anywhere and started again: nothing is lost or doubled, against a real Label Studio.
 
-A pipeline in this process does the work of Ray's actors. The same with `kill -9` and Ray is a benchmark, `loop_kills`.
+Between the two stands a gateway that answers 502 after Label Studio did what it was asked, or before it does. A pipeline in this process does the work of Ray's actors. The same with `kill -9` and Ray is a benchmark, `loop_kills`.
 """
 
 import random
@@ -15,6 +15,8 @@ from tests.annotation.people import Person
 from tests.jobs.head_learning.digits_job import DigitsJob, put_first_head
 from tests.jobs.head_learning.loop_checks import harm
 from tests.jobs.whole_nights import begin, work_through
+from tests.servers.studio_gateway import Gateway, Weather, gateway_of
+from winnow_annotation import fences, outbox
 from winnow_annotation.label_studio import LabelStudioClient
 from winnow_jobs import job as job_module
 from winnow_jobs.backfill import Backfill, backfilled
@@ -104,10 +106,15 @@ def spec(
     monkeypatch.setenv("LABEL_STUDIO_TOKEN", label_studio.token)
     monkeypatch.setattr(Engine, "begin", lambda _: None)
     monkeypatch.setattr(job_module, "work_through", in_this_process)
+    monkeypatch.setattr(outbox, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(fences, "_PAUSE_S", 0.01)
     path, root = digits.folder / "job.yaml", tmp_path_factory.getbasetemp()
-    path.write_text(SPEC.format(folder=digits.folder, url=label_studio.url, root=root))
     put_first_head(digits.registry, digits, 20)
-    yield path
+    gateway = Gateway(label_studio.url, "http://127.0.0.1:9", random.Random(5), Weather(slow=0.0, late_s=0.2))
+    with gateway_of(gateway) as (url, _):
+        path.write_text(SPEC.format(folder=digits.folder, url=url, root=root))
+        yield path
+    assert gateway.done["lost"] > 0
     person = Person(label_studio)
     for project in projects_of(person):
         person.ask("DELETE", f"/api/projects/{project}/")
@@ -137,7 +144,7 @@ def looping(spec: Path, person: Person) -> Iterator[Step]:
                 if not task["annotations"]:
                     person.choose(task["id"], task["data"]["key"][5])
 
-    return loop(spec, LoopOptions(rounds=1, wait_s=60.0), Outside(silent, now, sleep=answer))
+    return loop(spec, LoopOptions(rounds=1, wait_s=300.0), Outside(silent, now, sleep=answer))
 
 
 def test_loop__goes_on_with_a_run_of_another_draw(spec: Path, digits: DigitsJob, label_studio: LabelStudioServer) -> None:
