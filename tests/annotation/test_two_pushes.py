@@ -85,9 +85,7 @@ def _items(root: str, job: str) -> list[PushItem]:
 def _racing(server: LabelStudioServer, root: str, ledger_url: str) -> Iterator[list["subprocess.Popen[str]"]]:
     call = "import sys; from tests.annotation.test_two_pushes import racer; racer(*sys.argv[1:])"
     command = [sys.executable, "-c", call, server.url, server.token, root, ledger_url]
-    both = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
+    both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         assert [_line(one) for one in both] == ["ready", "ready"]
         yield both

@@ -93,7 +93,10 @@ def test_promise__what_was_drawn_before_something_moved_is_no_evidence(promised:
     (one,) = record["promises"]
     assert one["threshold"] is None
     assert (one["evidence"]["labels"], one["evidence"]["set_aside"]) == (0, 150)
-    assert "0 labels of uniform random draws, at least 22 are needed (of run 0003 and later: with it something" in one["why"]
+    assert (
+        "0 labels of uniform random draws, at least 22 are needed (of run 0003 and later: with it something"
+        in one["why"]
+    )
     assert "accept" not in record["routes"][TASK]  # held, and reviewed, until there are labels
     assert support_records(promised.resolved, promised.runs) == []  # nothing is promised, and that is said
     promised.answer("0003")

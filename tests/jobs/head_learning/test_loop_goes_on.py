@@ -91,7 +91,9 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
             counted(lambda: None)
 
     monkeypatch.setattr(LocalStore, "put_if_absent", lambda self, *given: counted(lambda: put(self, *given)))
-    monkeypatch.setattr(LabelStudioClient, "ask", lambda self, *given, **more: counted(lambda: ask(self, *given, **more)))
+    monkeypatch.setattr(
+        LabelStudioClient, "ask", lambda self, *given, **more: counted(lambda: ask(self, *given, **more))
+    )
     monkeypatch.setattr(ledger_module, "writing", deadly)
     return counted
 
@@ -147,7 +149,9 @@ def looping(spec: Path, person: Person) -> Iterator[Step]:
     return loop(spec, LoopOptions(rounds=1, wait_s=300.0), Outside(silent, now, sleep=answer))
 
 
-def test_loop__goes_on_with_a_run_of_another_draw(spec: Path, digits: DigitsJob, label_studio: LabelStudioServer) -> None:
+def test_loop__goes_on_with_a_run_of_another_draw(
+    spec: Path, digits: DigitsJob, label_studio: LabelStudioServer
+) -> None:
     resolved = resolve_spec(load_spec(spec))
     person = Person(label_studio)
     steps = looping(spec, person)
