@@ -1,4 +1,4 @@
-"""What would be wrong of a loop that was killed and started again? Bucket, ledger, registry and Label Studio compared."""
+"""What is wrong of a loop that was killed and started again? Bucket, ledger, registry and Label Studio compared."""
 
 from collections import Counter
 from collections.abc import Iterable
