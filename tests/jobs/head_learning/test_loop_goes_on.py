@@ -1,6 +1,6 @@
 """A loop that is killed anywhere and started again: nothing is lost or doubled, against a real Label Studio.
 
-Between the two stands a gateway that answers 502 after Label Studio did what it was asked, or before it does. A pipeline
+Between the two is a gateway that answers 502 after Label Studio did what it was asked, or before it does. A pipeline
 in this process does the work of Ray's actors; the same with `kill -9` and Ray is a benchmark, `loop_kills`.
 """
 
