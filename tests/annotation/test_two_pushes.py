@@ -3,8 +3,6 @@
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,35 +18,51 @@ from winnow_annotation.push import push
 from winnow_annotation.tasks import PushItem
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 from winnow_storage.blobs import open_store
-from winnow_storage.ledger import open_ledger
+from winnow_storage.ledger import Ledger, open_ledger
 from winnow_storage.records import PushState
 from winnow_storage.uri import parse
 
 ROUNDS = 3  # each with a project of its own, which both find missing
 ITEMS = 12
+CHUNK = 3  # of them in one import
+CALL = "import sys; from tests.annotation.test_two_pushes import other; other(*sys.argv[1:])"
 
 
-def racer(url: str, token: str, root: str, ledger_url: str) -> None:
-    """What each process does: a line in (push or pull, and the job) begins it, a line out ends it."""
-    outbox.CHUNK = 3
-    client = LabelStudioClient(url, token, document_root=root)
-    output = open_store(parse(f"{root}/output"))
+class Racer:
+    """One of the two: it pushes or pulls a job, with a ledger and a client of its own."""
+
+    def __init__(self, url: str, token: str, root: str, ledger: Ledger) -> None:
+        self._client = LabelStudioClient(url, token, document_root=root)
+        self._root, self._ledger, self._output = root, ledger, open_store(parse(f"{root}/output"))
+
+    def act(self, what: str, job: str) -> int:
+        """How many review tasks it sent, or answers it brought."""
+        if what == "pull":
+            return pull(self._client, self._ledger, self._output, job=job, tasks=["kind"]).new
+        items = _items(self._root, job)
+        return push(self._client, self._ledger, items, output=self._output, labels=LABELS, render=render).sent
+
+
+def other(url: str, token: str, root: str, ledger_url: str) -> None:
+    """The process beside the test: a line in (what, and the job) begins it, a line out ends it."""
+    outbox.CHUNK = CHUNK
     with open_ledger(ledger_url) as ledger:
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-        while line := sys.stdin.readline().split():
-            act, job = line
-            if act == "push":
-                found = push(client, ledger, _items(root, job), output=output, labels=LABELS, render=render).sent
-            else:
-                found = pull(client, ledger, output, job=job, tasks=["kind"]).new
-            sys.stdout.write(f"{found}\n")
+        racer, line = Racer(url, token, root, ledger), "ready"
+        while line:
+            sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
+            order = sys.stdin.readline().split()
+            line = str(racer.act(*order)) if order else ""
 
 
 def test_two_at_once__make_no_task_and_no_answer_twice(
-    label_studio: LabelStudioServer, postgres: PostgresServer, job: str, tmp_path_factory: pytest.TempPathFactory
+    label_studio: LabelStudioServer,
+    postgres: PostgresServer,
+    job: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(outbox, "CHUNK", CHUNK)
     root = str(tmp_path_factory.getbasetemp())
     images = Path(root) / "two pushes"
     images.mkdir()
@@ -56,53 +70,49 @@ def test_two_at_once__make_no_task_and_no_answer_twice(
         Image.new("RGB", (40, 30)).save(images / f"{place}.jpg")
     ledger_url = postgres.url(postgres.create_database())
     person = Person(label_studio)
-    with _racing(label_studio, root, ledger_url) as both, open_ledger(ledger_url) as ledger:
+    command = [sys.executable, "-c", CALL, label_studio.url, label_studio.token, root, ledger_url]
+    with (
+        open_ledger(ledger_url) as ledger,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process,
+    ):
+        both = Both(process, Racer(label_studio.url, label_studio.token, root, ledger))
         for number in range(ROUNDS):
             name = f"{job}-{number}"
-            assert sum(_at_once(both, f"push {name}")) >= ITEMS  # what one sent the other may find, and count too
+            assert both.act("push", name) >= ITEMS  # what one sent the other may find, and count too
             project = ledger.project(label_studio.url, name, "kind")
             assert project is not None
             titles = [one["title"] for one in person.ask("GET", "/api/projects/?page_size=1000")["results"]]
             assert titles.count(f"{name} / kind") == 1
             tasks = person.tasks(project.project_id)
-            assert Counter(one["data"]["dedupe_key"] for one in tasks) == Counter(
-                one.dedupe_key for one in _items(root, name)
-            )
+            keys = Counter(one["data"]["dedupe_key"] for one in tasks)
+            assert keys == Counter(one.dedupe_key for one in _items(root, name))
             for task in tasks[:5]:
                 person.choose(task["id"], "cat")
-            assert sum(_at_once(both, f"pull {name}")) == 5
+            assert both.act("pull", name) == 5
             assert [label.event for label in ledger.labels(name)] == ["created"] * 5
         rows = ledger.review_tasks(output=open_store(parse(f"{root}/output")).root.uri)
         assert Counter(row.state for row in rows) == {PushState.PUSHED: ROUNDS * ITEMS}
 
 
+class Both:
+    """This process and the one beside it, which is up now."""
+
+    def __init__(self, process: "subprocess.Popen[str]", own: Racer) -> None:
+        self._process, self._own = process, own
+        assert self._said() == "ready"
+
+    def act(self, what: str, job: str) -> int:
+        """Both at once; the sum of what they say."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what} {job}\n")
+        self._process.stdin.flush()
+        return self._own.act(what, job) + int(self._said())
+
+    def _said(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
 def _items(root: str, job: str) -> list[PushItem]:
     folder = Path(root) / "two pushes"
     return [item("kind", (folder / f"{place}.jpg").as_uri(), job=job) for place in range(ITEMS)]
-
-
-@contextmanager
-def _racing(server: LabelStudioServer, root: str, ledger_url: str) -> Iterator[list["subprocess.Popen[str]"]]:
-    call = "import sys; from tests.annotation.test_two_pushes import racer; racer(*sys.argv[1:])"
-    command = [sys.executable, "-c", call, server.url, server.token, root, ledger_url]
-    both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    try:
-        assert [_line(one) for one in both] == ["ready", "ready"]
-        yield both
-    finally:
-        for one in both:
-            with one:  # closes its pipes, which ends it
-                pass
-
-
-def _at_once(both: list["subprocess.Popen[str]"], order: str) -> list[int]:
-    for one in both:
-        assert one.stdin is not None
-        one.stdin.write(f"{order}\n")
-        one.stdin.flush()
-    return [int(_line(one)) for one in both]
-
-
-def _line(one: "subprocess.Popen[str]") -> str:
-    assert one.stdout is not None
-    return one.stdout.readline().strip()
