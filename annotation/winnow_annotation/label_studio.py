@@ -127,12 +127,15 @@ class LabelStudioClient:
             return _project(found)
 
     def ensure_project(self, title: str, config: str) -> Project:
-        """The oldest project of that title (cut to what Label Studio allows), made if there is none."""
+        """The oldest project of that title (cut to what Label Studio allows), of those with tasks if any has; else made.
+
+        On SQLite Label Studio may leave an empty one beside it where two are made at once.
+        """
         title = title if len(title) <= _MAX_TITLE else f"{title[: _MAX_TITLE - 1]}…"
         with self._asking(f"make the project {title!r}"):
             same = [found for found in self._sdk.projects.list(title=title) if found.title == title]
             if same:
-                oldest = min(same, key=lambda found: int(found.id))
+                oldest = min(same, key=lambda found: (not found.task_number, int(found.id)))
                 return _project(oldest)
             made = self._sdk.projects.create(title=title, label_config=config, description="Filled by winnow push")
             return replace(_project(made), is_new=True)

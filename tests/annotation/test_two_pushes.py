@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from tests.annotation.people import Person
 from tests.servers.postgres import PostgresServer
 from winnow_annotation import outbox
 from winnow_annotation.label_studio import LabelStudioClient
+from winnow_annotation.labelling_config import labelling_config
 from winnow_annotation.pull import pull
 from winnow_annotation.push import push
 from winnow_annotation.tasks import PushItem
@@ -41,6 +43,10 @@ class Racer:
             return pull(self._client, self._ledger, self._output, job=job, tasks=["kind"]).new
         items = _items(self._root, job)
         return push(self._client, self._ledger, items, output=self._output, labels=LABELS, render=render).sent
+
+    def found(self, job: str) -> int:
+        """The project of a job, by its title."""
+        return self._client.ensure_project(f"{job} / kind", labelling_config("classify", LABELS["kind"])).id
 
 
 def other(url: str, token: str, root: str, ledger_url: str) -> None:
@@ -75,14 +81,16 @@ def test_two_at_once__make_no_task_and_no_answer_twice(
         open_ledger(ledger_url) as ledger,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process,
     ):
-        both = Both(process, Racer(label_studio.url, label_studio.token, root, ledger))
+        racer = Racer(label_studio.url, label_studio.token, root, ledger)
+        both = Both(process, racer)
         for number in range(ROUNDS):
             name = f"{job}-{number}"
             assert both.act("push", name) >= ITEMS  # what one sent the other may find, and count too
             project = ledger.project(label_studio.url, name, "kind")
             assert project is not None
-            titles = [one["title"] for one in person.ask("GET", "/api/projects/?page_size=1000")["results"]]
-            assert titles.count(f"{name} / kind") == 1
+            same = [one for one in projects(person) if one["title"] == f"{name} / kind"]
+            assert [one["id"] for one in same if one["task_number"]] == [project.project_id]
+            assert racer.found(name) == project.project_id  # by whoever has lost the ledger
             tasks = person.tasks(project.project_id)
             keys = Counter(one["data"]["dedupe_key"] for one in tasks)
             assert keys == Counter(one.dedupe_key for one in _items(root, name))
@@ -92,6 +100,11 @@ def test_two_at_once__make_no_task_and_no_answer_twice(
             assert [label.event for label in ledger.labels(name)] == ["created"] * 5
         rows = ledger.review_tasks(output=open_store(parse(f"{root}/output")).root.uri)
         assert Counter(row.state for row in rows) == {PushState.PUSHED: ROUNDS * ITEMS}
+
+
+def projects(person: Person) -> list[dict[str, Any]]:
+    """All of them."""
+    return list(person.ask("GET", "/api/projects/?page_size=1000")["results"])
 
 
 class Both:
