@@ -127,7 +127,7 @@ class LabelStudioClient:
             return _project(found)
 
     def ensure_project(self, title: str, config: str) -> Project:
-        """The oldest project of that title (cut to what Label Studio allows), with tasks if any has; made if there is none.
+        """The oldest project of that title (cut to what is allowed), with tasks if any has; made if there is none.
 
         On SQLite Label Studio may leave an empty one beside it where two are made at once.
         """
