@@ -77,6 +77,8 @@ def _ocr(row: Row, struct: Row) -> Iterator[str]:
     scores = [one["score"] for one in lines if one["text"]]
     if scores and abs(struct["score"] - min(scores)) > EPSILON:
         yield "its score is not that of the weakest line"
+    if struct["cut"] < 0:
+        yield "cut is negative"
     for one in lines:
         xs, ys = one["polygon"][0::2], one["polygon"][1::2]
         yield from _outside(row, [min(xs), min(ys), max(xs), max(ys)])

@@ -159,14 +159,18 @@ class Policy(Rule):
 
     `always_review_items` and `never_review_items` say the same of single items, whatever the model sees in them. Of all
     these lists, one that says always comes first.
+
+    `mask_iou`, of segment: from which IoU, averaged over the classes of truth and prediction, masks are right. It is
+    asked by calibrators, promises and audits, and by `winnow evaluate`.
     """
 
     classes: Mapping[str, Rule] = {}
     always_review: tuple[str, ...] = ()
     never_review: tuple[str, ...] = ()
-    # left out where they list nothing, so that plans of before they were keep their digests
+    # left out where they say nothing, so that plans of before they were keep their digests
     always_review_items: ItemList = Field(default=NO_ITEMS, exclude_if=lambda items: items.is_empty)
     never_review_items: ItemList = Field(default=NO_ITEMS, exclude_if=lambda items: items.is_empty)
+    mask_iou: float | None = Field(default=None, gt=0, le=1, exclude_if=lambda value: value is None)
     harmful: tuple[str, ...] = ()
     flagged: Literal["review", "accept"] = "review"
 
@@ -257,6 +261,8 @@ def check_policy(operator: str, policy: Policy) -> None:
             f"{operator} is right or wrong, it has no max_loss",
             hint=f"write max_error; max_loss is for {', '.join(_WITH_LOSS)}",
         )
+    if policy.mask_iou is not None and operator != "segment":
+        raise SpecError(f"predictions of {operator} have no masks", hint="remove mask_iou: it is for segment")
     if policy.min_recall is not None and operator not in _WITH_HARM:
         raise SpecError(f"min_recall is not for {operator}", hint=f"it is for {', '.join(_WITH_HARM)}")
     if policy.min_recall is not None and operator != "anomaly" and not policy.harmful:

@@ -4,30 +4,52 @@ What right means is said once, in `winnow_workers.evaluation.acceptance`.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from winnow_annotation.policies import Policy
 from winnow_jobs.evaluation.measure_objects import said_boxes, said_masks
 from winnow_workers.evaluation import acceptance, masks, texts
 from winnow_workers.evaluation.boxes import Objects
 
 Value = Mapping[str, Any]
 WANTED = acceptance.Acceptance()
-_PUT_OUT = acceptance.Acceptance(box_threshold=0.0)  # of boxes that are claims already
 
 
-def is_accepted(operator: str, prediction: Value, true: Value) -> bool | None:
+def acceptance_of(policy: Policy | None) -> acceptance.Acceptance:
+    """What is asked of a task's predictions, by its policy where it has one."""
+    asked = None if policy is None else policy.mask_iou
+    return WANTED if asked is None else replace(WANTED, mask_iou=asked)
+
+
+def other_tests(operator: str, wanted: acceptance.Acceptance, of_job: acceptance.Acceptance) -> list[str]:
+    """What people must be told where predictions are judged by another test than the job's own."""
+    name = _ASKED.get(operator)
+    here, there = (None if name is None else getattr(one, name) for one in (wanted, of_job))
+    if name is None or here == there:
+        return []
+    how = f"{name} {here:g}, not {there:g}" if isinstance(here, float) else f"another {name}"
+    where = "; mask_iou of the task's policy sets it for all of them" if name == "mask_iou" else ""
+    said = (
+        f"judged with {how}: this job's calibrators, promises and audits do not judge so, and what is ok here is not "
+        f"what p_ok is the probability of{where}"
+    )
+    return [said]
+
+
+def is_accepted(operator: str, prediction: Value, true: Value, wanted: acceptance.Acceptance = WANTED) -> bool | None:
     """None where the truth gives no verdict: nothing was chosen.
 
     Raises:
         KeyError: no acceptance test is known for the operator.
     """
-    return _TESTS[operator](prediction, true)
+    return _TESTS[operator](prediction, true, wanted)
 
 
-def _label(prediction: Value, true: Value) -> bool | None:
+def _label(prediction: Value, true: Value, _: acceptance.Acceptance) -> bool | None:
     if prediction.get("labels") is not None:
         several = true.get("labels")
         return None if several is None else acceptance.labels_ok(several, prediction["labels"])
@@ -39,32 +61,32 @@ def _label(prediction: Value, true: Value) -> bool | None:
     return acceptance.label_ok(wanted, prediction["label"])
 
 
-def _text(prediction: Value, true: Value) -> bool | None:
-    wanted = true.get("full_text")
-    if wanted is None:
+def _text(prediction: Value, true: Value, wanted: acceptance.Acceptance) -> bool | None:
+    text = true.get("full_text")
+    if text is None:
         return None
-    return acceptance.text_ok(texts.text_errors(wanted, prediction["full_text"] or "", WANTED.normalisation))
+    return acceptance.text_ok(texts.text_errors(text, prediction["full_text"] or "", wanted.normalisation))
 
 
-def _verdict(prediction: Value, true: Value) -> bool | None:
-    wanted = true.get("is_anomalous")
-    return None if wanted is None else acceptance.verdict_ok(true=bool(wanted), predicted=prediction["is_anomalous"])
+def _verdict(prediction: Value, true: Value, _: acceptance.Acceptance) -> bool | None:
+    known = true.get("is_anomalous")
+    return None if known is None else acceptance.verdict_ok(true=bool(known), predicted=prediction["is_anomalous"])
 
 
-def _masks(prediction: Value, true: Value) -> bool | None:
+def _masks(prediction: Value, true: Value, wanted: acceptance.Acceptance) -> bool | None:
     if true.get("masks") is None:
         return None
-    return acceptance.masks_ok(masks.overlaps(said_masks(true), said_masks(prediction)), WANTED)
+    return acceptance.masks_ok(masks.overlaps(said_masks(true), said_masks(prediction)), wanted)
 
 
-def _boxes(prediction: Value, true: Value) -> bool | None:
+def _boxes(prediction: Value, true: Value, wanted: acceptance.Acceptance) -> bool | None:
     if true.get("boxes") is None:
         return None
     put_out = np.flatnonzero(claimed_boxes(prediction))
     said = said_boxes(prediction)
     scores = None if said.scores is None else said.scores[put_out]
     claims = Objects(said.boxes[put_out], tuple(said.labels[at] for at in put_out), scores)
-    return acceptance.boxes_ok(true_boxes(true), claims, _PUT_OUT)
+    return acceptance.boxes_ok(true_boxes(true), claims, replace(wanted, box_threshold=0.0))  # they are claims already
 
 
 def claimed_boxes(prediction: Value) -> list[bool]:
@@ -82,7 +104,9 @@ def true_boxes(true: Value) -> Objects:
     )
 
 
-_TESTS: Mapping[str, Callable[[Value, Value], bool | None]] = MappingProxyType(
+_TESTS: Mapping[str, Callable[[Value, Value, acceptance.Acceptance], bool | None]] = MappingProxyType(
     {"classify": _label, "detect": _boxes, "segment": _masks, "ocr": _text, "anomaly": _verdict}
 )
 TESTED = tuple(_TESTS)
+# what of an Acceptance an operator's test looks at; which boxes are claims, the task itself says
+_ASKED: Mapping[str, str] = MappingProxyType({"detect": "box_iou", "segment": "mask_iou", "ocr": "normalisation"})

@@ -1,4 +1,8 @@
-"""Which shards were being worked on when an earlier driver ended? Attempts, noted in the ledger before they start."""
+"""Which shards were being worked on when an earlier driver ended? Attempts, noted in the ledger as they start.
+
+Before they do, or within a second where they follow each other fast: the first of a driver always before, so that a
+crash loop is seen.
+"""
 
 import time
 from collections.abc import Callable, Collection
@@ -14,7 +18,7 @@ PAUSE_S = 60.0  # after a failure the ledger is left alone so long: waiting for 
 
 
 class Journal(Protocol):
-    """Where attempts at shards are written down before they start, so that the next driver knows of them."""
+    """Where attempts at shards are written down as they start, so that the next driver knows of them."""
 
     def started(self, shards: Collection[int]) -> None:
         """Attempts begin."""
@@ -67,7 +71,7 @@ class LedgerJournal:
         return pasts
 
     def started(self, shards: Collection[int]) -> None:
-        """Attempts begin: noted before they do, or a moment later where they follow each other fast."""
+        """Attempts begin: noted before they do or, within GROUP_S of others, with the next ones or by `flush`."""
         self._begun.update(shards)
         if self._clock() - self._noted_at_s >= GROUP_S:
             self.flush()

@@ -15,6 +15,7 @@ from winnow_annotation.guarantees import binomial, bounded
 from winnow_annotation.policies import Policy, Rule
 from winnow_annotation.ranks import classes_of
 from winnow_annotation.wishes import ruled_by
+from winnow_jobs.acceptance import acceptance_of
 from winnow_jobs.draws import Draw, all_labels, answered_draws, is_harmful, missed_positive
 from winnow_jobs.promises import makes_promise
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
@@ -73,11 +74,12 @@ def audit_alarms(records: Sequence[Mapping[str, Any]]) -> list[str]:
 def _audited(
     store: BlobStore, plans: Sequence[PlanDocument], task: ResolvedTask, policy: Policy, labels: Sequence[Label]
 ) -> Audited:
-    drawn = answered_draws(store, plans, task, labels, Route.AUDIT)
+    wanted = acceptance_of(policy)
+    drawn = answered_draws(store, plans, task, labels, Route.AUDIT, wanted)
     rows = drawn.structs()
     high = 1.0
     if policy.min_recall is not None:
-        uniform = answered_draws(store, plans, task, labels, Route.CALIBRATE).draws
+        uniform = answered_draws(store, plans, task, labels, Route.CALIBRATE, wanted).draws
         harmful = sum(is_harmful(task.kind, one.truth, policy.harmful) for one in uniform)
         high = binomial.interval(harmful, len(uniform), LEVEL)[1]
     return Audited(

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow_annotation.policies import Policy
+from winnow_jobs.acceptance import WANTED, acceptance_of
 from winnow_jobs.kept import read_kept
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.runs import PlanDocument
@@ -30,24 +32,29 @@ Calibrators = Mapping[str, Calibrator]  # by task
 def keep_calibrator(store: BlobStore, calibrator: Calibrator, *, at: datetime) -> bool:
     """Store it as the newest of its task, model and parameters; False if it is that already."""
     subject = calibrator.subject
+    mask_iou = WANTED.mask_iou if subject.mask_iou is None else subject.mask_iou
     store.put_if_absent(calibrator_key(subject.task, calibrator.digest), _encode(calibrator))
     while True:
         log = _log(store, subject.task)
-        if _newest_digest(store, subject.task, subject.task_digest, log) == calibrator.digest:
+        if _newest_digest(store, subject.task, (subject.task_digest, mask_iou), log) == calibrator.digest:
             return False
-        entry = {"digest": calibrator.digest, "task_digest": subject.task_digest, "at": at.isoformat()}
+        entry: dict[str, Any] = {"digest": calibrator.digest, "task_digest": subject.task_digest, "at": at.isoformat()}
+        if subject.mask_iou is not None:
+            entry["mask_iou"] = mask_iou
         number = 1 + max(log, default=0)
         if store.put_if_absent(_log_key(subject.task, number), canonical_json(entry | _said(calibrator)).encode()):
             return True
 
 
-def newest_calibrator(store: BlobStore, task: ResolvedTask) -> Calibrator | None:
-    """The last one learned of exactly this task: its operator, model and parameters.
+def newest_calibrator(store: BlobStore, task: ResolvedTask, policy: Policy | None) -> Calibrator | None:
+    """The last one learned of exactly this task, its operator, model and parameters, and of what its policy takes for
+    right.
 
     Raises:
         StoreError: it is damaged.
     """
-    digest = _newest_digest(store, task.name, task.digest, _log(store, task.name))
+    learned_of = task.digest, acceptance_of(policy).mask_iou
+    digest = _newest_digest(store, task.name, learned_of, _log(store, task.name))
     return None if digest is None else _load(store, task.name, digest)
 
 
@@ -77,15 +84,25 @@ def pinned_calibrators(store: BlobStore, plan: PlanDocument) -> Calibrators:
     try:
         pins = json.loads(store.get(key))
     except BlobMissing:
-        known = set(store.folders("calibrators/"))
-        newest = {task.name: newest_calibrator(store, task) for task in plan.tasks() if task.name in known}
-        pins = {name: one.digest for name, one in newest.items() if one is not None}
+        pins = {name: one.digest for name, one in newest_calibrators(store, plan).items()}
         if pins and not store.put_if_absent(key, canonical_json(pins).encode()):
             pins = json.loads(store.get(key))  # another driver was first
     found = {name: _load(store, name, digest) for name, digest in pins.items()}
     vectors = {task.name: task.digest for task in plan.chosen()}
     # without the vectors that it was learned beside, p_ok stays null
     return {name: one for name, one in found.items() if not one.neighbours or _has(vectors, one.neighbours)}
+
+
+def newest_calibrators(store: BlobStore, plan: PlanDocument) -> Calibrators:
+    """Of the tasks of a run that have any.
+
+    Raises:
+        StoreError: one of them is damaged.
+    """
+    known, policies = set(store.folders("calibrators/")), plan.spec.review.policies
+    tasks = [task for task in plan.tasks() if task.name in known]
+    newest = {task.name: newest_calibrator(store, task, policies.get(task.name)) for task in tasks}
+    return {name: one for name, one in newest.items() if one is not None}
 
 
 def kept_calibrator(store: BlobStore, run_id: str, task: str) -> Calibrator | None:
@@ -161,12 +178,13 @@ def _load(store: BlobStore, task: str, digest: str) -> Calibrator:
     return read_kept(store, key, Calibrator, digest=digest, damaged=_damaged(store, key))
 
 
-def _newest_digest(store: BlobStore, task: str, task_digest: str, log: list[int]) -> str | None:
+def _newest_digest(store: BlobStore, task: str, learned_of: tuple[str, float], log: list[int]) -> str | None:
+    """`learned_of`: the task's digest, and from which IoU on masks are right."""
     for number in sorted(log, reverse=True):
         key = _log_key(task, number)
         try:
             entry = json.loads(store.get(key))
-            if entry["task_digest"] == task_digest:
+            if (entry["task_digest"], entry.get("mask_iou", WANTED.mask_iou)) == learned_of:
                 return str(entry["digest"])
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(store, key) from error

@@ -99,13 +99,21 @@ def all_labels(store: BlobStore) -> list[Label]:
 
 
 def answered_draws(
-    store: BlobStore, plans: Sequence[PlanDocument], task: ResolvedTask, labels: Sequence[Label], purpose: Route
+    store: BlobStore,
+    plans: Sequence[PlanDocument],
+    task: ResolvedTask,
+    labels: Sequence[Label],
+    purpose: Route,
+    wanted: Acceptance,
 ) -> DrawSet:
-    """Those of the runs of `plans` whose predictions are by the task's present model and parameters."""
+    """Those of the runs of `plans` whose predictions are by the task's present model and parameters.
+
+    `wanted`: what is asked of a prediction to be right.
+    """
     own = [plan for plan in plans if (task.name, task.digest) in _tasks(plan) and is_routed(store, plan.run_id)]
     truth = _truth(labels, task, purpose)
     early = answered_before(labels, task, plans)
-    measure = OPERATORS[task.kind](Acceptance())
+    measure = OPERATORS[task.kind](wanted)
     found: dict[str, Draw] = {}
     drawn, set_aside = 0, set[str]()
     for plan in own:

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow_annotation.sampling import position
+from winnow_jobs.acceptance import acceptance_of
 from winnow_jobs.calibrators import Calibrators
 from winnow_jobs.draws import Draw, all_labels, answered_draws, class_of
 from winnow_jobs.drift_records import (
@@ -244,7 +245,8 @@ class _Testing:
         plans = [one for one in Runs(self._store).plans() if int(one.run_id) < int(self._plan.run_id)]
         found = []
         for task in tasks:
-            draws = answered_draws(self._store, plans, task, labels, Route.CALIBRATE).draws
+            wanted = acceptance_of(review.policies[task.name])
+            draws = answered_draws(self._store, plans, task, labels, Route.CALIBRATE, wanted).draws
             known = self._references.get(f"labels/{task.name}")
             runs = known.runs if known is not None and known.task_digest == task.digest else ("0",)
             first, last = int(runs[0]), int(runs[-1])

@@ -33,7 +33,7 @@ class Truths:
     values: Values
     source: str
     purposes: tuple[str, ...] = ()
-    refused: int = 0  # labels of purpose `review`
+    left_out: Mapping[str, int] = field(default_factory=dict)  # by purpose, labels that are of no uniform draw
     versions: Mapping[str, str] = field(default_factory=dict)  # of the items that people saw
 
 

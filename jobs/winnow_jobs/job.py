@@ -24,6 +24,7 @@ from winnow_storage.blobs import open_store
 from winnow_storage.dataset import results_glob
 from winnow_storage.errors import StoreError, UsageError, WinnowError
 from winnow_storage.ledger import Ledger
+from winnow_storage.probe import require_conditional_puts
 from winnow_storage.records import RunRecord
 from winnow_storage.uri import parse
 
@@ -76,9 +77,11 @@ def resume_run(output: str, run_id: str, options: Options, listener: Listener) -
 
     Raises:
         UsageError: there is no such run, or it is closed.
+        StoreError: the output honours no conditional puts, and the spec promises no single writer.
     """
     runs = Runs(open_store(parse(output)))
     plan = runs.plan(run_id)
+    require_conditional_puts(runs.store, single_writer=plan.spec.single_writer)
     summary = runs.summary(run_id)
     if summary is not None:
         raise UsageError(

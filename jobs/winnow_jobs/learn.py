@@ -1,7 +1,8 @@
 """How is a calibrator learned? From the outcomes of a uniform random draw: people's labels of one, or a given truth.
 
-Labels of items that were sent to people for being unsure say nothing of the others, so those of purpose `review` are
-never taken. Within a draw every item counts once: by majority of the people who labelled it, a tie being wrong.
+Only labels of purpose `calibrate` are of such a draw. Those of purpose `review` are of items that were sent to people
+for being unsure, those of purpose `audit` of accepted ones: neither says how often the others are right. Within a draw
+every item counts once: by majority of the people who labelled it, a tie being wrong.
 """
 
 import json
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from winnow_annotation.gate.gold import is_reserved
-from winnow_jobs.acceptance import TESTED, is_accepted
+from winnow_jobs.acceptance import TESTED, acceptance_of, is_accepted
 from winnow_jobs.beside import NEEDED, VectorsBeside
 from winnow_jobs.calibrators import columns_beside, fields_read, keep_calibrator, tasks_beside, with_p_ok
 from winnow_jobs.draws import answered_before
@@ -35,8 +36,9 @@ from winnow_storage.schemas import Route
 from winnow_workers.confidence.calibrator import Calibrator, FittedOn, Subject, fit_calibrator
 from winnow_workers.confidence.features import Features, Floats, features, fields_of, said
 from winnow_workers.confidence.neighbours import SAYS, Neighbours, gather
+from winnow_workers.evaluation.acceptance import Acceptance
 
-RANDOM_DRAWS = (Route.AUDIT, Route.CALIBRATE)
+_CHOSEN = (Route.REVIEW, Route.AUDIT)  # by what the model said, so that they are no uniform draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,11 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A calibrator, whether it is new, and how many labels of purpose `review` were left out."""
+    """A calibrator, whether it is new, and by purpose how many labels of no uniform draw were left out."""
 
     calibrator: Calibrator
     is_new: bool
-    refused: int
+    left_out: Mapping[str, int]
 
 
 def learn(
@@ -87,12 +89,19 @@ def learn(
     for task in chosen:
         known = given.of(task) if given is not None else _untaught(spec, runs, task, labels)
         try:
-            calibrator = _fit(task, runs, known, vectors)
+            acceptance = acceptance_of(spec.review.policies.get(task.name))
+            calibrator = _fit(task, runs, known, vectors, acceptance)
         except UsageError as error:
             found[task.name] = error
         else:
-            found[task.name] = Learned(calibrator, keep_calibrator(runs.store, calibrator, at=at), known.refused)
+            found[task.name] = Learned(calibrator, keep_calibrator(runs.store, calibrator, at=at), known.left_out)
     return found
+
+
+def told(left_out: Mapping[str, int]) -> str:
+    """Which labels do not count, in words."""
+    counts = " and ".join(f"{count:,} of purpose {purpose}" for purpose, count in left_out.items())
+    return f"{counts} do not count: they are no uniform draw"
 
 
 def _chosen(spec: ResolvedSpec, names: Sequence[str]) -> list[ResolvedTask]:
@@ -119,7 +128,9 @@ def _vectors(spec: ResolvedSpec, name: str) -> ResolvedTask:
     return found[name]
 
 
-def _fit(task: ResolvedTask, runs: Runs, known: Truths, vectors: ResolvedTask | None) -> Calibrator:
+def _fit(
+    task: ResolvedTask, runs: Runs, known: Truths, vectors: ResolvedTask | None, acceptance: Acceptance
+) -> Calibrator:
     used = [plan for plan in runs.plans() if _made_both(plan, task, vectors)]
     columns = ["item_id", "key", "version", task.name]
     columns += [] if vectors is None else ["content_sha256", f"{vectors.name}.vector"]
@@ -131,14 +142,21 @@ def _fit(task: ResolvedTask, runs: Runs, known: Truths, vectors: ResolvedTask | 
         score = pc.struct_field(usable[task.name].combine_chunks(), "score").cast(pa.float64())
         population.append(score.to_numpy(zero_copy_only=False))  # null: NaN
         labelled = usable.filter(pc.is_in(usable[known.name], pa.array(list(known.values), pa.string())))
-        structs |= _outcomes(task, labelled, known, vectors)  # of a later run: its version of the item stands
+        # of a later run: its version of the item stands
+        structs |= _outcomes(task, labelled, known, vectors, acceptance)
     ordered = [structs[name] for name in sorted(structs)]
-    subject = Subject(task=task.name, operator=task.operator, model=task.model.digest, task_digest=task.digest)
+    subject = Subject(
+        task=task.name,
+        operator=task.operator,
+        model=task.model.digest,
+        task_digest=task.digest,
+        mask_iou=acceptance.mask_iou if task.operator == "segment" else None,
+    )
     if not ordered:
         raise UsageError(
             f"task {task.name}: no label of a uniform random draw belongs to a prediction of its present model and "
-            f"parameters" + (f" ({known.refused} of purpose review do not count)" if known.refused else ""),
-            hint="set review.audit and pull labels, or give --truth FILE with the truth of a uniform random sample",
+            f"parameters" + (f" ({told(known.left_out)})" if known.left_out else ""),
+            hint="set review.calibrate and pull labels, or give --truth FILE with the truth of a uniform random sample",
         )
     fields = fields_of(task.operator)
     table = pa.array([{name: one.struct[name] for name in fields} for one in ordered])
@@ -233,18 +251,21 @@ def _judged(found: Features, outcomes: Sequence[_Outcome]) -> Features:
     return replace(found, parts=replace(found.parts, ok=ok))
 
 
-def _outcomes(task: ResolvedTask, rows: pa.Table, known: Truths, vectors: ResolvedTask | None) -> dict[str, _Outcome]:
+def _outcomes(
+    task: ResolvedTask, rows: pa.Table, known: Truths, vectors: ResolvedTask | None, acceptance: Acceptance
+) -> dict[str, _Outcome]:
     found = {}
     for row in rows.to_pylist():
         struct = row[task.name]
         if known.versions.get(row["item_id"], row["version"]) != row["version"]:
             continue  # people saw another version of it
-        said = [is_accepted(task.operator, struct, value) for value in known.values[row[known.name]]]
+        values = known.values[row[known.name]]
+        said = [is_accepted(task.operator, struct, value, acceptance) for value in values]
         verdicts = [one for one in said if one is not None]
         if verdicts:
-            parts = _majority([parts_right(task.operator, struct, value) for value in known.values[row[known.name]]])
+            parts = _majority([parts_right(task.operator, struct, value, acceptance) for value in values])
             beside = None if vectors is None else (row.get(vectors.name) or {}).get("vector")
-            truth = _word(task.operator, known.values[row[known.name]])
+            truth = _word(task.operator, values)
             ok = 2 * sum(verdicts) > len(verdicts)
             found[row["item_id"]] = _Outcome(struct, ok, parts, truth, beside, row.get("content_sha256") or "")
     return found
@@ -289,18 +310,18 @@ def _untaught(spec: ResolvedSpec, runs: Runs, task: ResolvedTask, labels: Sequen
 
 
 def _from_labels(job: str, task: str, labels: Iterable[Label]) -> Truths:
-    """The last answer of each person about each item, of random draws; skipped and deleted answers are none."""
+    """The last answer of each person about each item, of uniform draws; skipped and deleted answers are none."""
     annotations: dict[tuple[str, str], Label] = {}
     for label in labels:  # as they happened
         if (label.job, label.task) == (job, task):
             annotations[label.server, label.annotation_id] = label
     live = [one for one in annotations.values() if one.event != "deleted" and not one.was_cancelled and one.value]
     purposes = Counter(one.purpose for one in live)
-    random = [one for one in live if one.purpose in RANDOM_DRAWS]
+    random = [one for one in live if one.purpose == Route.CALIBRATE]
     versions = {one.item_id: one.version for one in random}  # the last one
     last = {(one.item_id, one.annotator): one for one in random if one.version == versions[one.item_id]}
     values: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for (item, _), label in sorted(last.items(), key=lambda pair: (pair[0][0], pair[0][1] or "")):
         values[item].append(json.loads(label.value or "{}"))
-    drawn = tuple(sorted(name for name in purposes if name in RANDOM_DRAWS))
-    return Truths("item_id", values, "labels", drawn, purposes[Route.REVIEW], versions)
+    left_out = {str(purpose): purposes[purpose] for purpose in _CHOSEN if purposes[purpose]}
+    return Truths("item_id", values, "labels", (str(Route.CALIBRATE),), left_out, versions)

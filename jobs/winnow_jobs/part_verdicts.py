@@ -3,8 +3,8 @@
 | operator | a part is right if |
 |---|---|
 | detect | it covers a true box of its label at IoU 0.5 that no stronger box of the image has taken |
-| segment | it is all that is put out of its label: IoU with the true mask of at least 0.5; one of several, or held \
-back: at least half of it is true, and not under what is put out |
+| segment | it is all that is put out of its label: IoU with the true mask of at least tau; one of several, or held \
+back: at least that share of it is true, and not under what is put out |
 | ocr | its words stand one after another in the true text, where no line before it was found |
 
 A box in a crowd of its label is right where it is put out, and nothing missed where it is not.
@@ -17,43 +17,44 @@ from typing import Any
 from winnow_jobs.acceptance import WANTED, Value, claimed_boxes, true_boxes
 from winnow_jobs.evaluation.measure_objects import said_boxes, said_masks
 from winnow_workers.evaluation import masks
+from winnow_workers.evaluation.acceptance import Acceptance
 from winnow_workers.evaluation.boxes import match
 
 
-def parts_right(operator: str, prediction: Value, true: Value) -> list[bool] | None:
+def parts_right(operator: str, prediction: Value, true: Value, wanted: Acceptance = WANTED) -> list[bool] | None:
     """One verdict for each part, in the order of the row; None where the truth, or the operator, gives none.
 
     Of text, lines in which nothing was read have no verdict.
     """
     test = _TESTS.get(operator)
-    return None if test is None else test(prediction, true)
+    return None if test is None else test(prediction, true, wanted)
 
 
-def _boxes(prediction: Value, true: Value) -> list[bool] | None:
+def _boxes(prediction: Value, true: Value, wanted: Acceptance) -> list[bool] | None:
     if true.get("boxes") is None:
         return None
     claims = claimed_boxes(prediction)
-    found = match(true_boxes(true), said_boxes(prediction), iou=WANTED.box_iou).matched
+    found = match(true_boxes(true), said_boxes(prediction), iou=wanted.box_iou).matched
     return [at >= 0 or (at == -2 and claimed) for at, claimed in zip(found, claims, strict=True)]
 
 
-def _masks(prediction: Value, true: Value) -> list[bool] | None:
+def _masks(prediction: Value, true: Value, wanted: Acceptance) -> list[bool] | None:
     if true.get("masks") is None:
         return None
     listed: Sequence[Mapping[str, Any]] = prediction.get("masks") or []
-    wanted, put_out = said_masks(true), said_masks(prediction)
+    there, put_out = said_masks(true), said_masks(prediction)
     claims = [one.get("is_output") is not False for one in listed]
     claimed_labels = [one["label"] for one, claimed in zip(listed, claims, strict=True) if claimed]
     found = []
     for one, claimed in zip(listed, claims, strict=True):
         label, rle = one["label"], one["rle"]
-        if label not in wanted:
+        if label not in there:
             found.append(False)
         elif claimed and claimed_labels.count(label) == 1:
-            found.append(_share(wanted[label], rle, of_both=True) >= WANTED.mask_iou)
+            found.append(_share(there[label], rle, of_both=True) >= wanted.mask_iou)
         else:
             hidden = None if claimed else put_out.get(label)
-            found.append(_share(wanted[label], rle, of_both=False, hidden=hidden) >= WANTED.mask_iou)
+            found.append(_share(there[label], rle, of_both=False, hidden=hidden) >= wanted.mask_iou)
     return found
 
 
@@ -68,12 +69,12 @@ def _share(true: masks.Rle, said: masks.Rle, *, of_both: bool, hidden: masks.Rle
     return seen.intersection / whole.predicted
 
 
-def _lines(prediction: Value, true: Value) -> list[bool] | None:
+def _lines(prediction: Value, true: Value, wanted: Acceptance) -> list[bool] | None:
     if true.get("full_text") is None:
         return None
-    free: list[str | None] = [*WANTED.normalisation.apply(true["full_text"]).split()]
+    free: list[str | None] = [*wanted.normalisation.apply(true["full_text"]).split()]
     read = [line["text"] for line in prediction.get("lines") or [] if line["text"]]
-    return [_take(WANTED.normalisation.apply(text).split(), free) for text in read]
+    return [_take(wanted.normalisation.apply(text).split(), free) for text in read]
 
 
 def _take(words: list[str], free: list[str | None]) -> bool:
@@ -85,6 +86,6 @@ def _take(words: list[str], free: list[str | None]) -> bool:
     return False
 
 
-_TESTS: Mapping[str, Callable[[Value, Value], list[bool] | None]] = MappingProxyType(
+_TESTS: Mapping[str, Callable[[Value, Value, Acceptance], list[bool] | None]] = MappingProxyType(
     {"detect": _boxes, "segment": _masks, "ocr": _lines}
 )

@@ -22,6 +22,7 @@ from winnow_annotation.guarantees.rank_counts import RankCounts
 from winnow_annotation.policies import Policy
 from winnow_annotation.ranks import flagged, names_any, ranks, score_of
 from winnow_annotation.wishes import Predictions, Thresholds, ruled_by
+from winnow_jobs.acceptance import acceptance_of
 from winnow_jobs.calibrators import Calibrators
 from winnow_jobs.draws import Draw, DrawSet, all_labels, answered_draws, is_harmful
 from winnow_jobs.drift_records import DriftRecord, moved_with, newest_drift
@@ -165,7 +166,7 @@ def fit_promises(fitting: Fitting, plan: PlanDocument) -> Promises:
 
 def fit_task(fitting: Fitting, task: ResolvedTask, policy: Policy) -> dict[str, Promise]:
     """The promises of one task's policy."""
-    drawn = promised_on(fitting, task)
+    drawn = promised_on(fitting, task, policy)
     return {
         name: _fit_rule(fitting, task, policy, name, drawn) for name, rule in policy.rules().items() if rule.is_promise
     }
@@ -185,11 +186,12 @@ def shown_by(
     return shown(policy.rules()[said.rule], labelled, math.inf if said.threshold is None else said.threshold)
 
 
-def promised_on(fitting: Fitting, task: ResolvedTask) -> DrawSet:
+def promised_on(fitting: Fitting, task: ResolvedTask, policy: Policy) -> DrawSet:
     """The answered draws that are evidence: of the runs since something last moved, and where a gate chooses the task's
     model on gold, those that are no gold.
     """
-    drawn = answered_draws(fitting.store, fitting.plans, task, fitting.labels, Route.CALIBRATE)
+    wanted = acceptance_of(policy)
+    drawn = answered_draws(fitting.store, fitting.plans, task, fitting.labels, Route.CALIBRATE, wanted)
     moved = moved_with(fitting.drift, task.name)
     if moved is not None:
         drawn = _of_runs(drawn, [run for run in drawn.runs if int(run) >= int(moved)])

@@ -92,12 +92,7 @@ def work_through(
         RunFailed, RayError, StoreError, ModelError: the work cannot go on; committed shards stay.
     """
     start = time.monotonic()
-    tally = Tally()
-    standing: set[int] = set()
-    for shard, receipt in runs.receipts(plan.run_id):
-        standing.add(shard)
-        tally.add(receipt, now=False)
-    missing = [shard for shard in range(plan.shards) if shard not in standing]
+    tally, missing = take_stock(runs, plan)
     copies = sum(shard < plan.first_copy_shard for shard in missing)  # where they begin
     listener(tally.progress(plan))
     if missing:
@@ -105,9 +100,10 @@ def work_through(
         plural = "" if placement.actors == 1 else "s"
         listener(Note(f"{placement.actors} actor{plural} on {placement.device}, loading models"))
         journal = LedgerJournal(ledger, runs.store.root.uri, plan.run_id, listener)
+        config = _worker_config(plan, spec, actors=placement.actors, conditional_puts=runs.store.conditional_puts)
         with (
             closing(journal),
-            _executor(plan, spec, placement, journal, listener, engine, keep=options.profile) as executor,
+            _executor(config, placement, spec, journal, listener, engine, keep=options.profile) as executor,
         ):
             for receipt in executor.run(missing[:copies], journal.past(), then=missing[copies:]):
                 tally.add(receipt, now=True)
@@ -119,6 +115,20 @@ def work_through(
     return tally, time.monotonic() - start
 
 
+def take_stock(runs: Runs, plan: PlanDocument) -> tuple[Tally, list[int]]:
+    """What the receipts of a run add up to so far, and the shards that have none, in order.
+
+    Raises:
+        StoreError: an object among the results is not a shard.
+    """
+    tally = Tally()
+    standing: set[int] = set()
+    for shard, receipt in runs.receipts(plan.run_id):
+        standing.add(shard)
+        tally.add(receipt, now=False)
+    return tally, [shard for shard in range(plan.shards) if shard not in standing]
+
+
 def _placement(engine: Engine, spec: ResolvedSpec, shards: int) -> "Placement":
     placement = engine.cluster().placement(spec.run, shards)
     if spec.corpus.max_requests_per_s is None and spec.corpus.max_bytes_per_s is None:
@@ -127,9 +137,9 @@ def _placement(engine: Engine, spec: ResolvedSpec, shards: int) -> "Placement":
 
 
 def _executor(
-    plan: PlanDocument,
-    spec: ResolvedSpec,
+    config: WorkerConfig,
     placement: "Placement",
+    spec: ResolvedSpec,
     journal: LedgerJournal,
     listener: Listener,
     engine: Engine,
@@ -141,7 +151,6 @@ def _executor(
     def warn(text: str) -> None:
         listener(Note(text, warning=True))
 
-    config = _worker_config(plan, spec, actors=placement.actors)
     return ShardExecutor(
         config,
         placement,
@@ -169,13 +178,16 @@ def stop_if_systemic(run_id: str, tally: Tally) -> None:
     )
 
 
-def _worker_config(plan: PlanDocument, spec: ResolvedSpec, *, actors: int) -> WorkerConfig:
+def _worker_config(
+    plan: PlanDocument, spec: ResolvedSpec, *, actors: int, conditional_puts: bool = True
+) -> WorkerConfig:
     requests, size_bytes = spec.corpus.max_requests_per_s, spec.corpus.max_bytes_per_s
     return WorkerConfig(
         job=plan.spec.job,
         run_id=plan.run_id,
         plan_digest=plan.digest,
         output=plan.spec.output,
+        conditional_puts=conditional_puts,
         work=plan.work,
         code_version=CODE_VERSION,
         tasks=tuple(task.config() for task in plan.tasks()),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from winnow_annotation.policies import Policy
+from winnow_jobs.acceptance import acceptance_of
 from winnow_jobs.calibrators import pinned_calibrators
 from winnow_jobs.draws import all_labels, answered_draws
 from winnow_jobs.drift_records import DriftRecord, moved_with, newest_drift
@@ -108,7 +109,8 @@ def _drifted(
 ) -> _Why | None:
     plan = next(plan for plan in plans if plan.run_id == one.run_id)
     ranked = pinned_calibrators(runs.store, plan) if one.said.calibrator is not None else {}
-    drawn = answered_draws(runs.store, plans, one.task, labels, Route.CALIBRATE)
+    wanted = acceptance_of(one.policy)
+    drawn = answered_draws(runs.store, plans, one.task, labels, Route.CALIBRATE, wanted)
     since = tuple(draw for draw in drawn.draws if int(draw.run_id) >= int(alarm))
     since_then = replace(drawn, draws=since)
     again = shown_by(since_then, one.task, one.policy, one.said, ranked.get(one.task.name), labels)

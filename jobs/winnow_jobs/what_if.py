@@ -15,7 +15,7 @@ from winnow_annotation.policies import Policy, ReviewSpec, check_policy
 from winnow_annotation.routing import AUDITED, Choice
 from winnow_annotation.wishes import NO_THRESHOLDS, Thresholds, wishes
 from winnow_jobs.asked_before import asked_before
-from winnow_jobs.calibrators import Calibrators, newest_calibrator
+from winnow_jobs.calibrators import newest_calibrators
 from winnow_jobs.draws import DrawSet, all_labels
 from winnow_jobs.drift_records import newest_drift
 from winnow_jobs.held import held_over
@@ -70,7 +70,7 @@ def what_if(
                 hint=f"tasks with a policy: {', '.join(review.policies) or 'none; add review.policies to the spec'}",
             )
     variants = [one for name in chosen for one in variants_of(review, name, performed[name].kind, sweep)]
-    calibrators = _calibrators(runs, plan)
+    calibrators = newest_calibrators(runs.store, plan)
     fitting = Fitting(runs.store, runs.plans(), all_labels(runs.store), calibrators, reader(runs.store, calibrators))
     fitting = replace(fitting, keep=False, gold=spec.learn.gold, drift=newest_drift(runs.store))
     fits = _Fits(fitting, performed)
@@ -144,12 +144,6 @@ def _plan(runs: Runs, run_id: str | None) -> PlanDocument:
     raise UsageError(f"{runs.store.root} has no finished run with items", hint="winnow run SPEC")
 
 
-def _calibrators(runs: Runs, plan: PlanDocument) -> Calibrators:
-    known = set(runs.store.folders("calibrators/"))
-    newest = {task.name: newest_calibrator(runs.store, task) for task in plan.tasks() if task.name in known}
-    return {name: one for name, one in newest.items() if one is not None}
-
-
 class _Fits:
     """Promises and answered draws of the variants, each found once."""
 
@@ -178,7 +172,7 @@ class _Fits:
         """Of the answered uniform draws those that this variant would accept: how many of them are wrong."""
         task, policy = self._tasks[one.task], one.review.policies[one.task]
         if one.task not in self._draws:
-            self._draws[one.task] = promised_on(self._fitting, task)
+            self._draws[one.task] = promised_on(self._fitting, task, policy)
         drawn = self._draws[one.task]
         rows = calibrated_structs(drawn, self._fitting.calibrators.get(one.task))
         predictions = drawn.predictions(task.kind, rows)

@@ -6,13 +6,19 @@ never leaves a partial object visible; `walk` is sorted by the UTF-8 bytes of th
 errors named here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote
 
 from winnow_storage.errors import SpecError
 from winnow_storage.uri import Location
+
+Announce = Callable[[int], None]  # is told the bytes of a request before it is sent, as far as they are known
+
+
+def unannounced(size_bytes: int) -> None:
+    """For whoever does not care."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +91,10 @@ class BlobStore(Protocol):
         ...
 
 
-def open_store(root: Location) -> BlobStore:
+def open_store(root: Location, *, announce_again: Announce = unannounced) -> BlobStore:
     """The store that holds `root`. Opening is cheap and touches nothing; the first call may fail.
+
+    `announce_again` is told of every request to a bucket that a call which reads sends beyond its first one.
 
     Raises:
         SpecError: a scheme that no implementation takes.
@@ -94,7 +102,7 @@ def open_store(root: Location) -> BlobStore:
     if root.scheme == "s3":
         from winnow_storage.s3_store import S3Store
 
-        return S3Store(root)
+        return S3Store(root, announce_again=announce_again)
     from winnow_storage.local_store import LocalStore
 
     return LocalStore(root)

@@ -1,5 +1,6 @@
 """Which objects does a corpus file name? Its `uri` column, read, checked row by row, made canonical and looked up."""
 
+import io
 import itertools
 import posixpath
 from collections.abc import Iterable, Iterator
@@ -10,10 +11,11 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from winnow_storage import blobs
+from winnow_storage.blobs import Announce, unannounced
 from winnow_storage.errors import BlobMissing, SpecError
 from winnow_storage.external_sort import sorted_unique
 from winnow_storage.found import found_batch
-from winnow_storage.range_file import RangeFile
+from winnow_storage.packed.ranges import VersionRanges
 from winnow_storage.uri import Location, parse
 
 SUFFIXES = (".parquet", ".csv")
@@ -29,11 +31,12 @@ def is_one(place: Location) -> bool:
     return place.name.lower().endswith(SUFFIXES)
 
 
-def look_up(file: Location) -> Iterator[pa.RecordBatch]:
+def look_up(file: Location, announce: Announce = unannounced) -> Iterator[pa.RecordBatch]:
     """What the stores have of the objects that `file` names, as batches of the schema FOUND.
 
     Keys are canonical URIs, each once, sorted by their UTF-8 bytes. A relative one is relative to the folder of the
-    file, a plain path (not percent-encoded).
+    file, a plain path (not percent-encoded). `announce` is told of every request before it is sent, those for the file
+    itself included.
 
     Raises:
         SpecError: no such file, not Parquet or CSV, no text column `uri`, or a row that names no object.
@@ -43,22 +46,23 @@ def look_up(file: Location) -> Iterator[pa.RecordBatch]:
 
     def look(uri: str) -> tuple[str, int | None]:
         root, key = blobs.locate(uri)
+        announce(0)
         info = stores[root].info(key)
         return (ABSENT, None) if info is None else (info.version, info.bytes)
 
     with ThreadPoolExecutor(_LOOK_UP_THREADS) as pool:
-        for batch in sorted_unique(_canonical_uris(file), key=COLUMN):
+        for batch in sorted_unique(_canonical_uris(file, announce), key=COLUMN):
             uris = batch.column(COLUMN).to_pylist()
             for root in {blobs.locate(uri)[0] for uri in uris} - stores.keys():
-                stores[root] = blobs.open_store(root)
+                stores[root] = blobs.open_store(root, announce_again=announce)
             versions, sizes_bytes = zip(*pool.map(look, uris), strict=True)
             yield found_batch(uris, versions, sizes_bytes)
 
 
-def _canonical_uris(file: Location) -> Iterator[pa.RecordBatch]:
+def _canonical_uris(file: Location, announce: Announce) -> Iterator[pa.RecordBatch]:
     row = itertools.count(1)
     try:
-        for texts in _texts(file):
+        for texts in _texts(file, announce):
             uris = [_canonical(text, file, next(row)) for text in texts]
             yield pa.record_batch([pa.array(uris, pa.string())], names=[COLUMN])
     except BlobMissing as error:
@@ -68,16 +72,20 @@ def _canonical_uris(file: Location) -> Iterator[pa.RecordBatch]:
         raise SpecError(f"{file} cannot be read as {kind}: {error}", hint="write the corpus file again") from error
 
 
-def _texts(file: Location) -> Iterator[Iterable[str | None]]:
+def _texts(file: Location, announce: Announce) -> Iterator[Iterable[str | None]]:
     """The column, some thousand rows at a time."""
-    store = blobs.open_store(file.parent)
-    with RangeFile(store, file.name) as opened:
+    store = blobs.open_store(file.parent, announce_again=announce)
+    announce(0)
+    info = store.info(file.name)
+    if info is None:
+        raise BlobMissing(f"{file} is not there")
+    with VersionRanges(store, info, announce).file() as opened:
         batches_of = _csv_batches if file.name.lower().endswith(".csv") else _parquet_batches
         for batch in batches_of(opened, file):
             yield batch.column(0).to_pylist()
 
 
-def _parquet_batches(opened: RangeFile, file: Location) -> Iterator[pa.RecordBatch]:
+def _parquet_batches(opened: io.RawIOBase, file: Location) -> Iterator[pa.RecordBatch]:
     parquet = pq.ParquetFile(opened)
     schema = parquet.schema_arrow
     if COLUMN not in schema.names:
@@ -89,7 +97,7 @@ def _parquet_batches(opened: RangeFile, file: Location) -> Iterator[pa.RecordBat
     yield from parquet.iter_batches(_ROWS, columns=[COLUMN])
 
 
-def _csv_batches(opened: RangeFile, file: Location) -> Iterator[pa.RecordBatch]:
+def _csv_batches(opened: io.RawIOBase, file: Location) -> Iterator[pa.RecordBatch]:
     reading = pa_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
     names = pa_csv.open_csv(opened, read_options=reading).schema.names
     if COLUMN not in names:

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow_storage import blobs, corpus_file, ids, schemas
+from winnow_storage.blobs import Announce, unannounced
 from winnow_storage.errors import SpecError, StoreError
 from winnow_storage.found import found_batch
 from winnow_storage.packed.expand import Expansion
 from winnow_storage.packed.indexes import Indexes
 from winnow_storage.packed.names import names_container
-from winnow_storage.packed.ranges import Announce, unannounced
 from winnow_storage.uri import Location
 
 ABSENT = corpus_file.ABSENT
@@ -93,9 +93,9 @@ class CorpusStream:
 
     def _found(self) -> Generator[pa.RecordBatch]:
         if corpus_file.is_one(self._source.root):
-            yield from corpus_file.look_up(self._source.root)
+            yield from corpus_file.look_up(self._source.root, self._announce)
             return
-        with contextlib.closing(_listed(self._source)) as listed:
+        with contextlib.closing(_listed(self._source, self._announce)) as listed:
             yield from self._expanded(self._sieved(batch) for batch in listed)
 
     def _sieved(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -126,7 +126,7 @@ class CorpusStream:
             patterns = IMAGE_PATTERNS
         kept = None if source.indexes is None else blobs.open_store(source.indexes)
         indexes = Indexes(
-            blobs.open_store(source.root),
+            blobs.open_store(source.root, announce_again=self._announce),
             kept,
             column=source.column,
             max_document_bytes=source.max_document_bytes,
@@ -142,12 +142,13 @@ class CorpusStream:
 def stream_corpus(source: CorpusSource, announce: Announce = unannounced) -> CorpusStream:
     """List `source` while it is read: memory is that of some batches, whatever the corpus holds.
 
-    `announce` is told the bytes of every request that looks into a container, before it is sent.
+    `announce` is told of every request to a bucket, and of every look into a container or at an object that a corpus
+    file names, before it is sent. An inventory is no part of the corpus: nothing is told of its requests.
     """
     return CorpusStream(source, announce)
 
 
-def _listed(source: CorpusSource) -> Generator[pa.RecordBatch]:
+def _listed(source: CorpusSource, announce: Announce) -> Generator[pa.RecordBatch]:
     root = source.root
     if source.inventory is not None:
         from winnow_storage import inventory
@@ -156,7 +157,7 @@ def _listed(source: CorpusSource) -> Generator[pa.RecordBatch]:
     elif root.scheme == "s3":
         from winnow_storage import s3_listing
 
-        yield from s3_listing.list_prefix(root)
+        yield from s3_listing.list_prefix(root, announce)
     else:
         yield from _walked(root)
 

@@ -1,6 +1,7 @@
 """How is one request put to S3, and for how long is it tried? One client per store, and one place for retries."""
 
 import functools
+import itertools
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from botocore.loaders import Loader, create_loader
 
 from winnow_storage import s3_errors
 from winnow_storage.backoff import Backoff
+from winnow_storage.blobs import Announce, unannounced
 from winnow_storage.errors import StoreError, StoreUnavailable
 from winnow_storage.retrying import Result, Retrying
 from winnow_storage.uri import Location
@@ -34,11 +36,20 @@ FIRST_CONTACT = Backoff(attempts=4, first_wait_s=0.5, longest_wait_s=2.0, budget
 class S3Client:
     """The client of one store, made at the first request; every failure is one of the store's errors."""
 
-    def __init__(self, root: Location, *, retrying: Retrying, read_timeout_s: float) -> None:
+    def __init__(
+        self,
+        root: Location,
+        *,
+        retrying: Retrying,
+        read_timeout_s: float,
+        announce_again: Announce = unannounced,
+    ) -> None:
+        """`announce_again` is told before a request is tried again; whoever calls knows of the first one."""
         self._root = root
         self._prefix = f"{root.path}/" if root.path else ""
         self._retrying = retrying
         self._read_timeout_s = read_timeout_s
+        self._announce_again = announce_again
         self._lock = threading.Lock()
         self._made: Any = None
         self._credentials: Any = None
@@ -54,9 +65,11 @@ class S3Client:
         Raises:
             StoreError: whichever of them the failure is.
         """
-        client = self._client
+        client, tries = self._client, itertools.count()
 
         def attempt() -> Result:
+            if next(tries):
+                self._announce_again(0)  # what it brings was counted when it was asked for first
             try:
                 result = once(client)
             except s3_errors.FAILURES as error:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from winnow_storage.blobs import Announce, unannounced
 from winnow_storage.found import FOUND
 from winnow_storage.s3_cuts import Level, find_cuts
 from winnow_storage.s3_pages import Page, S3Pages
@@ -35,14 +36,16 @@ class Pages(Level, Protocol):
         ...
 
 
-def list_prefix(root: Location) -> Iterator[pa.RecordBatch]:
+def list_prefix(root: Location, announce: Announce = unannounced) -> Iterator[pa.RecordBatch]:
     """What lies below `root`, as batches of the schema FOUND, in the byte order of the keys.
+
+    `announce` is told of every request before it is sent.
 
     Raises:
         StoreError: the store refuses or cannot answer.
     """
     with tempfile.TemporaryDirectory(prefix="winnow-listing-") as folder:
-        listing = ParallelListing(S3Pages(root), Path(folder))
+        listing = ParallelListing(S3Pages(root, announce=announce), Path(folder))
         try:
             yield from listing.batches()
         finally:

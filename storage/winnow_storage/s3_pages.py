@@ -10,6 +10,7 @@ from xml.sax.saxutils import unescape
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow_storage.blobs import Announce, unannounced
 from winnow_storage.errors import StoreError, StoreUnavailable
 from winnow_storage.found import COLD_CLASSES, found_batch
 from winnow_storage.retrying import Retrying
@@ -40,11 +41,22 @@ class S3Pages:
     they are read here. obstore needs 5 as well, but gives no storage class and fails at keys with "//" (its issue 429).
     """
 
-    def __init__(self, root: Location, *, page_rows: int = 1000, retrying: Retrying | None = None) -> None:
+    def __init__(
+        self,
+        root: Location,
+        *,
+        page_rows: int = 1000,
+        retrying: Retrying | None = None,
+        announce: Announce = unannounced,
+    ) -> None:
+        """`announce` is told of every request before it is sent."""
         self._root = root
         self._page_rows = page_rows
         self._prefix = f"{root.path}/" if root.path else ""
-        self._s3 = S3Client(root, retrying=retrying or Retrying(), read_timeout_s=READ_TIMEOUT_S)
+        self._announce = announce
+        self._s3 = S3Client(
+            root, retrying=retrying or Retrying(), read_timeout_s=READ_TIMEOUT_S, announce_again=announce
+        )
         self._prepared = False
 
     def after(self, key: str) -> Page:
@@ -86,6 +98,7 @@ class S3Pages:
                 )
             return answer
 
+        self._announce(0)
         return page_of(self._s3.call("list", prefix, once), skip=len(self._prefix))
 
     def _prepare(self, client: Any) -> None:

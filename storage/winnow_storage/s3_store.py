@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from winnow_storage import s3_errors
-from winnow_storage.blobs import Blob, BlobInfo
+from winnow_storage.blobs import Announce, Blob, BlobInfo, unannounced
 from winnow_storage.errors import BlobMissing, BlobReplaced, StoreError, StoreUnavailable
 from winnow_storage.retrying import Retrying
 from winnow_storage.s3_client import READ_TIMEOUT_S, S3Client
@@ -38,12 +38,24 @@ class S3Store:
     """A BlobStore over a bucket or a prefix of it. Credentials, region and endpoint are the usual AWS settings."""
 
     def __init__(
-        self, root: Location, *, retrying: Retrying | None = None, read_timeout_s: float = READ_TIMEOUT_S
+        self,
+        root: Location,
+        *,
+        retrying: Retrying | None = None,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        announce_again: Announce = unannounced,
     ) -> None:
+        """`announce_again` is told of the requests that a call which reads sends beyond its first, before each."""
         self.root = root
         self.conditional_puts = True
         self._prefix = f"{root.path}/" if root.path else ""
-        self._s3 = S3Client(root, retrying=retrying or Retrying(), read_timeout_s=read_timeout_s)
+        self._announce_again = announce_again
+        self._s3 = S3Client(
+            root,
+            retrying=retrying or Retrying(),
+            read_timeout_s=read_timeout_s,
+            announce_again=announce_again,
+        )
         self._bucket_seen = False
 
     def get(self, key: str) -> bytes:
@@ -66,6 +78,7 @@ class S3Store:
             return self.read(key)
         if (blob := quick.read(full)) is not None:
             return blob
+        self._announce_again(0)
         blob = self.read(key)
         quick.was_needless()
         return blob
@@ -144,10 +157,12 @@ class S3Store:
             return first
         # Either the bytes were damaged on their way, or this store's ETags are no digests: what comes the same
         # twice, and as long as the object is, is what is stored.
+        self._announce_again(len(first.data))
         second, second_is_sure = self._read_whole(client, key, full)
         if second_is_sure:
             return second
         if second == first:
+            self._announce_again(0)
             head = client.head_object(Bucket=self.root.bucket, Key=full)
             if (int(head["ContentLength"]), _version(head["ETag"])) == (len(second.data), second.version):
                 return second
@@ -204,6 +219,7 @@ class S3Store:
             yield page
             if not page.get("IsTruncated"):
                 return
+            self._announce_again(0)
             extra["ContinuationToken"] = page["NextContinuationToken"]
 
     def _page(self, prefix: str, extra: Mapping[str, str], client: Any) -> dict[str, Any]:
@@ -217,6 +233,7 @@ class S3Store:
     def _check_bucket(self) -> None:
         if self._bucket_seen:
             return
+        self._announce_again(0)
         try:
             self._s3.call("look at", "", lambda client: client.head_bucket(Bucket=self.root.bucket))
         except BlobMissing as error:

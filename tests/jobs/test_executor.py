@@ -1,4 +1,7 @@
-"""Real actors that come and go: released when nothing is left, not waited for without room, warm for the next run."""
+"""Real actors that come and go: released when nothing is left, not waited for without room, warm for the next run.
+
+And those that never come, because a model does not load.
+"""
 
 import os
 import threading
@@ -16,6 +19,7 @@ from winnow_jobs import executor as module
 from winnow_jobs.cluster import Placement
 from winnow_jobs.engine import Engine
 from winnow_jobs.executor import ShardExecutor
+from winnow_storage.errors import ModelError, RayError
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
 from winnow_workers.pipeline import WorkerConfig
@@ -57,6 +61,14 @@ def config_over(folder: Path, ticks: Sequence[int], *, log: str = "opened") -> W
     params = {"log": str(folder.parent / log)}
     task = TaskConfig("sleepy", "tests.jobs.sleepy:SleepyOperator", resolve_model("builtin/fingerprint"), params)
     return replace(pipeline_over(work).config, tasks=(task,))
+
+
+def unopened(folder: Path, how: str) -> WorkerConfig:
+    """One image, for a task whose model does not load."""
+    config = config_over(folder / "a", [0])
+    params = {"log": str(folder / "opened"), "how": how}
+    task = TaskConfig("unopened", "tests.jobs.unopened:UnopenedOperator", config.tasks[0].model, params)
+    return replace(config, tasks=(task,))
 
 
 def execute(config: WorkerConfig, placement: Placement, *, engine: Engine | None = None) -> ShardExecutor:
@@ -142,3 +154,36 @@ def test_run__actors_stay_warm_for_a_run_with_the_same_tasks(engine: Engine, tmp
     assert not Path(f"/proc/{last}/stat").exists()  # it was of no use to the last run
     for actor in engine.strangers(config_over(tmp_path / "d", [0])):
         ray.kill(actor)
+
+
+@pytest.mark.usefixtures("engine")
+def test_run__a_model_that_is_refused_ends_the_run_at_once(tmp_path: Path) -> None:
+    with (
+        execute(unopened(tmp_path, "refuses"), Placement(1, "cpu", 1)) as driven,
+        pytest.raises(ModelError, match="its weights are of another network") as caught,
+    ):
+        list(driven.run(range(1), {}))
+    assert caught.value.hint == "name the model that they are of"
+    assert len(opened(tmp_path)) == 1
+
+
+@pytest.mark.usefixtures("engine")
+def test_run__a_model_that_ends_its_process_is_tried_three_times(tmp_path: Path) -> None:
+    with (
+        execute(unopened(tmp_path, "ends"), Placement(1, "cpu", 1)) as driven,
+        pytest.raises(RayError, match="an actor died 3 times while it loaded its models"),
+    ):
+        list(driven.run(range(1), {}))
+    assert len(opened(tmp_path)) == module.OPEN_ATTEMPTS == 3
+
+
+@pytest.mark.usefixtures("engine")
+def test_run__a_model_that_hangs_has_its_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OPEN_DEADLINE_S", 1.0)
+    monkeypatch.setattr(module, "OPEN_ATTEMPTS", 2)
+    with (
+        execute(unopened(tmp_path, "hangs"), Placement(1, "cpu", 1)) as driven,
+        pytest.raises(RayError, match="died 2 times while it loaded its models: models not loaded within 1 s"),
+    ):
+        list(driven.run(range(1), {}))
+    assert len(opened(tmp_path)) == 2

@@ -10,7 +10,7 @@ from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.begin import begin_or_go_on
 from winnow_jobs.draft import draft_run
 from winnow_jobs.events import Event, Note
-from winnow_jobs.job import run_job
+from winnow_jobs.job import resume_run, run_job
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.options import Options
 from winnow_jobs.plan import Selection
@@ -18,6 +18,8 @@ from winnow_jobs.report import write_report
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.runs import Runs
 from winnow_jobs.views import plan_record, status_record
+from winnow_storage.errors import StoreError
+from winnow_storage.probe import RECORD
 from winnow_storage.schemas import Outcome
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -75,3 +77,14 @@ def test_plan_record__estimates_from_the_last_run_with_items(night: tuple[Runs, 
     record = plan_record(draft_run(runs, resolved, Selection(), now=NOW), None, runs)
     assert (record["due_items"], record["tasks"][0]["why"]) == (0, "no item is new, changed or asked for again")
     assert record["review_estimate"] == "about 0 review tasks (budget 2; the last run sent 0.67 an item)"
+
+
+def test_resume_run__an_output_without_conditional_puts_is_refused(tmp_path: Path) -> None:
+    make_corpus(tmp_path, 3)
+    runs, resolved = output_runs(tmp_path), spec(tmp_path)
+    plan, _ = begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: NOW)
+    assert plan is not None
+    runs.store.put(RECORD, b'{"conditional_put": false}')  # as the probe of another command found out meanwhile
+    with pytest.raises(StoreError, match="does not honour conditional puts"):
+        resume_run(resolved.output, plan.run_id, Options(), lambda _: None)
+    assert not list((tmp_path / "out").glob("runs/0001/results/*"))

@@ -101,17 +101,18 @@ def label(number: int, said: str, purpose: str, **changes: Any) -> Label:
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> tuple[ResolvedSpec, Runs]:
-    """600 predictions that are right with the square of their score; 400 audited, 100 wrong ones reviewed."""
+    """600 predictions, right with the square of their score; 400 drawn, 100 reviewed and 50 audited, all wrong."""
     resolved = job(tmp_path)
     runs = Runs(open_store(parse(resolved.output)))
     add_scored(runs, resolved, n=600, low=0.5, seed=1)
     rng, scores = np.random.default_rng(2), np.random.default_rng(1).uniform(0.5, 1, 600)
     says = ["a" if rng.uniform() < score**2 else "b" for score in scores]
-    labels = [label(i, says[i], "audit") for i in range(400)] + [label(i, "b", "review") for i in range(400, 500)]
+    labels = [label(i, says[i], "calibrate") for i in range(400)] + [label(i, "b", "review") for i in range(400, 500)]
+    labels += [label(i, "b", "audit") for i in range(500, 550)]
     labels += [
-        label(0, "?", "audit", label_id="x0", annotation_id="skipped", was_cancelled=True, value=None),
-        replace(label(1, says[1], "audit"), label_id="x1", event="updated", updated_at=LATER),
-        label(2, "?", "audit", label_id="x2", annotation_id="of another version", version="v0", annotator="bob"),
+        label(0, "?", "calibrate", label_id="x0", annotation_id="skipped", was_cancelled=True, value=None),
+        replace(label(1, says[1], "calibrate"), label_id="x1", event="updated", updated_at=LATER),
+        label(2, "?", "calibrate", label_id="x2", annotation_id="of another version", version="v0", annotator="bob"),
     ]
     _put(labels, runs.store)
     return resolved, runs
@@ -127,15 +128,15 @@ def routes(runs: Runs, plan: PlanDocument) -> list[dict[str, Any]]:
     return pa.Table.from_batches(iter_routes(runs.store, plan.run_id), schema=ROUTES).to_pylist()
 
 
-def test_learn__takes_the_last_answers_of_random_draws_only(labelled: tuple[ResolvedSpec, Runs]) -> None:
+def test_learn__takes_the_last_answers_of_uniform_draws_only(labelled: tuple[ResolvedSpec, Runs]) -> None:
     one = learned(*labelled)
-    assert one.refused == 100
+    assert one.left_out == {"review": 100, "audit": 50}
     assert one.is_new
-    assert one.calibrator.fitted_on.purposes == ("audit",)
+    assert one.calibrator.fitted_on.purposes == ("calibrate",)
     assert one.calibrator.fitted_on.labels in (399, 400)
     assert not learned(*labelled).is_new
     resolved, runs = labelled
-    assert newest_calibrator(runs.store, resolved.task("kind")) == one.calibrator
+    assert newest_calibrator(runs.store, resolved.task("kind"), None) == one.calibrator
 
 
 def test_route_run__applies_the_newest_and_pins_it(labelled: tuple[ResolvedSpec, Runs], tmp_path: Path) -> None:
@@ -191,14 +192,16 @@ def test_learn__a_head_is_not_calibrated_on_what_taught_it(tmp_path: Path) -> No
     assert learned(before, runs).calibrator.fitted_on.labels == 600
 
 
-def test_learn__labels_of_review_alone_are_refused(tmp_path: Path) -> None:
+def test_learn__labels_of_no_uniform_draw_are_refused(tmp_path: Path) -> None:
     resolved = job(tmp_path)
     runs = Runs(open_store(parse(resolved.output)))
     add_scored(runs, resolved, n=200, low=0.5, seed=1)
-    _put([label(i, "a", "review") for i in range(200)], runs.store)
+    _put([label(i, "ab"[i % 2], "audit" if i < 150 else "review") for i in range(200)], runs.store)
     found = learn(resolved, runs, tasks=["kind"], truth=None, at=NOW)["kind"]
     assert isinstance(found, UsageError)
-    assert "200 of purpose review do not count" in found.message
+    assert "50 of purpose review and 150 of purpose audit do not count" in found.message
+    assert found.hint is not None
+    assert "review.calibrate" in found.hint
 
 
 def test_learn__unknown_task_and_unreadable_truth(tmp_path: Path) -> None:
@@ -217,7 +220,7 @@ def test_calibrator__a_damaged_one_is_named(labelled: tuple[ResolvedSpec, Runs],
     key = f"calibrators/kind/{one.digest}.json"
     (tmp_path / "out" / key).write_text(one.model_dump_json().replace('"labels":', '"labels":1'))
     with pytest.raises(StoreError, match=one.digest):
-        newest_calibrator(runs.store, resolved.task("kind"))
+        newest_calibrator(runs.store, resolved.task("kind"), None)
 
 
 @pytest.mark.parametrize(

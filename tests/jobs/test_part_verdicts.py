@@ -7,6 +7,7 @@ import pytest
 
 from winnow_jobs.acceptance import is_accepted
 from winnow_jobs.part_verdicts import parts_right
+from winnow_workers.evaluation.acceptance import Acceptance
 from winnow_workers.masks import encode_rle
 
 
@@ -54,6 +55,7 @@ def test_masks__whole_classes_single_things_and_what_was_held_back() -> None:
     true = {"masks": [mask("a", slice(0, 4)), mask("b", slice(4, 6))]}
     said = {"masks": [mask("a", slice(0, 3)), mask("b", slice(5, 8)), mask("c", slice(0, 1))]}
     assert parts_right("segment", said, true) == [True, False, False]
+    assert parts_right("segment", said, true, Acceptance(mask_iou=0.9)) == [False, False, False]
     things = [mask("a", slice(0, 1)), mask("a", slice(6, 8)), mask("a", slice(1, 4), is_output=False)]
     assert parts_right("segment", {"masks": things}, true) == [True, False, True]
     hidden = [mask("a", slice(0, 4)), mask("a", slice(0, 3), is_output=False)]

@@ -1,8 +1,15 @@
 """Rates that leave out start and end, and stages by their share."""
 
+from pathlib import Path
+
 import pytest
 
+from tests.jobs.whole_nights import begin, job, runs_of, work_through
+from tests.workers.pipelines import save_image
+from winnow_jobs.machine import ledger_of
 from winnow_jobs.profile import profile_lines, profiled, steady_rate
+from winnow_jobs.report import write_report
+from winnow_jobs.run import finish
 
 
 def test_steady_rate__leaves_out_start_and_end() -> None:
@@ -42,3 +49,25 @@ def test_profile_lines__say_the_ratio_or_why_there_is_none() -> None:
         "  steady: 90.0 items/s, 0.90 of a bare loop's 100.0 (decoding and models in turn, in the same actors)",
     ]
     assert "too few shards" in profile_lines(profiled(stages, items_per_s=None, bare_items_per_s=100.0))[-1]
+
+
+@pytest.mark.parametrize("bare_items_per_s", [None, 50.0])
+def test_report__names_the_bottleneck_of_a_run_that_is_too_short_for_a_ratio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bare_items_per_s: float | None
+) -> None:
+    monkeypatch.setenv("WINNOW_LEDGER", f"sqlite:///{tmp_path / 'ledger.db'}")
+    for number in range(5):
+        save_image(tmp_path / f"corpus/{number}.png", seed=number)
+    resolved = job(tmp_path)
+    runs, plan = runs_of(resolved), begin(resolved)
+    assert plan is not None
+    tally = work_through(runs, plan)
+    tally.compare(bare_items_per_s, actors=1)
+    assert tally.profile is not None
+    assert tally.profile["ratio"] is None
+    finish(runs, plan, tally, 1.0)
+    with ledger_of(None) as ledger:
+        write_report(resolved, runs, ledger, run_id=None, truth=None, out=tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert f"Bottleneck: {tally.profile['bottleneck']}." in page
+    assert ("makes 50.0 items a second; this run had too few shards" in page) == (bare_items_per_s is not None)

@@ -14,9 +14,11 @@ from tests.servers.faulty_s3 import Fault, FaultyS3, Kind, Plan, S3Request, faul
 from tests.servers.s3 import S3Server
 from tests.storage.fake_time import FakeTime
 from tests.storage.shard_rows import receipt, shard_rows
-from winnow_storage import probe, shards
+from winnow_storage import probe, s3_listing, shards
 from winnow_storage.blobs import Blob, BlobInfo
 from winnow_storage.errors import StoreError, StoreUnavailable
+from winnow_storage.listing import CorpusSource, stream_corpus
+from winnow_storage.s3_pages import S3Pages
 from winnow_storage.s3_store import S3Store
 from winnow_storage.uri import parse
 
@@ -345,3 +347,55 @@ def test_faulty_s3__a_plan_that_fails_fails_its_test(through: Through) -> None:
     ):
         network.store().get("a")
     assert "no plan for a" in str(caught.value.exceptions[0])
+
+
+@pytest.mark.parametrize("way", ["read", "read_bulk", "get_range", "info"])
+def test_announce_again__is_told_of_every_request_but_the_first(through: Through, way: str) -> None:
+    kinds = [Kind.SLOW_DOWN, Kind.CORRUPT, Kind.RESET_AFTER, Kind.SHORTEN]
+
+    def plan(request: S3Request) -> Fault | None:
+        turn = request.occurrence
+        return Fault(kinds[turn]) if request.method in ("GET", "HEAD") and turn < len(kinds) else None
+
+    again: list[int] = []
+    with through(plan) as network:
+        network.direct.put("a", DATA)
+        store = S3Store(parse(network.bucket), retrying=FakeTime().retrying(), announce_again=again.append)
+        before = len(network.proxy.log)
+        {
+            "read": lambda: store.read("a"),
+            "read_bulk": lambda: store.read_bulk("a"),
+            "get_range": lambda: store.get_range("a", 10, 20),
+            "info": lambda: store.info("a"),
+        }[way]()
+        assert store.info("absent") is None
+        sent = len(network.proxy.log) - before
+    assert sent > 4
+    assert len(again) == sent - 2  # of two calls
+
+
+def test_announce__is_told_of_every_request_of_a_listing(
+    through: Through, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_listing, "FIRST_CUT_PAGES", 1)
+    told: list[int] = []
+    with through(first(2, Kind.SLOW_DOWN)) as network:
+        for number in range(30):
+            network.direct.put(f"photos/{number // 10}/{number:02}.png", b"x")
+        pages = S3Pages(parse(network.bucket), page_rows=4, retrying=FakeTime().retrying(), announce=told.append)
+        monkeypatch.setattr(s3_listing, "S3Pages", lambda root, announce: pages)
+        assert sum(batch.num_rows for batch in s3_listing.list_prefix(parse(network.bucket), told.append)) == 30
+        assert network.proxy.done[Kind.SLOW_DOWN] == 2
+        assert len(told) == len(network.proxy.log) > 10
+
+
+def test_announce__is_told_of_every_request_of_a_corpus_file(through: Through) -> None:
+    told: list[int] = []
+    with through(first(1, Kind.SLOW_DOWN, method="HEAD")) as network:
+        for number in range(20):
+            network.direct.put(f"photos/{number:02}.png", b"x")
+        network.direct.put("list.csv", b"uri\n" + b"".join(b"photos/%02d.png\n" % at for at in range(21)))
+        source = CorpusSource("c", parse(f"{network.bucket}/list.csv"), ())
+        assert sum(batch.num_rows for batch in stream_corpus(source, told.append)) == 21
+        assert network.proxy.done[Kind.SLOW_DOWN] == 23  # a look at each, at the file itself, and at the bucket
+        assert len(told) == len(network.proxy.log)

@@ -27,6 +27,7 @@ from winnow_workers.decode import DecodeLimits
 from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.rows import build_row
 from winnow_workers.signals import Missing, OutOfMemory, Rejected, Unavailable, Unreadable
+from winnow_workers.throttle import Throttle
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -282,3 +283,22 @@ def test_fetch__a_store_that_does_not_recover_is_no_final_outcome(
     assert isinstance(fetched.signal, Unavailable)
     assert "503" in fetched.signal.reason
     assert row_version(fetched) == item.version
+
+
+def test_fetch__every_request_is_throttled_those_that_are_made_again_too(
+    s3: S3Server, s3_bucket: str, image: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, taken = open_store(parse(s3_bucket)), []
+    items = []
+    for number in range(4):
+        store.put(f"{number}.png", image(number))
+        items.append(listed(store, f"{number}.png"))
+    throttle = Throttle(10**9, None)
+    monkeypatch.setattr(throttle, "take", taken.append)
+    with faulty_s3(s3, first(1, Kind.CORRUPT, method="GET")) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint_url)
+        fetcher = Fetcher(DecodeLimits(), throttle=throttle)
+        for item in items:
+            assert fetcher.fetch(item, needed_side_px=None).signal is None
+    assert proxy.done[Kind.CORRUPT] == len(items)
+    assert len(taken) == len(proxy.log) == 2 * len(items)

@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +20,8 @@ from winnow_storage.errors import RunFailed
 from winnow_workers import fetch
 from winnow_workers.operator import Prediction, View
 from winnow_workers.operators.embed import EmbedOperator
+from winnow_workers.pipeline import COMMIT, WAIT, Pipeline
+from winnow_workers.quarantine import FETCH
 
 
 def test_run_shard__one_row_per_item_with_one_outcome(tmp_path: Path) -> None:
@@ -170,3 +176,51 @@ assert "torch" not in sys.modules, "two seconds of every start"
 
 def test_open__a_task_without_a_network_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH], check=True)
+
+
+@pytest.mark.parametrize("limit", ["max_requests_per_s", "max_bytes_per_s"])
+def test_run_shard__is_as_slow_as_the_store_is_spared(tmp_path: Path, limit: str) -> None:
+    paths = [save_image(tmp_path / f"corpus/{n}.png", seed=n) for n in range(6)]
+    work = make_work(tmp_path, paths)
+    amounts = [1.0 if limit == "max_requests_per_s" else float(path.stat().st_size) for path in paths]
+    config = replace(pipeline_over(work).config, **{limit: sum(amounts[:-1])})  # all but the last in a second
+    pipeline = Pipeline(config)
+    pipeline.open()
+    start = time.monotonic()
+    pipeline.run_shard(0)
+    assert time.monotonic() - start >= 0.99
+
+
+def test_run_shard__no_step_is_awaited_of_a_shard_that_waits_for_the_models(tmp_path: Path) -> None:
+    paths = [save_image(tmp_path / f"corpus/{n}.png", seed=n) for n in range(2)]
+    work = make_work(tmp_path, paths, shard_items=1)
+    entered: dict[int, list[str]] = {}  # by thread
+    pipeline = Pipeline(
+        pipeline_over(work).config, lambda stage: entered.setdefault(threading.get_ident(), []).append(stage)
+    )
+    pipeline.open()
+    with ThreadPoolExecutor(1) as pool:
+        with pipeline._models:  # as the thread has them that works on the shard before
+            answer = pool.submit(pipeline.run_shard, 0)
+            while not any(WAIT in stages for stages in entered.values()):
+                time.sleep(0.01)
+            time.sleep(0.1)
+            assert list(entered.values()) == [[FETCH, WAIT]]
+        assert answer.result().shard == 0
+    assert list(entered.values()) == [[FETCH, WAIT, FETCH, "first", "second", COMMIT]]
+
+
+@pytest.mark.parametrize(("device", "calls"), [("cuda", 1), ("cpu", 0)])
+def test_close__the_memory_of_a_device_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, calls: int
+) -> None:
+    """That it is called; what it frees shows on a GPU only."""
+    import torch
+
+    freed: list[int] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(1))
+    work = make_work(tmp_path, [save_image(tmp_path / "corpus/0.png", seed=0)])
+    pipeline = Pipeline(replace(pipeline_over(work).config, device=device))
+    pipeline.open()
+    pipeline.close()
+    assert len(freed) == calls

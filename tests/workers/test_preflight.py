@@ -8,12 +8,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 
 from tests.workers.operators import onnx_files
-from tests.workers.operators.classifier_folders import write_classifier
+from tests.workers.operators.classifier_folders import write_classifier, write_pair
 from tests.workers.operators.detrs import write_folder
+from tests.workers.operators.segformers import write_segformer
 from winnow_storage.errors import ModelError
 from winnow_workers.contract.views import noise_views
 from winnow_workers.models import patchcore
@@ -39,24 +40,11 @@ def classifier(path: Path, labels: tuple[str, ...], outputs: int) -> str:
     return str(path)
 
 
-def onnx_classifier(path: Path) -> str:
-    """The mean of each channel, as three logits; without a card."""
-    graph = helper.make_graph(
-        [helper.make_node("GlobalAveragePool", ["x"], ["m"]), helper.make_node("Flatten", ["m"], ["y"])],
-        "means",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    path.write_bytes(model.SerializeToString())
-    return str(path)
-
-
 def test_check_task__what_fits_passes(tmp_path: Path) -> None:
     check_task(task("classify", classifier(tmp_path / "a.safetensors", ("a", "b"), 2)))
     check_task(task("classify", classifier(tmp_path / "a.safetensors", ("a", "b"), 2), labels=["x", "y"]))
     check_task(task("segment", "smp/unet/resnet18", {"random": 1}))
-    file = onnx_classifier(tmp_path / "c.onnx")
+    file = onnx_files.write_means(tmp_path / "c.onnx")
     check_task(task("classify", file, labels=["r", "g", "b"], input={"height_px": 8, "width_px": 8}))
 
 
@@ -86,7 +74,7 @@ def test_check_task__weights_and_labels_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_check_task__onnx_without_labels_or_preprocessing(tmp_path: Path) -> None:
-    file = onnx_classifier(tmp_path / "c.onnx")
+    file = onnx_files.write_means(tmp_path / "c.onnx")
     with pytest.raises(ModelError, match="does not say what is done to pixels"):
         check_task(task("classify", file, labels=["r", "g", "b"]))
     with pytest.raises(ModelError, match="do not say what their 3 labels are"):
@@ -151,6 +139,49 @@ def test_check_task__detectors_that_do_not_fit(tmp_path: Path) -> None:
             check_task(task("detect", model, **params))
 
 
+def test_check_task__segmenters_that_do_not_fit(tmp_path: Path) -> None:
+    unet, mask_rcnn = "builtin/small_unet", "torchvision/maskrcnn_resnet50_fpn"
+    card = ModelCard(architecture=unet, labels=("nothing", "a"))
+    tensors = dict(build_network(unet, {}, n_labels=2).state_dict())
+    (tmp_path / "a.safetensors").write_bytes(encode_model(tensors, card))
+    lost = sorted(tensors)[0]
+    del tensors[lost]
+    (tmp_path / "b.safetensors").write_bytes(encode_model(tensors, card))
+    write_segformer(tmp_path / "segformer")
+    write_folder(tmp_path / "detr", "rf_detr_seg")
+    painter = onnx_files.write_painter(tmp_path / "c.onnx")
+    for model, weights, params, said in (
+        (str(tmp_path / "a.safetensors"), None, {"labels": ["x", "y", "z"]}, "3 labels for a model with 2 "),
+        (str(tmp_path / "b.safetensors"), None, {}, f"missing: {lost}"),
+        (f"transformers/{tmp_path}/segformer", None, {"labels": ["x", "y"]}, "2 labels for a model with 4 "),
+        (f"transformers/{tmp_path}/detr", None, {"labels": ["x", "y"]}, "2 labels for a model with 3 "),
+        (
+            painter,
+            None,
+            {"labels": ["x", "y"], "input": {"height_px": 8, "width_px": 8}},
+            "2 labels for a model with 3 ",
+        ),
+        (mask_rcnn, {"random": 1}, {"input": {"height_px": 8, "width_px": 8}}, "has its own input"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            check_task(task("segment", model, weights, **params))
+
+
+def test_check_task__pairs_and_embedders_that_do_not_fit(tmp_path: Path) -> None:
+    write_pair(tmp_path / "clip", "clip")
+    clip = f"transformers/{tmp_path}/clip"
+    check_task(task("classify", clip, labels=["cat", "dog"]))
+    with pytest.raises(ModelError, match="tokens long, the text tower reads 16"):
+        check_task(task("classify", clip, labels=["cat", "dog " * 20]))
+    tensors = load_file(tmp_path / "clip/model.safetensors")
+    lost = next(name for name in sorted(tensors) if name.startswith("vision_model.encoder"))
+    del tensors[lost]
+    save_file(tensors, tmp_path / "clip/model.safetensors", metadata={"format": "pt"})
+    for operator, params in (("classify", {"labels": ["cat", "dog"]}), ("embed", {})):
+        with pytest.raises(ModelError, match=f"the weights do not fit .*missing: {lost}"):
+            check_task(task(operator, clip, **params))
+
+
 def test_check_task__an_anomaly_detector_whose_head_is_not_its_backbones(tmp_path: Path) -> None:
     card = ModelCard(architecture="builtin/patch_features", arguments={"width": 4}, extra={"threshold": 1.0})
     wider = card.model_copy(update={"arguments": {"width": 8}})
@@ -188,12 +219,31 @@ def test_check_task__weights_take_no_memory_and_precision_is_the_devices_questio
     assert is_without_memory(network)
 
 
-def test_shapes_unknown__is_no_error_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    def asks_for_numbers(self: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-        return images if images.sum().item() > 0 else -images
+def test_shapes_unknown__what_needs_its_numbers_is_opened_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = DigitCnn.forward
+
+    def asks_for_numbers(self: DigitCnn, images: torch.Tensor) -> torch.Tensor:
+        return whole(self, images if images.sum().item() > 0 else -images)
 
     monkeypatch.setattr(DigitCnn, "forward", asks_for_numbers)
-    check_task(task("classify", "builtin/digit_cnn", {"random": 1}))
+    file = classifier(tmp_path / "a.safetensors", ("a", "b"), 2)
+    check_task(task("classify", file, precision="bf16"))  # which is the device's question
+    with pytest.raises(ModelError, match="3 labels for a model with 2 outputs"):
+        check_task(task("classify", file, labels=["x", "y", "z"]))
+
+
+def test_shapes_unknown__a_network_that_draws_its_weights_by_numbers(tmp_path: Path) -> None:
+    regnet = "torchvision/regnet_y_400mf"
+    tensors = dict(build_network(regnet, {}, n_labels=2).state_dict())
+    card = ModelCard(architecture=regnet, labels=("a", "b"))
+    (tmp_path / "a.safetensors").write_bytes(encode_model(tensors, card))
+    check_task(task("classify", str(tmp_path / "a.safetensors")))
+    del tensors["fc.bias"]
+    (tmp_path / "b.safetensors").write_bytes(encode_model(tensors, card))
+    with pytest.raises(ModelError, match=r"missing: fc\.bias"):
+        check_task(task("classify", str(tmp_path / "b.safetensors")))
 
 
 @pytest.mark.parametrize("labels", [("background", "a", "b"), ("a", "b")])
@@ -208,7 +258,7 @@ def test_check_file__a_detectors_card_may_leave_the_background_out(labels: tuple
 
 
 def test_onnx__weights_in_other_files_are_refused(tmp_path: Path) -> None:
-    loaded = onnx.load(onnx_classifier(tmp_path / "c.onnx"))
+    loaded = onnx.load(onnx_files.write_means(tmp_path / "c.onnx"))
     loaded.graph.initializer.append(numpy_helper.from_array(np.ones(4, np.float32), "outside"))
     onnx.save(loaded, tmp_path / "d.onnx", save_as_external_data=True, size_threshold=0, location="d.bin")
     said = "keeps weights in other files"
@@ -222,4 +272,4 @@ def test_onnx__a_gpu_that_onnxruntime_cannot_use_is_said(tmp_path: Path) -> None
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime has CUDA here")
     with pytest.raises(ModelError, match="cannot use the GPU"):
-        open_session(resolve_model(onnx_classifier(tmp_path / "c.onnx")), device="cuda", threads=1)
+        open_session(resolve_model(onnx_files.write_means(tmp_path / "c.onnx")), device="cuda", threads=1)

@@ -14,7 +14,7 @@ from winnow_workers.allocator import keep_freed_memory
 from winnow_workers.children import allowed_s, brought, limit_memory, prepare, rows_one_by_one
 from winnow_workers.deadline import STDERR, HangTimer
 from winnow_workers.last_words import LastWords, take_last_words
-from winnow_workers.pipeline import CHUNK_BYTES, COMMIT, Pipeline, WorkerConfig, stored_among
+from winnow_workers.pipeline import CHUNK_BYTES, COMMIT, WAIT, Pipeline, WorkerConfig, stored_among
 from winnow_workers.signals import NeedsCare
 from winnow_workers.tasks import Stages
 
@@ -52,8 +52,7 @@ class ShardWorker:
         self._words = words
         self._timer = HangTimer(STDERR if words is None else words.file.fileno())
         self._steps = 0
-        self._at_work = 0  # calls; more than one thread may be in here
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # more than one thread may be in here
         self._config = config
         self._pipeline = Pipeline(config, self._entering)
         self._is_open = False
@@ -128,22 +127,20 @@ class ShardWorker:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        with self._lock:
-            self._at_work += 1
         try:
             yield
         finally:
-            with self._lock:
-                self._at_work -= 1
-                if self._at_work == 0:
-                    self._timer.stop()
+            self._timer.rest()
 
     def _step(self) -> None:
         self._steps += 1
 
     def _entering(self, stage: str) -> None:
         self._step()
-        self._timer.step(COMMIT_S if stage == COMMIT else allowed_s(stage, self._config))
+        if stage == WAIT:  # the thread that has the models is the one to be watched
+            self._timer.rest()
+        else:
+            self._timer.step(COMMIT_S if stage == COMMIT else allowed_s(stage, self._config))
 
 
 SHARDS_AT_ONCE = 2  # one whose images are worked on, one whose images are fetched or whose rows are written

@@ -41,6 +41,7 @@ from winnow_workers.quarantine import (
 )
 
 OPEN_S = 600.0  # how long a child may take to load the models
+ASKED_AGAIN = 3  # how often a request is surely tried (s3_client.PATIENT), however long it waits for its turn
 FETCH_EXTRA_S = 120.0  # a store has its own time to answer in, beside the item's
 ORPHAN_EXTRA_S = 30.0  # a child that nobody watches any more ends itself so long after its deadline
 OPEN_DEATHS = 3
@@ -55,7 +56,7 @@ def allowed_s(stage: str, config: WorkerConfig) -> float:
     if stage != FETCH:
         return config.item_deadline_s
     # what two shards have asked for before it
-    throttled_s = 2 * REQUESTS / (config.max_requests_per_s or math.inf)
+    throttled_s = 2 * REQUESTS * ASKED_AGAIN / (config.max_requests_per_s or math.inf)
     throttled_s += 2 * (ENCODED_BYTES + config.limits.max_bytes) / (config.max_bytes_per_s or math.inf)
     return config.item_deadline_s + FETCH_EXTRA_S + throttled_s
 

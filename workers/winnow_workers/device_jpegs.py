@@ -113,8 +113,9 @@ class DeviceJpegs:
                 scaled_down(image, asked.scale).permute(1, 2, 0).contiguous().to("cpu", non_blocking=True)
                 for image, asked in zip(images, batch, strict=True)
             ]
-            # nvJPEG's engine writes without regard to what is queued before it (H100): nothing may be when it is next
-            # asked, in memory of this stream
+            # on an H100 nvJPEG's engine is reported to write without regard to what is queued before it
+            # (https://github.com/meta-pytorch/torchcodec/pull/1634): nothing may be, in memory of this stream, when it
+            # is next asked
             self._stream.synchronize()
         return [one.numpy() for one in on_host]
 

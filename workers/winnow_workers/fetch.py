@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from winnow_storage.blobs import BlobStore, locate, open_store
@@ -68,16 +69,17 @@ class Fetcher:
     def __init__(
         self,
         limits: DecodeLimits,
-        open_root: Callable[[Location], BlobStore] = open_store,
+        open_root: Callable[[Location], BlobStore] | None = None,
         *,
         throttle: Throttle | None = None,
         settings: DecodeSettings = WHITE,
     ) -> None:
+        """`throttle` is asked before every request; by default stores are those that the URIs name."""
         self.limits = limits
         self.settings = settings
         self.on_device: DeviceJpegs | None = None  # once it is open, JPEGs are decoded there where they can be
         self._throttle = throttle
-        self._open_root = open_root
+        self._open_root = open_root or partial(open_store, announce_again=self._announce)
         self._stores: dict[Location, BlobStore] = {}
         self._members = MemberReader(self._store, self._announce)
 

@@ -103,6 +103,7 @@ class Operator(ABC, Generic[ParamsT]):
         self.model = model
         self.device = device  # "cpu" or "cuda"
         self.threads = 1  # that it may use beside others on this machine, set before `open`; no part of what it says
+        self.images = 0  # of the whole run, set before `open`: with many it pays to look for the fastest batch
         self.vectors_of: str | None = None  # the task whose vectors it is given in place of pixels
 
     @abstractmethod

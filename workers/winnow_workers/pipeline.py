@@ -3,13 +3,14 @@
 Runs inside one process and needs no Ray: the actor is a thin frontier around it.
 """
 
+import gc
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from uuid import uuid4
 
@@ -28,20 +29,24 @@ from winnow_workers.device_jpegs import AT_ONCE, open_device_jpegs
 from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
 from winnow_workers.limits import WHITE
-from winnow_workers.operator import Operator, OperatorParams, Prediction, TaskConfig, View
+from winnow_workers.operator import NO_PIXELS, Operator, OperatorParams, Prediction, TaskConfig, View
 from winnow_workers.operators.head import check_widths
 from winnow_workers.quarantine import DECODE, FETCH
 from winnow_workers.rows import build_row, summarise
 from winnow_workers.signals import ItemSignal, NeedsCare, OutOfMemory, Unavailable
 from winnow_workers.stored import Stored, StoredReader
-from winnow_workers.tasks import Stages, in_turn, through_tasks, through_tasks_ahead, with_heads
+from winnow_workers.tasks import Said, Stages, in_turn, through_tasks, through_tasks_ahead, with_heads
 from winnow_workers.throttle import Throttle
 
 LEADER_READS = 8  # shard objects with the rows of leaders that are read at once
 CHUNK_ITEMS = 32  # images that stand decoded in memory together, at most
 CHUNK_BYTES = 256 * 2**20  # and their pixels
-BARE_ITEMS, BARE_BATCH = 64, 8  # images of the bare loop, and how many of them are decoded before the models run
+BARE_ITEMS = 64  # images of the bare loop
 COMMIT = "commit"
+BARE_ITEMS, BARE_BATCH = 64, 8  # images of the bare loop, and how many of them are decoded before the models run
+COMMIT = "<commit>"
+WAIT = "<wait>"  # for the models, which have another shard
+Answered = tuple[Sequence[Fetched], list[Said]]  # a chunk, and what the tasks say of its images
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class WorkerConfig:
     max_requests_per_s: float | None = None  # to the corpus, of this actor alone
     max_bytes_per_s: float | None = None
     decode: DecodeSettings = WHITE
+    conditional_puts: bool = True  # whether the output honours them; otherwise it is looked before it is put
 
 
 class Pipeline:
@@ -76,6 +82,7 @@ class Pipeline:
         self._entering = entering
         self._alone = alone
         self.store = open_store(parse(config.output))
+        self.store.conditional_puts = config.conditional_puts
         self.work = WorkReader(self.store, config.work)
         limited = config.max_requests_per_s is not None or config.max_bytes_per_s is not None
         throttle = Throttle(config.max_requests_per_s, config.max_bytes_per_s) if limited else None
@@ -99,6 +106,7 @@ class Pipeline:
         for task in self.config.tasks:
             operator = operator_of(task, self.config.device)
             operator.threads = self.config.threads
+            operator.images = sum(part.rows for part in self.config.work)
             operator.open()
             self.operators[task.name] = operator
             runners = self.runners if operator.vectors_of is None else self.heads
@@ -121,12 +129,15 @@ class Pipeline:
         self.leaders = LeaderReader(self.store, wanted, self._pool)
 
     def close(self) -> None:
-        """Let go of the models."""
+        """Let go of the models, and of the device's memory that they had: others may need it."""
         for operator in self.operators.values():
             operator.close()
         self.operators.clear()
         self.runners.clear()
         self.heads.clear()
+        if self.config.device == "cuda" and "torch" in sys.modules:
+            gc.collect()  # a network and the ring that feeds it hold each other
+            sys.modules["torch"].cuda.empty_cache()  # torch keeps what is free for its own next tensors
 
     def run_shard(self, shard: int) -> Receipt:
         """Process and commit one shard; the receipt of whoever committed it first.
@@ -140,14 +151,29 @@ class Pipeline:
         stages = Stages()
         self._entering(FETCH)
         items = self.items(shard)
-        with closing(ReadAhead(self._fetch, items, decoders=self._decoders)) as ahead, self._models:
-            chunks = self._chunks(ahead, stages)
-            work = through_tasks_ahead if self._is_ahead else through_tasks
-            batches = [
-                self._rows(chunk, with_heads(self.heads, chunk, said, stages), shard)
-                for chunk, said in work(self.runners, chunks, stages)
-            ]
+        with closing(ReadAhead(self._fetch, items, decoders=self._decoders)) as ahead, self._turn():
+            batches, last = self._through_models(ahead, stages, shard)
+        batches += [self._rows(*one, shard) for one in last]  # while the models turn to the next shard
         return self.commit(shard, batches, stages, stored=stored_among(items))
+
+    def _through_models(
+        self, ahead: ReadAhead, stages: Stages, shard: int
+    ) -> tuple[list[pa.RecordBatch], list[Answered]]:
+        """The rows of every chunk but the last, and what was said of that one; its pixels are let go of."""
+        work = through_tasks_ahead if self._is_ahead else through_tasks
+        batches: list[pa.RecordBatch] = []
+        last: list[Answered] = []
+        for chunk, said in work(self.runners, self._chunks(ahead, stages), stages):
+            batches += [self._rows(*one, shard) for one in last]
+            last = [(_without_pixels(chunk), with_heads(self.heads, chunk, said, stages))]
+        return batches, last
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Have the models, once the shard before lets go of them."""
+        self._entering(WAIT)
+        with self._models:
+            yield
 
     def commit(
         self, shard: int, batches: Sequence[pa.RecordBatch], stages: Stages, *, stored: Collection[str] = ()
@@ -221,7 +247,8 @@ class Pipeline:
             with suppress(ItemSignal):
                 contents.append(self.fetcher.read(item))
         needed_side_px, count = self._needed_side_px(), 0
-        batch = self._chunk_items if self._is_ahead else BARE_BATCH
+        # as many are decoded before the models run as the largest batch has
+        batch = self._chunk_items if self._is_ahead else max(one.batch_size for one in self.operators.values())
         start = time.perf_counter()
         for first in range(0, len(contents), batch):
             views = []
@@ -310,6 +337,13 @@ class Pipeline:
         ]
         copied = {place: one.copied for place, one in enumerate(chunk) if one.copied is not None}
         return with_copies(pa.RecordBatch.from_pylist(rows, schema=self.schema), copied)
+
+
+def _without_pixels(chunk: Sequence[Fetched]) -> list[Fetched]:
+    """What rows say of a chunk."""
+    return [
+        one if one.decoded is None else replace(one, decoded=replace(one.decoded, pixels=NO_PIXELS)) for one in chunk
+    ]
 
 
 def stored_among(items: Sequence[Item]) -> list[str]:

@@ -1,10 +1,13 @@
 """Would a task's model open? It is opened as an actor opens it, without memory for its weights where that can be done.
 
+A network whose shapes depend on numbers is opened with its weights, on the CPU.
+
 So what would keep it from opening is said in the same words before any work is planned: another digest, weights that
 do not fit, labels of another number, a model of another kind.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from winnow_storage.errors import ModelError
@@ -45,12 +48,23 @@ def check_task(task: TaskConfig) -> None:
 def _opened(task: TaskConfig) -> Operator[Any] | None:
     if task.operator not in OPERATORS:
         return None
-    device = "cpu" if is_onnx(task.model) else META  # ONNX Runtime has no other way to look at a file
-    operator = operator_of(task, device)
     try:
-        operator.open()
-    except ShapesUnknown:
-        return None  # an actor says it, before it fetches an item
+        if is_onnx(task.model):  # ONNX Runtime has no other way to look at a file
+            return _on(task, "cpu")
+        try:
+            return _on(task, META)
+        except ShapesUnknown:
+            return _on(_in_float32(task), "cpu")
     except ModelError as error:
         raise ModelError(f"task {task.name}: {error.message}", hint=error.hint) from error
+
+
+def _on(task: TaskConfig, device: str) -> Operator[Any]:
+    operator = operator_of(task, device)
+    operator.open()
     return operator
+
+
+def _in_float32(task: TaskConfig) -> TaskConfig:
+    """Whether a network agrees in bfloat16 is a question to the run's device."""
+    return replace(task, params={key: value for key, value in task.params.items() if key != "precision"})

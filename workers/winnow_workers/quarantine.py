@@ -13,7 +13,7 @@ from enum import StrEnum
 
 ALONE_DEATHS = 2  # one could be chance
 OUTSIDE_DEATHS = 32  # of one shard's children; whoever kills that many will not let the work end
-OPEN, FETCH, DECODE = "", "fetch", "decode"  # the stages that are not tasks; no task can have the first name
+OPEN, FETCH, DECODE = "<open>", "<fetch>", "<decode>"  # the stages that are not tasks: no task can have such a name
 
 # Signals that a process gives itself: by a fault, an abort, or a limit that it ran into.
 _OWN_SIGNALS = frozenset(

@@ -56,16 +56,19 @@ class SemanticSegmenter:
         given_input: Preprocessing | None,
         precision: Precision = "fp32",
         threads: int = 1,
+        images: int = 0,
     ) -> None:
         """Load the network.
 
         Raises:
             ModelError: it does not answer per pixel, or has another number of classes than there are labels.
         """
-        network = _open(model, device, labels)
-        self.input = given_input or network.input
+        network = _open(model, device, labels, given_input)
+        self.input = network.input
         try:
-            self._batch = open_batch(network.module, device, Wanted(precision, self.input, "choice", model, threads))
+            self._batch = open_batch(
+                network.module, device, Wanted(precision, self.input, "choice", model, threads, images)
+            )
             shape = tuple(self._batch(self._batch.inputs([np.zeros((1, 1, 3), np.uint8)]))[0].shape)
         except RuntimeError as error:
             if "memory" in str(error):
@@ -152,11 +155,11 @@ class _Opened:
     labels: tuple[str, ...]
 
 
-def _open(model: ResolvedModel, device: str, labels: tuple[str, ...]) -> _Opened:
+def _open(model: ResolvedModel, device: str, labels: tuple[str, ...], given: Preprocessing | None) -> _Opened:
     if model.weights.kind == "folder":
-        return _open_folder(model, device)
+        return _open_folder(model, device, given)
     network = open_network(model, device=device, n_labels=len(labels) or None)
-    said = network.card.preprocessing if network.card else None
+    said = given or (network.card.preprocessing if network.card else None)
     return _Opened(
         network.module,
         network.architecture,
@@ -165,13 +168,13 @@ def _open(model: ResolvedModel, device: str, labels: tuple[str, ...]) -> _Opened
     )
 
 
-def _open_folder(model: ResolvedModel, device: str) -> _Opened:
+def _open_folder(model: ResolvedModel, device: str, given: Preprocessing | None) -> _Opened:
     from winnow_workers.models.logits import PlainLogits
     from winnow_workers.models.transformers_model import open_transformers
 
     opened = open_transformers(model, "segment", device=device)
     # what SegFormer's processor does, where the folder does not say it in a way that can be followed
-    said = opened.preprocessing or Preprocessing(height_px=512, width_px=512)
+    said = given or opened.preprocessing or Preprocessing(height_px=512, width_px=512)
     return _Opened(PlainLogits(opened.module), type(opened.module).__name__, said, opened.labels)
 
 

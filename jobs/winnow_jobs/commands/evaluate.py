@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pyarrow.parquet as pq
 import typer
 
+from winnow_jobs.acceptance import acceptance_of, other_tests
 from winnow_jobs.commands.options import AsJson, split
 from winnow_jobs.evaluation.compare import OPERATORS, Resampling
 from winnow_jobs.evaluation.limits import broken, read_limits
@@ -66,8 +67,14 @@ def evaluate(
     box_threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Boxes below make no claim.")] = 0.5,
     box_iou: Annotated[float, typer.Option(min=0.0, max=1.0, help="How well a box must cover.")] = 0.5,
     mask_iou: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="From which mean IoU on an item's masks are ok.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="From which mean IoU on an item's masks are ok; by default as the task's policy says, else 0.5.",
+            show_default=False,
+        ),
+    ] = None,
     normalise: Annotated[
         list[str] | None,
         typer.Option(help=f"Of texts, before they are compared: {', '.join(_NORMALISE)}.", show_default=False),
@@ -92,15 +99,19 @@ def evaluate(
 ) -> None:
     """Compare a task's predictions with the truth."""
     limits = read_limits(split(fail_under), split(fail_over))
-    wanted = Acceptance(box_threshold, box_iou, mask_iou, _normalisation(split(normalise)))
     source = None if spec is None else load_spec(spec)
     name, kind = _task(source, task, operator)
+    by_policy = acceptance_of(None if source is None else source.spec.review.policies.get(name))
+    tau = by_policy.mask_iou if mask_iou is None else mask_iou
+    wanted = Acceptance(box_threshold, box_iou, tau, _normalisation(split(normalise)))
     runs = None if source is None else Runs(open_store(parse(source.spec.output.uri, base=source.base)))
     known = truth_of(truth, runs, name, kind, classes=split(classes), purposes=frozenset(split(purpose)))
     known = with_paths(known, _tree(source, name))
     rows = _rows(runs, name, kind, known.coco, (run, compaction, predictions))
     record: dict[str, Any] = {"job": None if source is None else source.spec.name}
     record |= evaluate_rows(rows, known, wanted, resampling=Resampling(bootstrap, seed))
+    if source is not None:
+        record["notes"] += other_tests(kind, wanted, by_policy)
     record["broken"] = [one.record(record["measures"]) for one in broken(limits, record["measures"])]
     items = record.pop("per_item")
     if per_item is not None:

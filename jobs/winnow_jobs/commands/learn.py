@@ -10,7 +10,7 @@ from winnow_jobs.commands.learn_heads import learn_heads_command
 from winnow_jobs.commands.options import AsJson, SpecPath, now, split
 from winnow_jobs.head_learning.fit import HeadKind
 from winnow_jobs.head_learning.learn_heads import HeadOptions
-from winnow_jobs.learn import Learned, learn
+from winnow_jobs.learn import Learned, learn, told
 from winnow_jobs.render import Screen
 from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.runs import Runs
@@ -61,7 +61,7 @@ def learn_command(
 ) -> None:
     """Learn from people's labels: with --calibrate how sure one may be of predictions, with --heads to predict.
 
-    Calibrators take labels of uniform random draws (audit, calibrate), never those of purpose review; the next run
+    Calibrators take labels of uniform random draws (purpose calibrate), never those of audit or review; the next run
     routes by them. Heads take all labels but those of gold items, on which each is compared with the current one; it is
     used only where the gate passes it and --promote says so. Rows, and the routes of earlier runs, stay as they are.
     """
@@ -105,12 +105,13 @@ def _record(one: Learned) -> dict[str, Any]:
         "calibrator": calibrator.id,
         "digest": calibrator.digest,
         "new": one.is_new,
+        "mask_iou": calibrator.subject.mask_iou,
         "form": calibrator.form,
         "log_losses": dict(calibrator.log_losses),
         "parts": None if calibrator.parts is None else _parts_record(calibrator.parts),
         "neighbours": None if calibrator.neighbours is None else calibrator.neighbours.task,
         "fitted_on": calibrator.fitted_on.model_dump(mode="json"),
-        "review_labels_left_out": one.refused,
+        "labels_left_out": dict(one.left_out),
     }
 
 
@@ -132,13 +133,9 @@ def _tell(screen: Screen, name: str, one: Learned) -> None:
     if calibrator.parts is not None:
         parts = calibrator.parts
         screen.say(f"  parts: {parts.form}, from {parts.parts}, {parts.right} of them right")
+    if calibrator.subject.mask_iou is not None:
+        screen.say(f"  right is a mean IoU of at least {calibrator.subject.mask_iou:g} (mask_iou of the task's policy)")
     if calibrator.neighbours is not None:
         screen.say(f"  heeds labelled items that look alike, by {calibrator.neighbours.task}")
-    if one.refused:
-        screen.note(f"{name}: {one.refused} labels of purpose review were left out: they are no random draw")
-    if draw.purposes == ("audit",):
-        screen.note(
-            f"{name}: audit draws come from accepted predictions only; where all is accepted or much is reviewed, "
-            "p_ok of low scores is carried over from the nearest ones: --truth of a random sample is surer",
-            warning=True,
-        )
+    if one.left_out:
+        screen.note(f"{name}: labels {told(one.left_out)}")

@@ -89,7 +89,7 @@ def _calibrators(store: BlobStore, ran: Sequence[Ran], said: Said, task: str) ->
     found = []
     for at, one in learned_calibrators(store, task):
         runs = {each.run_id for each in ran if each.has_prediction(task)} & set(one.fitted_on.runs)
-        if one.fitted_on.source == "labels" and runs and _answered(said, task, at, RANDOM_DRAWS):
+        if one.fitted_on.source == "labels" and runs and _answered(said, task, at, one.fitted_on.purposes):
             found.append({"kind": "calibrator", "at": at.isoformat(), **_calibrator(one)})
     return found
 

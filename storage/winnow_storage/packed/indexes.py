@@ -8,7 +8,7 @@ import contextlib
 from types import TracebackType
 from typing import Self
 
-from winnow_storage.blobs import BlobInfo, BlobStore, uri_of
+from winnow_storage.blobs import Announce, BlobInfo, BlobStore, unannounced, uri_of
 from winnow_storage.errors import (
     BlobArchived,
     BlobDamaged,
@@ -24,7 +24,7 @@ from winnow_storage.packed.names import DOCUMENTS, Kind, kind_of
 from winnow_storage.packed.parquet_column import image_column, open_parquet, parquet_index
 from winnow_storage.packed.pdf_index import pdf_index
 from winnow_storage.packed.pdf_pages import CountingEnded, PageCounter
-from winnow_storage.packed.ranges import Announce, VersionRanges, unannounced
+from winnow_storage.packed.ranges import VersionRanges
 from winnow_storage.packed.small_indexes import MEMBERS_MOST, SmallIndexes
 from winnow_storage.packed.tar_index import tar_index
 from winnow_storage.packed.tiff_index import tiff_index

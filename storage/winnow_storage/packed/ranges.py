@@ -1,16 +1,9 @@
 """How is one version of a container read in parts? By ranged requests that fail once the object is replaced."""
 
 import io
-from collections.abc import Callable
 
-from winnow_storage.blobs import BlobInfo, BlobStore
+from winnow_storage.blobs import Announce, BlobInfo, BlobStore, unannounced
 from winnow_storage.range_file import RangeFile
-
-Announce = Callable[[int], None]  # is told the bytes of a request before it is sent
-
-
-def unannounced(size_bytes: int) -> None:
-    """For whoever does not care."""
 
 
 class VersionRanges:

@@ -7,14 +7,14 @@ whole. Little of each is kept.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from winnow_storage.blobs import BlobInfo, BlobStore, locate
+from winnow_storage.blobs import Announce, BlobInfo, BlobStore, locate, unannounced
 from winnow_storage.errors import BlobDamaged, BlobMissing, BlobReplaced, StoreUnavailable
 from winnow_storage.ids import digest_bytes
 from winnow_storage.packed.image_rows import GROUPS_BYTES, ImageRows, RowGroups
 from winnow_storage.packed.indexes import BUFFER_BYTES
 from winnow_storage.packed.names import DOCUMENTS, Kind, PageMember, ParquetMember, Place, TarMember
 from winnow_storage.packed.parquet_column import open_parquet, parquet_index
-from winnow_storage.packed.ranges import Announce, VersionRanges, unannounced
+from winnow_storage.packed.ranges import VersionRanges
 from winnow_storage.packed.recent import Recent
 from winnow_storage.packed.tar_index import tar_index
 from winnow_storage.uri import Location

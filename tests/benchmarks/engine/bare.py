@@ -1,7 +1,7 @@
 """How fast is a loop of the same decoder and model with nothing around it? And how fast is each of the two alone?
 
 As many processes as cores, one torch thread and a share of the files each: no Ray, no digest, no rows, nothing
-written. From S3 each process has the next images on their way in as many threads as the pipeline fetches ahead.
+written. From S3 each process has as many images on their way, in threads, as an actor's pipeline (`ahead.REQUESTS`).
 """
 
 import multiprocessing
@@ -13,14 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tests.benchmarks.engine.batch import batch_size
 from tests.benchmarks.engine.rates import Rate, steady_rate
+from winnow_workers.ahead import REQUESTS
 
 if TYPE_CHECKING:
     import torch
 
 Part = Literal["both", "decode", "model"]
-FETCH_AHEAD = 8
-BATCH = 8  # of the engine on CPUs
 
 
 class BareModel:
@@ -54,12 +54,13 @@ class BareModel:
         return to_tensor(decode(file, needed_side_px=self._side_px, limits=self._limits).pixels, self._preprocessing)
 
     def predict(self, inputs: "Sequence[torch.Tensor]") -> list[tuple[int, float]]:
-        """The label and the score of each input, in batches of BATCH."""
+        """The label and the score of each input, in batches of `batch_size`."""
         import torch
 
         answers: list[tuple[int, float]] = []
-        for start in range(0, len(inputs), BATCH):
-            batch = torch.stack(list(inputs[start : start + BATCH])).contiguous(memory_format=torch.channels_last)
+        size = batch_size()
+        for start in range(0, len(inputs), size):
+            batch = torch.stack(list(inputs[start : start + size])).contiguous(memory_format=torch.channels_last)
             with torch.inference_mode():
                 best = self._module(batch).softmax(1).max(1)
             answers += zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -75,7 +76,7 @@ def bare_rate(model: str, uris: Sequence[str], part: Part = "both") -> Rate:
     whole = len(uris) / (time.monotonic() - start)
     begun = max(times[0] for times in ended)  # every process has its first batch behind it
     done = [at for times in ended for at in times if at >= begun]
-    return Rate(steady_rate(done, leave_out=BATCH * cores), whole)
+    return Rate(steady_rate(done, leave_out=batch_size() * cores), whole)
 
 
 def _loop(model: str, uris: Sequence[str], part: Part) -> list[float]:
@@ -88,7 +89,7 @@ def _loop(model: str, uris: Sequence[str], part: Part) -> list[float]:
         if one is None or part != "model":
             one = bare.prepare(file)
         inputs.append(one)
-        if len(inputs) < BATCH and number < len(uris):
+        if len(inputs) < batch_size() and number < len(uris):
             continue
         if part != "decode":
             bare.predict(inputs)
@@ -103,10 +104,10 @@ def _files(uris: Sequence[str]) -> Iterator[bytes]:
         return
     read = s3_reader(uris[0].split("/")[2])
     waiting: deque[Future[bytes]] = deque()
-    with ThreadPoolExecutor(FETCH_AHEAD) as pool:
+    with ThreadPoolExecutor(REQUESTS) as pool:
         for uri in uris:
             waiting.append(pool.submit(read, uri))
-            if len(waiting) == FETCH_AHEAD:
+            if len(waiting) == REQUESTS:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

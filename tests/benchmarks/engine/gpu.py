@@ -2,27 +2,32 @@
 
 Without Ray: one process, the pipeline as an actor runs it: bytes to the device, all tasks begun with ahead, JPEGs
 decoded by the CPU's pool and then by the GPU (`decode.jpeg: gpu`). It needs an NVIDIA GPU with its driver (nvidia-smi),
-a torch and torchvision built for CUDA, a few GB of memory, no network: weights are random. On an H200 with 16 cores:
+a torch and torchvision built for CUDA, a few GB of memory, room for the JPEGs (100 KB each) and for results in the
+temporary folder, no network: weights are random. On an H200 with 16 cores:
 
     python -m pytest -k on_a_device tests/workers                       # first: is what it says right there?
     python -m tests.benchmarks.engine.gpu --device cuda --images 20000 --repeats 5
     python -m tests.benchmarks.engine.gpu --device cpu --images 32      # tries the script itself
 
 The engine runs inside torch.autocast, beside a bare loop whose weights are bfloat16: a task's own `precision: bf16`
-would be refused where random weights do not answer alike. In the loop the inputs lie on the device. Decoding on the GPU
-needs a torchvision built with nvJPEG (the wheels for CUDA are); cards with a JPEG engine (A100, H100, H200) use it. On
-a CPU all of it is float32, and the GPU's idle share and its JPEG decoder have null figures.
+would be refused where random weights do not answer alike. Its models are opened in there too, so that the batch size
+is searched in bfloat16; it is remembered as float32's, so the search is kept out of the machine's own cache. In the
+loop the inputs lie on the device, and two batches are under way. Decoding on the GPU needs a torchvision built with
+nvJPEG (the wheels for CUDA are); cards with a JPEG engine (A100, H100, H200) use it. On a CPU all of it is float32, and
+the GPU's idle share and its JPEG decoder have null figures.
 
 Of the five tasks only reading text is on the CPU; its figure says how far the GPU is then from the bottleneck.
 """
 
 import argparse
 import contextlib
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -46,6 +51,7 @@ from winnow_workers.operator import TaskConfig
 
 MODELS = ("resnet50", "vit_b_16")
 SIDE_PX = 224
+AT_ONCE = 2  # batches of the bare loop
 DECODE_BATCH = 64
 SAMPLE_MS = 200
 OF_BARE = 0.90
@@ -57,9 +63,10 @@ def engine(
 ) -> tuple[float, float | None]:
     """Images per second from bytes to committed Parquet, and the share of the time in which the GPU was idle."""
     with tempfile.TemporaryDirectory() as scratch:
-        pipeline, shards = open_pipeline(
-            Path(scratch), paths, tasks, shard_items=shard_items, device=device, threads=torch.get_num_threads()
-        )
+        with precision(device):
+            pipeline, shards = open_pipeline(
+                Path(scratch), paths, tasks, shard_items=shard_items, device=device, threads=torch.get_num_threads()
+            )
         pipeline.fetcher.on_device = open_device_jpegs(jpeg, device)  # as the pipeline does for a spec that says so
         with busy_samples(device) as samples:
             seconds = run_shards(pipeline, shards, within=lambda: precision(device))
@@ -97,7 +104,10 @@ def busy_samples(device: str) -> Iterator[list[float]]:
 
 
 def bare(name: str, device: str, images: int) -> float:
-    """Images per second of the model alone, in the best of the engine's batch sizes, its answers brought back."""
+    """Images per second of the model alone, in the best of the engine's batch sizes, its answers brought back.
+
+    The next batch is given to the device before the answers of the one before are waited for, as the engine does.
+    """
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     module = getattr(torchvision.models, name)().eval().to(device, dtype, memory_format=torch.channels_last)
     rates = {}
@@ -115,11 +125,35 @@ def _bare_rate(module: torch.nn.Module, inputs: torch.Tensor, images: int) -> fl
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     rounds = max(1, images // len(inputs))
     with torch.inference_mode():
-        module(inputs).float().cpu()
-        start = time.perf_counter()
-        for _ in range(rounds):
+        for _ in range(AT_ONCE):
             module(inputs).float().cpu()
+        start = time.perf_counter()
+        under_way: deque[tuple[torch.Tensor, torch.cuda.Event | None]] = deque()
+        for _ in range(rounds):
+            under_way.append(_begun(module, inputs))
+            if len(under_way) == AT_ONCE:
+                _collected(*under_way.popleft())
+        while under_way:
+            _collected(*under_way.popleft())
     return rounds * len(inputs) / (time.perf_counter() - start)
+
+
+def _begun(module: torch.nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+    """A batch's answers, on their way to pinned memory of the host, and when they are there (None: now)."""
+    answers = module(inputs).float()
+    if answers.device.type == "cpu":
+        return answers, None
+    host = torch.empty(answers.shape, dtype=answers.dtype, pin_memory=True)
+    host.copy_(answers, non_blocking=True)
+    done = torch.cuda.Event()
+    done.record()
+    return host, done
+
+
+def _collected(answers: torch.Tensor, done: torch.cuda.Event | None) -> torch.Tensor:
+    if done is not None:
+        done.synchronize()
+    return answers
 
 
 def gpu_decode_rate(paths: Sequence[Path]) -> float:
@@ -222,6 +256,7 @@ def main() -> int:
     where = f"{torch.cuda.get_device_name(0)}, bfloat16" if device == "cuda" else "no GPU, float32"
     setup = f"{where}, {options.images} JPEGs of 800 x 600, {torch.get_num_threads()} threads, no Ray"
     with tempfile.TemporaryDirectory() as scratch:
+        os.environ["XDG_CACHE_HOME"] = str(Path(scratch) / "cache")
         paths = jpegs(Path(scratch) / "photos", options.images)
         for name in MODELS:
             measure_model(name, paths, device, options.shard_items, options.repeats, setup)

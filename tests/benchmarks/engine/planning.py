@@ -1,5 +1,5 @@
-"""What does planning cost? Memory and time of the first plan over N items, and of a night with 1 % new ones: once with
-the rows of all runs, once with what a compaction took down of them.
+"""What does planning cost? Memory and time of the first plan over N items, of going on with it when half of its shards
+are committed, and of a night with 1 % new ones: once with the rows of all runs, once with what a compaction took down.
 
 The listing is synthetic (batches are made, not listed; its cost is told apart), everything else is real: the plan and
 its parts are put below a folder, and an earlier full run's shard objects stand there, written as an actor writes them.
@@ -32,6 +32,7 @@ from winnow_jobs.compact import compact
 from winnow_jobs.events import silent
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedCorpus, ResolvedSpec, ResolvedTask
+from winnow_jobs.run import take_stock
 from winnow_jobs.runs import Runs
 from winnow_jobs.spec import ExecutionSpec
 from winnow_storage.blobs import open_store
@@ -49,6 +50,7 @@ ROOT = Path(__file__).parents[3]
 MEMORY_TARGET_BYTES = 2 * 2**30  # at 10 million items
 COST_TARGET_US = 5.0
 NIGHT_TARGET_RATIO = 1.5  # listing included; it reads a row of every item, where the first plan writes one more
+STEPS = ("nothing", "first", "half", "resume", "commit", "night", "compact")
 NEW_SHARE = 100  # of so many items one is new in the night
 VECTOR = 64  # float16 a row, so that a shard object has something to skip
 FIELDS = {
@@ -136,13 +138,32 @@ def plan_step(folder: Path, items: int, *, night: bool) -> dict[str, Any]:
     }
 
 
-def commit_step(folder: Path) -> dict[str, Any]:
-    """Commit every shard of run 0001 and close it, as its actors and its driver would."""
+def resume_step(folder: Path) -> dict[str, Any]:
+    """What `winnow run` does before it gives out the first shard of a run that was begun: which ones are missing?"""
+    spec = spec_in(folder)
+    runs = Runs(open_store(parse(spec.output)))
+    start, cpu_start = time.perf_counter(), time.process_time()
+    plan, is_begun = begin_or_go_on(runs, spec, Selection(), new=False, now=lambda: datetime.now(UTC))
+    if plan is None or not is_begun:
+        raise SystemExit("there is no run to go on with")
+    tally, missing = take_stock(runs, plan)
+    return {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - cpu_start,
+        "peak_bytes": peak_bytes(),
+        "committed": tally.shards,
+        "missing": len(missing),
+    }
+
+
+def commit_step(folder: Path, *, half: bool = False) -> dict[str, Any]:
+    """Commit every shard of run 0001 that is not yet, and close it, as its actors and its driver would; or half."""
     runs = Runs(open_store(parse(str(folder / "out"))))
     plan = runs.plan("0001")
+    _, missing = take_stock(runs, plan)
     work = WorkReader(runs.store, plan.work)
     names = [task.name for task in plan.tasks()]
-    for shard in range(plan.shards):
+    for shard in missing[: len(missing) // 2] if half else missing:
         rows = result_rows(work.rows(shard), plan.run_id)
         counts = summarise(rows, names)
         receipt = Receipt(
@@ -161,7 +182,8 @@ def commit_step(folder: Path) -> dict[str, Any]:
             seconds={},
         )
         commit_shard(runs.store, encode_shard(rows, receipt), receipt)
-    runs.close(plan.run_id, {"run_id": plan.run_id, "job": plan.spec.job, "state": "done"})
+    if not half:
+        runs.close(plan.run_id, {"run_id": plan.run_id, "job": plan.spec.job, "state": "done"})
     return {"shards": plan.shards}
 
 
@@ -214,6 +236,21 @@ def peak_bytes() -> int:
     raise SystemExit("this system does not tell a process its peak memory")
 
 
+def one_step(name: str, folder: Path, items: int) -> dict[str, Any]:
+    """Do one of STEPS, in this process."""
+    match name:
+        case "first" | "night":
+            return plan_step(folder, items, night=name == "night")
+        case "half" | "commit":
+            return commit_step(folder, half=name == "half")
+        case "resume":
+            return resume_step(folder)
+        case "compact":
+            return compact_step(folder)
+        case _:
+            return {"peak_bytes": peak_bytes()}
+
+
 def step(name: str, folder: Path, items: int, module: str = "planning") -> dict[str, Any]:
     """Run one step in a process of its own."""
     command = [sys.executable, "-m", f"tests.benchmarks.engine.{module}", "--step", name]
@@ -227,12 +264,15 @@ def measure(folder: Path, items: int) -> Iterator[dict[str, Any]]:
     """Every point."""
     base = step("nothing", folder, items)["peak_bytes"]
     first = step("first", folder, items)
+    step("half", folder, items)
+    resumed = step("resume", folder, items)
     step("commit", folder, items)
     night = step("night", folder, items)
     compaction = step("compact", folder, items)
     after = step("night", folder, items)
     ratio = (night["cpu_seconds"] / night["listed"]) / (first["cpu_seconds"] / first["listed"])
-    for name, one in (("first plan", first), ("1 %-new night", night), ("night after a compaction", after)):
+    steps = {"first plan": first, "resume": resumed, "1 %-new night": night, "night after a compaction": after}
+    for name, one in steps.items():
         yield {
             "point": f"planning memory, {name}",
             "figure": f"{one['peak_bytes'] / 2**20:.0f} MiB peak ({base / 2**20:.0f} MiB of it is the program itself)",
@@ -244,6 +284,15 @@ def measure(folder: Path, items: int) -> Iterator[dict[str, Any]]:
         "figure": f"{_cost_text(first)}; {first['due']} due in {first['shards']} shards",
         "target": f"{COST_TARGET_US} us of CPU an item, without the listing",
         "holds": _cost_us(first) <= COST_TARGET_US and first["due"] == items,
+    }
+    yield {
+        "point": "planning cost, resume with half of the shards committed",
+        "figure": f"{resumed['cpu_seconds'] / items * 1e6:.2f} us of CPU an item, "
+        f"{resumed['cpu_seconds'] / max(1, resumed['committed']) * 1e3:.2f} ms a committed shard, "
+        f"{resumed['seconds']:.1f} s of wall time; {resumed['committed']} committed, {resumed['missing']} missing",
+        "target": "less than the first plan, every shard accounted for",
+        "holds": resumed["cpu_seconds"] < first["cpu_seconds"]
+        and resumed["committed"] + resumed["missing"] == first["shards"],
     }
     yield {
         "point": "planning cost, 1 %-new night",
@@ -277,16 +326,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, help="where the output is made (a temporary folder by default)")
-    parser.add_argument("--step", choices=["nothing", "first", "commit", "night", "compact"], help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step is not None:
-        answer = {"peak_bytes": peak_bytes()}
-        if options.step == "commit":
-            answer = commit_step(options.folder)
-        elif options.step == "compact":
-            answer = compact_step(options.folder)
-        elif options.step != "nothing":
-            answer = plan_step(options.folder, options.items, night=options.step == "night")
+        answer = one_step(options.step, options.folder, options.items)
         sys.stdout.write(json.dumps(answer) + "\n")
         return 0
     setup = f"{options.items} items, {os.cpu_count()} cores, {platform.machine()}, {datetime.now(UTC):%Y-%m-%d}"

@@ -16,6 +16,10 @@ class Rate:
 def steady_rate(done_at_s: Sequence[float], leave_out: int) -> float:
     """Images per second between the image number `leave_out` and the one as far from the end; times in any order.
 
+    The slope of the least squares line through how many were done by when. Counting between the first and the last
+    time instead takes for one interval too few: two workers that finish their batches together would be a quarter
+    faster over five batches each.
+
     Raises:
         ValueError: nothing is left between the two.
     """
@@ -25,9 +29,8 @@ def steady_rate(done_at_s: Sequence[float], leave_out: int) -> float:
         raise ValueError(
             f"{len(times)} images with {leave_out} left out at both ends leave nothing to measure: take more images"
         )
-    # images that share a time were done as one batch: those at the first time came before it
-    counted = sum(times[first] < at <= times[last] for at in times)
-    return counted / (times[last] - times[first])
+    kept = times[first : last + 1]
+    return statistics.linear_regression([at - kept[0] for at in kept], range(len(kept))).slope
 
 
 def quartile_change(samples: Sequence[float]) -> float:

@@ -24,7 +24,11 @@ class Inputs:
     lists_at_once: float = 16
     first_plan_cpu_us: float = 1.9  # an item
     night_plan_cpu_us: float = 2.6  # an item
-    shard_driver_cpu_us: float = 3200  # a shard, of the driver
+    compacted_plan_cpu_us: float = 1.6  # an item, of a night after `winnow compact`
+    compacted_row_bytes: float = 22  # of what it took down for planning, an item
+    compacted_items_per_get: float = 65_536
+    temporary_item_bytes: float = 250  # of $TMPDIR while a run is planned, an item, if it is due
+    shard_driver_cpu_us: float = 570  # a shard, of the driver
     gets_per_shard: float = 3  # besides the images
     puts_per_shard: float = 1
     gets_per_earlier_shard: float = 1  # of a night's plan
@@ -45,6 +49,7 @@ class Night:
     listing_s: float
     plan_cpu_s: float
     plan_read_s: float
+    temporary_gb: float
     shards: float
     driver_cpu_s: float
     gets: float
@@ -61,21 +66,38 @@ class Night:
 
 def first_run(of: Inputs) -> Night:
     """The run over everything."""
-    return _run(of, due=of.items, plan_cpu_us=of.first_plan_cpu_us, earlier_items=0.0)
+    return _run(of, due=of.items, plan_cpu_us=of.first_plan_cpu_us, earlier_bytes=0.0, earlier_gets=0.0)
 
 
 def night(of: Inputs) -> Night:
     """The run a night later: everything is listed, the rows so far are read, what is new is worked on."""
-    return _run(of, due=of.items * of.new_share, plan_cpu_us=of.night_plan_cpu_us, earlier_items=of.items)
+    return _run(
+        of,
+        due=of.items * of.new_share,
+        plan_cpu_us=of.night_plan_cpu_us,
+        earlier_bytes=of.items * of.earlier_row_bytes,
+        earlier_gets=of.items / of.shard_items * of.gets_per_earlier_shard,
+    )
 
 
-def _run(of: Inputs, *, due: float, plan_cpu_us: float, earlier_items: float) -> Night:
+def night_after_compact(of: Inputs) -> Night:
+    """The same once `winnow compact` has taken down what stands: that is read in place of the rows."""
+    return _run(
+        of,
+        due=of.items * of.new_share,
+        plan_cpu_us=of.compacted_plan_cpu_us,
+        earlier_bytes=of.items * of.compacted_row_bytes,
+        earlier_gets=of.items / of.compacted_items_per_get,
+    )
+
+
+def _run(of: Inputs, *, due: float, plan_cpu_us: float, earlier_bytes: float, earlier_gets: float) -> Night:
     lists = of.items / of.keys_per_list
     listing_s = lists / of.lists_at_once * of.list_request_s
     plan_cpu_s = of.items * plan_cpu_us / 1e6
-    plan_read_s = earlier_items * of.earlier_row_bytes / 1e9 / of.driver_gb_per_s
+    plan_read_s = earlier_bytes / 1e9 / of.driver_gb_per_s
     shards = due / of.shard_items
-    gets = due + shards * of.gets_per_shard + earlier_items / of.shard_items * of.gets_per_earlier_shard
+    gets = due + shards * of.gets_per_shard + earlier_gets
     puts = shards * of.puts_per_shard
     work_s = due / (of.gpus * of.gpu_items_per_s)
     gpu_hours = work_s * of.gpus / HOUR_S
@@ -86,6 +108,7 @@ def _run(of: Inputs, *, due: float, plan_cpu_us: float, earlier_items: float) ->
         listing_s=listing_s,
         plan_cpu_s=plan_cpu_s,
         plan_read_s=plan_read_s,
+        temporary_gb=of.items * of.temporary_item_bytes / 1e9,
         shards=shards,
         driver_cpu_s=shards * of.shard_driver_cpu_us / 1e6,
         gets=gets,
@@ -102,10 +125,10 @@ def _run(of: Inputs, *, due: float, plan_cpu_us: float, earlier_items: float) ->
 
 
 def table(of: Inputs) -> str:
-    """Both runs as a Markdown table, three significant digits."""
-    full, later = asdict(first_run(of)), asdict(night(of))
-    rows = [f"| `{name}` | {_text(value)} | {_text(later[name])} |" for name, value in full.items()]
-    return "\n".join(["| | first run | night |", "|---|---|---|", *rows]) + "\n"
+    """The three runs as a Markdown table, three significant digits."""
+    full, *nights = [asdict(run) for run in (first_run(of), night(of), night_after_compact(of))]
+    rows = [f"| `{name}` | {' | '.join(_text(run[name]) for run in (full, *nights))} |" for name in full]
+    return "\n".join(["| | first run | night | night after `winnow compact` |", "|---|---|---|---|", *rows]) + "\n"
 
 
 def _text(value: float) -> str:

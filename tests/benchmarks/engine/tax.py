@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.engine.bare import bare_rate
+from tests.benchmarks.engine.batch import batch_size, settle_batch
 from tests.benchmarks.engine.corpora import Corpus, Where, corpus_in
 from tests.benchmarks.engine.line import say
 from tests.benchmarks.engine.rates import Rate
@@ -44,6 +45,7 @@ def measure(point: Point, where: Where, repeats: int, items: int) -> None:
     """Both sides by turns; one line."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        settle_batch(point.model)
         try:
             with corpus_in(folder, items, where) as corpus:
                 sides = [_turn(point, corpus, folder, turn) for turn in range(repeats)]
@@ -56,7 +58,7 @@ def measure(point: Point, where: Where, repeats: int, items: int) -> None:
         f"1, engine tax, {point.name}, {where}",
         [ours.steady / bare.steady for ours, bare in sides],
         at_least=point.target,
-        setup=f"{items} JPEGs of 800 x 600, steady, engine / bare loop",
+        setup=f"{items} JPEGs of 800 x 600, batches of {batch_size()}, steady, engine / bare loop",
         engine_items_per_s=[round(ours.steady, 1) for ours, _ in sides],
         bare_items_per_s=[round(bare.steady, 1) for _, bare in sides],
         whole_job_ratios=[round(ours.whole / bare.whole, 3) for ours, bare in sides],

@@ -17,6 +17,13 @@ def test_steady_rate__batches_share_their_times() -> None:
     assert steady_rate(times, leave_out=8) == pytest.approx(8.0)
 
 
+def test_steady_rate__two_workers_that_finish_together() -> None:
+    times = [batch + worker * 0.001 for batch in range(5) for worker in range(2) for _ in range(16)]
+    assert steady_rate(times, leave_out=32) == pytest.approx(32.0, rel=0.01)
+    apart = [batch + worker * 0.5 for batch in range(5) for worker in range(2) for _ in range(16)]
+    assert steady_rate(apart, leave_out=32) == pytest.approx(32.0, rel=0.05)
+
+
 @pytest.mark.parametrize(("times", "leave_out"), [([], 0), ([1.0, 2.0, 3.0], 1), ([5.0] * 10, 2)])
 def test_steady_rate__nothing_left(times: list[float], leave_out: int) -> None:
     with pytest.raises(ValueError, match="take more images"):

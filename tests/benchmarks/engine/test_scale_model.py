@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.engine.scale import inputs_of
-from tests.benchmarks.engine.scale_model import Inputs, first_run, night, table
+from tests.benchmarks.engine.scale_model import Inputs, first_run, night, night_after_compact, table
 
 DOCS = Path(__file__).parents[3] / "docs" / "scale.md"
 
@@ -28,6 +28,17 @@ def test_night__lists_everything_and_works_on_what_is_new() -> None:
     assert later.gpu_usd == pytest.approx(0.01 * full.gpu_usd)
     earlier = inputs.items / inputs.shard_items * inputs.gets_per_earlier_shard
     assert later.gets == pytest.approx(0.01 * full.gets + earlier)
+
+
+def test_night_after_compact__reads_what_was_taken_down_in_place_of_the_rows() -> None:
+    inputs = Inputs()
+    before, after = night(inputs), night_after_compact(inputs)
+    assert after.plan_read_s == pytest.approx(
+        inputs.compacted_row_bytes / inputs.earlier_row_bytes * before.plan_read_s
+    )
+    earlier = inputs.items / inputs.shard_items * inputs.gets_per_earlier_shard
+    assert before.gets - after.gets == pytest.approx(earlier - inputs.items / inputs.compacted_items_per_get)
+    assert (after.lists, after.gpu_hours, after.puts) == (before.lists, before.gpu_hours, before.puts)
 
 
 def test_inputs__set_by_name() -> None:

@@ -86,6 +86,21 @@ def test_features__of_anomaly_the_threshold_is_least_sure() -> None:
     assert found[0] == pytest.approx(found[2])
 
 
+def test_fit_calibrator__of_anomaly_a_step_at_the_threshold_where_defects_are_missed_below_it() -> None:
+    """Just below it most images are missed anomalies; just above hardly any is a false alarm."""
+    rng = np.random.default_rng(9)
+    scores = rng.uniform(0.5, 1.5, 3000)
+    true = np.where(scores > 1, 0.97, 1 / (1 + np.exp(20 * (scores - 0.95))))
+    ok = rng.uniform(size=3000) < true
+    subject = SUBJECT.model_copy(update={"operator": "anomaly"})
+    found = fit_calibrator(subject, scored(scores, "anomaly"), ok, population=scores, fitted_on=DRAW)
+    assert found.form == "logistic on each side"
+    below, above = found.p_ok(scored(np.array([0.999, 1.001]), "anomaly"))
+    assert below < 0.4
+    assert above > 0.9
+    assert np.abs(found.p_ok(scored(scores, "anomaly")) - true).mean() < 0.03
+
+
 def test_drift__alarms_on_a_shift_and_hardly_ever_without() -> None:
     rng = np.random.default_rng(5)
     kept, alarms = sketch(rng.beta(5, 2, 2000)), 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from winnow_workers.models.batch_size import best_size, measured_rate, remembered_size
+from winnow_workers.models.batch_size import best_size, measured_rate, remember_smaller, remembered_size
 from winnow_workers.models.cache import batch_sizes_folder
 from winnow_workers.models.fixed_batch import CPU_BATCH, FixedBatch
 
@@ -77,3 +77,17 @@ def test_measured_rate__and_no_room() -> None:
     assert rate > 0
     assert measured_rate(batch, torch.zeros(3, 4, 4), 32) is None
     assert batch.size == CPU_BATCH
+
+
+def test_remember_smaller__whoever_comes_after_begins_with_it() -> None:
+    remembered_size(KEY, lambda: 128)
+    remember_smaller(KEY, 32)
+    remember_smaller(KEY, 64)  # of a process that ran out only then
+    assert remembered_size(KEY, lambda: 256) == 32
+    assert [place.suffix for place in batch_sizes_folder().iterdir()] == [".json"]
+
+
+def test_remember_smaller__a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "winnow").write_text("a file where a folder should be")
+    remember_smaller(KEY, 32)
+    assert remembered_size(KEY, lambda: 64) == 64

@@ -6,13 +6,14 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.contract.test_operators import CASES, PARAMS, written
-from tests.servers.require import require_tesseract
-from tests.workers.test_preflight import classifier, onnx_classifier
+from tests.contract.operator_cases import CASES
+from tests.workers.operators.onnx_files import write_means
+from tests.workers.test_preflight import classifier
 from winnow_storage.blobs import open_store
 from winnow_storage.registry import ONNX, Registry
 from winnow_storage.uri import parse
 from winnow_workers.catalogue import OPERATORS, operator_named
+from winnow_workers.contract.bench import open_operator
 from winnow_workers.contract.views import noise_views
 from winnow_workers.models.model_file import ModelCard, Preprocessing
 from winnow_workers.models.onnx_file import with_card
@@ -45,21 +46,14 @@ def test_no_network__the_guard_sees_a_connection() -> None:
 
 
 def test_no_network__all_operators_are_tried() -> None:
-    assert {operator for operator, _, _ in CASES.values()} == set(OPERATORS)
+    assert {case.operator for case in CASES.values()} == set(OPERATORS)
 
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_no_network__opens_and_predicts(case: str, tmp_path: Path) -> None:
-    name, model, weights = CASES[case]
-    if model == "builtin/tesseract":
-        require_tesseract()
-    kind = operator_named(name)
     (tmp_path / "model").mkdir()
-    named = written(model, tmp_path / "model")
-    params = kind.params_type.model_validate(PARAMS.get(case, {}))
-    operator = kind(params, resolve_model(named or kind.default_model, weights), "cpu")
-    operator.open()
-    assert len(operator.run(noise_views()[:1])) == 1
+    operator = open_operator(CASES[case].task(case, tmp_path / "model"), "cpu")
+    assert len(operator.run(CASES[case].views[:1])) == 1
     operator.close()
 
 
@@ -72,7 +66,7 @@ def test_no_network__files_of_the_registry(suffix: str, tmp_path: Path) -> None:
         preprocessing=None if suffix == "safetensors" else Preprocessing(height_px=8, width_px=8),
     )
     if suffix == "onnx":
-        data = with_card(Path(onnx_classifier(tmp_path / "c.onnx")).read_bytes(), card, where="c.onnx")
+        data = with_card(Path(write_means(tmp_path / "c.onnx")).read_bytes(), card, where="c.onnx")
         models.add("kind", data, card.model_dump(mode="json"), file=ONNX)
     else:
         data = Path(classifier(tmp_path / "c.safetensors", card.labels, 3)).read_bytes()

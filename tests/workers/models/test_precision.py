@@ -1,5 +1,6 @@
 """Does a network run in bfloat16 only where that was asked for and answers like float32?"""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from winnow_storage.errors import ModelError
 from winnow_workers.catalogue import operator_named
 from winnow_workers.models import precision
 from winnow_workers.models.agreement import Compares
-from winnow_workers.models.fixed_batch import FixedBatch
+from winnow_workers.models.batch_size import CPU_MOST, CPU_WORTH_IMAGES
+from winnow_workers.models.fixed_batch import CPU_BATCH, FixedBatch
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.precision import Precision, TorchParams, Wanted, open_batch, precision_id
 from winnow_workers.models.reference import ResolvedModel, Weights
@@ -53,6 +55,10 @@ class Broken(torch.nn.Module):
 
 def wanted(asked: Precision, compares: Compares = "choice") -> Wanted:
     return Wanted(asked, INPUT, compares, MODEL)
+
+
+def many(asked: Precision) -> Wanted:
+    return replace(wanted(asked), images=CPU_WORTH_IMAGES)
 
 
 @pytest.fixture
@@ -115,14 +121,55 @@ def test_open_batch__an_error_of_float32_is_not_blamed_on_bfloat16() -> None:
 
 def test_settle_size__once_per_model_and_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(precision, "CPU_MOST", 256)
     monkeypatch.setattr(precision, "measured_rate", lambda batch, image, size: float(min(size, 32)))
     first, second, third = (FixedBatch(Seen(1.0), "cpu", INPUT) for _ in range(3))
-    precision._settle_size(first, wanted("fp32"))
+    precision._settle_size(first, many("fp32"))
     monkeypatch.setattr(precision, "measured_rate", lambda batch, image, size: float(min(size, 64)))
-    precision._settle_size(second, wanted("fp32"))
+    precision._settle_size(second, many("fp32"))
     third.precision = "bf16"
-    precision._settle_size(third, wanted("bf16"))
+    precision._settle_size(third, many("bf16"))
     assert [one.size for one in (first, second, third)] == [32, 32, 64]
+
+
+def test_settle_size__on_a_cpu_where_a_run_is_large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    tried: list[int] = []
+
+    def rate(batch: FixedBatch, image: torch.Tensor, size: int) -> float:
+        tried.append(size)
+        return float(size)
+
+    monkeypatch.setattr(precision, "measured_rate", rate)
+    few = wanted("fp32")
+    assert open_batch(Seen(1.0), "cpu", few).size == CPU_BATCH
+    assert tried == []
+    assert open_batch(Seen(1.0), "cpu", many("fp32")).size == CPU_MOST
+    assert tried == [CPU_BATCH, CPU_MOST]
+    assert open_batch(Seen(1.0), "cpu", few).size == CPU_MOST  # what is known serves the smallest run
+    assert open_batch(Seen(1.0), "cpu", replace(few, threads=2)).size == CPU_BATCH  # of another number of threads
+    assert tried == [CPU_BATCH, CPU_MOST]
+
+
+def test_settle_size__where_memory_runs_out_the_next_process_begins_smaller(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Roomy(torch.nn.Module):
+        def forward(self, images_nchw: torch.Tensor) -> torch.Tensor:
+            if len(images_nchw) > 8:
+                raise torch.OutOfMemoryError("no room")
+            return images_nchw.mean(dim=(1, 2, 3))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(precision, "CPU_MOST", 256)
+    # on a device that others used less when it was measured
+    monkeypatch.setattr(precision, "measured_rate", lambda batch, image, size: float(min(size, 32)))
+    first, second = (FixedBatch(Roomy(), "cpu", INPUT) for _ in range(2))
+    precision._settle_size(first, many("fp32"))
+    assert first.size == 32
+    assert len(first([torch.zeros(3, 8, 8)] * 20)) == 20
+    precision._settle_size(second, many("fp32"))
+    assert (first.size, second.size) == (8, 8)
 
 
 def test_sample_images__the_same_ones_and_all_different() -> None:

@@ -46,15 +46,15 @@ def batches(count: int, shape: tuple[int, ...] = SHAPE) -> Iterator[torch.Tensor
 
 @pytest.fixture
 def faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock by which the recording takes half of the time."""
+    """A clock by which the recording takes half of the time, and no batch long."""
     ticks = iter(range(1_000_000))
     now = [0.0]
 
     def perf_counter() -> float:
-        # start and end of a trial; recordings are tried at odd calls
+        # start and end of the last batch before it is recorded, then of each trial; recordings are tried at odd calls
         tick = next(ticks)
         if tick % 2:
-            now[0] += 1.0 if (tick // 2) % 2 else 2.0
+            now[0] += 0.002 if (tick // 2) % 2 else 0.001
         return now[0]
 
     monkeypatch.setattr(traced.time, "perf_counter", perf_counter)
@@ -99,6 +99,17 @@ def test_traced__another_shape_than_the_recorded_one() -> None:
     with torch.inference_mode():
         (other,) = batches(1, (1, 3, 16, 16))
         assert torch.equal(runs(other), plain(other))
+
+
+def test_traced__slow_batches_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(1000))
+    monkeypatch.setattr(traced.time, "perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr(traced, "record", lambda *_: pytest.fail("recorded"))
+    runs = Traced(network())
+    with torch.inference_mode():
+        for batch in batches(HOT + 2):
+            runs(batch)
+    assert runs._is_settled
 
 
 def test_traced__large_networks_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Which ONNX detectors do the tests open? One convolution whose cells are boxes, in each layout."""
+"""Which ONNX files do the tests open? Detectors of one convolution in each layout; means of channels; a painter."""
 
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,29 @@ def write(path: Path, kind: str, *, batch: int | str = "n", card: ModelCard | No
         said[CARD_KEY] = card.model_dump_json()
     helper.set_model_props(model, said)
     onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return str(path)
+
+
+def write_means(path: Path) -> str:
+    """The mean of each channel, (n, 3), as logits or as a vector; without a card. Its path."""
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["m"]), helper.make_node("Flatten", ["m"], ["y"])]
+    return _write_small(path, nodes, ["n", 3])
+
+
+def write_painter(path: Path) -> str:
+    """Three logits of every pixel, one for each colour; without a card. Its path."""
+    return _write_small(path, [helper.make_node("Mul", ["x", "x"], ["y"])], ["n", 3, 8, 8])
+
+
+def _write_small(path: Path, nodes: list[Any], output: list[int | str]) -> str:
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     path.write_bytes(model.SerializeToString())
     return str(path)
 

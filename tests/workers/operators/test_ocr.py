@@ -56,7 +56,7 @@ def test_ocr__polygons_hold_the_ink_in_pixels_of_the_full_image(ocr: Operator[Oc
 @pytest.mark.parametrize("shape", [(30, 40), (1, 1), (4, 900), (900, 4)])
 def test_ocr__no_text_is_no_score(ocr: Operator[OcrParams], shape: tuple[int, int]) -> None:
     (prediction,) = ocr.run([view(flat((255, 255, 255), height=shape[0], width=shape[1]))])
-    assert prediction.fields == {"lines": [], "full_text": ""}
+    assert prediction.fields == {"lines": [], "full_text": "", "cut": 0}
     assert prediction.score is None
 
 
@@ -73,8 +73,22 @@ def test_ocr__weak_lines_are_kept_unless_asked(ocr: Operator[OcrParams]) -> None
     lines = ocr.run([view(noisy)])[0].fields["lines"]
     scores = sorted(line["score"] for line in lines)
     assert scores[0] < scores[-1]
-    kept = opened("ocr", min_line_score=scores[-1]).run([view(noisy)])[0].fields["lines"]
-    assert [line["order"] for line in kept] == [0]
+    kept = opened("ocr", min_line_score=scores[-1]).run([view(noisy)])[0].fields
+    assert [line["order"] for line in kept["lines"]] == [0]
+    assert kept["cut"] == len(lines) - 1
+
+
+def test_ocr__what_the_detector_hardly_takes_for_text_is_read_or_counted() -> None:
+    faint = np.where(page(LINES) < 128, 238, 250) + np.random.default_rng(0).normal(0, 6, page(LINES).shape)
+    said = [
+        opened("ocr", min_box_score=bound).run([view(np.clip(faint, 0, 255).astype(np.uint8))])[0].fields
+        for bound in (0.0, 0.3, 0.5, 0.8, 1.0)
+    ]
+    everything, counts = len(said[0]["lines"]), [fields["cut"] for fields in said]
+    assert [len(fields["lines"]) for fields in said] == [everything - cut for cut in counts]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (0, everything)
+    assert 0 < counts[-2] < everything
 
 
 def test_ocr__big_pages_are_bounded() -> None:

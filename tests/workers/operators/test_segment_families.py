@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from tests.workers.operators import sharp
 from tests.workers.operators.making import opened, view, write_model
+from tests.workers.operators.segformers import write_segformer
 from winnow_storage.errors import ModelError
 from winnow_workers.models.model_file import ModelCard
-from winnow_workers.models.transformers_model import quiet_import
 from winnow_workers.operator import View
 
 # pycocotools, the oracle here, has not followed numpy 2
@@ -99,20 +99,7 @@ def check_semantic(prediction: Any, logits: torch.Tensor, picture: View) -> None
 
 def test_segment__segformer_of_transformers_as_the_library_on_each_image_alone(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    with quiet_import(), torch.random.fork_rng():
-        from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
-
-        torch.manual_seed(5)
-        labels = {0: "background", 1: "a", 2: "b", 3: "c"}
-        config = SegformerConfig(
-            depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32], decoder_hidden_size=16, id2label=labels,
-            num_attention_heads=[1, 1, 1, 1],
-        )  # fmt: skip
-        model = SegformerForSemanticSegmentation(config).eval()
-        torch.nn.init.normal_(model.decode_head.classifier.weight, std=1.0)
-        processor = SegformerImageProcessor(size={"height": 64, "width": 64})
-    model.save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
+    model, processor = write_segformer(tmp_path)
     predictions = opened("segment", f"transformers/{tmp_path}").run(sharp.pictures())
     for picture, prediction in zip(sharp.pictures(), predictions, strict=True):
         inputs = processor(images=[torch.from_numpy(picture.pixels).permute(2, 0, 1)], return_tensors="pt")

@@ -6,6 +6,7 @@ from typing import Any
 import jiwer
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.servers.require import require_tesseract
 from tests.workers.operators.making import flat, opened, view
@@ -117,10 +118,44 @@ def test_tesseract__lines_with_scores_where_the_ink_is(engine: Opened) -> None:
     assert np.abs(corners.max(axis=0) - (columns.max() + 1, rows.max() + 1)).max() <= 3
 
 
+def direct_lines(pixels: np.ndarray) -> list[tuple[str, float, tuple[int, ...]]]:
+    """Of each line its text, its weakest word's confidence over 100, its box: what `tesseract PAGE - tsv` writes."""
+    import tesserocr
+
+    (file,) = tesseract_data.traineddata("builtin/tesseract").values()
+    with tesserocr.PyTessBaseAPI(path=f"{file.parent}/", lang="eng", oem=tesserocr.OEM.LSTM_ONLY) as library:
+        library.SetImage(Image.fromarray(pixels))
+        table = [row.split("\t") for row in library.GetTSVText(0).splitlines()]
+    lines: dict[tuple[str, ...], list[list[str]]] = {}
+    boxes: dict[tuple[str, ...], tuple[int, ...]] = {}
+    for row in table:
+        left, top, width, height = map(int, row[6:10])
+        if row[0] == "4":  # a line; its words, of level 5, follow
+            boxes[tuple(row[1:5])] = (left, top, left + width, top + height)
+        elif row[0] == "5":
+            lines.setdefault(tuple(row[1:5]), []).append(row)
+    return [
+        (" ".join(word[11] for word in words), min(float(word[10]) for word in words) / 100, boxes[line])
+        for line, words in lines.items()
+    ]
+
+
+def test_tesseract__says_what_the_library_says_of_each_page(engine: Opened) -> None:
+    printed = [pages.page(seed, lines=3)[0] for seed in range(30, 34)]
+    for pixels, ours in zip(printed, engine("builtin/tesseract").run([view(one) for one in printed]), strict=True):
+        theirs = direct_lines(pixels)
+        lines = ours.fields["lines"]
+        assert [line["text"] for line in lines] == [text for text, _, _ in theirs]
+        assert [line["score"] for line in lines] == pytest.approx([score for _, score, _ in theirs], abs=1e-4)
+        corners = np.array([line["polygon"] for line in lines]).reshape(-1, 4, 2)
+        boxes = np.concatenate([corners[:, 0], corners[:, 2]], axis=1)
+        assert np.array_equal(boxes, np.array([box for _, _, box in theirs]))
+
+
 @pytest.mark.parametrize("shape", [(30, 40), (1, 1), (4, 900), (900, 4)])
 def test_tesseract__no_text_is_no_score(engine: Opened, shape: tuple[int, int]) -> None:
     (prediction,) = engine("builtin/tesseract").run([view(flat((255, 255, 255), height=shape[0], width=shape[1]))])
-    assert prediction.fields == {"lines": [], "full_text": ""}
+    assert prediction.fields == {"lines": [], "full_text": "", "cut": 0}
     assert prediction.score is None
 
 

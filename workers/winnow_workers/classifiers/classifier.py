@@ -27,6 +27,7 @@ class Asked:
     precision: Precision
     device: str
     threads: int = 1
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def pair_of(model: ResolvedModel) -> str | None:
 
 def batch_of(module: "nn.Module", image_input: ImageInput, asked: Asked) -> FixedBatch:
     """The network in its fixed batches."""
-    wanted = Wanted(asked.precision, image_input.stand_in, "choice", asked.model, asked.threads)
+    wanted = Wanted(asked.precision, image_input.stand_in, "choice", asked.model, asked.threads, asked.images)
     return open_batch(module, asked.device, wanted)
 
 

@@ -27,12 +27,17 @@ class _Record(BaseModel):
 
 
 class Subject(_Record):
-    """What a calibrator is for: predictions of one task by one model, with the parameters in `task_digest`."""
+    """What a calibrator is for: predictions of one task by one model, with the parameters in `task_digest`.
+
+    `mask_iou`, of segment: from which mean IoU on its labels took masks for right; null in those of before it could be
+    chosen: 0.5.
+    """
 
     task: str
     operator: str
     model: str
     task_digest: str
+    mask_iou: float | None = None
 
 
 class FittedOn(_Record):

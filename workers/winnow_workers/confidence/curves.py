@@ -61,6 +61,8 @@ def forms(features: Features) -> tuple[Form, ...]:
         found.append(Form("beta on score", "logistic", ("log_score", "log_rest")))
     if "far" in names:
         found.append(Form("logistic on both sides", "logistic", ("far_above", "far_below")))
+        sides = ("is_above", "far_above", "is_below", "far_below")
+        found.append(Form("logistic on each side", "logistic", sides))
     if "log_claims" in names:
         found.append(Form("logistic on claims and rest", "logistic", ("log_claims", "log_rest_wrong")))
     found += [Form(f"isotonic on {name}", "isotonic", (name,)) for name in single]

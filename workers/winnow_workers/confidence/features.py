@@ -126,9 +126,15 @@ def _of_classify(score: Floats, rows: pa.ChunkedArray | pa.StructArray) -> Featu
 
 
 def _of_anomaly(score: Floats) -> Features:
-    """The score is a distance over the threshold: 1 is least sure, and each side may be right more often."""
+    """The score is a distance over the threshold: 1 is least sure, and each side may be right more often.
+
+    `is_above` and `is_below` (1 or 0) let the two sides meet with a step: where few normal images lie just below the
+    threshold, most that do are missed anomalies, and just above it most verdicts are right.
+    """
     far = log(score)
-    return Features(score, {"far": np.abs(far), "far_above": np.maximum(far, 0.0), "far_below": np.maximum(-far, 0.0)})
+    above = np.where(np.isnan(score), np.nan, score > 1.0)
+    sides = {"far_above": np.maximum(far, 0.0), "far_below": np.maximum(-far, 0.0)}
+    return Features(score, {"far": np.abs(far), **sides, "is_above": above, "is_below": 1.0 - above})
 
 
 def _tops(rows: list[Any]) -> Floats:

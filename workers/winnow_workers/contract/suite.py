@@ -13,8 +13,10 @@ from winnow_workers.contract.bench import Bench, answers, open_operator
 from winnow_workers.contract.findings import Finding, Problem
 from winnow_workers.contract.parameters import check_parameters
 from winnow_workers.contract.process import check_process
+from winnow_workers.contract.views import vector_views
 from winnow_workers.frontier import TaskFailure, attempt
 from winnow_workers.operator import Operator, Prediction, TaskConfig, View
+from winnow_workers.operators.head import HeadOperator
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def examine(
 ) -> tuple[list[Finding], Bench | None]:
     """Every finding about one operator, and what stood on the bench; None if it could not be brought to run.
 
-    `views` are at least two images.
+    `views` are at least two images; a head is given drawn vectors in their place.
 
     Raises:
         SpecError: there is no such operator.
@@ -72,7 +74,8 @@ def examine(
         return [*findings, finding(OPENS, WHY[OPENS], [operator]), *_not_made([predicts, *chosen])], None
     findings.append(finding(OPENS, WHY[OPENS], []))
     try:
-        bench, wrong = _set_up(task, views, device, operator)
+        given = vector_views(operator.dimensions) if isinstance(operator, HeadOperator) else views
+        bench, wrong = _set_up(task, given, device, operator)
         findings.append(finding(PREDICTS, WHY[PREDICTS], wrong))
         if bench is None:
             return [*findings, *_not_made(chosen)], None

@@ -1,4 +1,4 @@
-"""Which images is an operator checked on? Noise in odd shapes, drawn ones, and those of a folder if one is given."""
+"""What is an operator checked on? Noise in odd shapes, drawn images, those of a folder; vectors if it takes those."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from winnow_storage.errors import UsageError
 from winnow_storage.schemas import IMAGE_SUFFIXES
 from winnow_workers.decode import DecodeLimits, decode
 from winnow_workers.models.sample_images import sample_images
-from winnow_workers.operator import View
+from winnow_workers.operator import NO_PIXELS, View
 from winnow_workers.signals import ItemSignal
 
 MOST = 32  # images of a folder: one goes through an operator about ten times
@@ -26,6 +26,15 @@ def noise_views() -> list[View]:
 def drawn_views() -> list[View]:
     """A few images with shapes and fields of colour."""
     return [View(pixels, pixels.shape[1], pixels.shape[0]) for pixels in sample_images(_DRAWN)]
+
+
+def vector_views(dimensions: int) -> list[View]:
+    """Vectors in both types in which they are stored, as many as `noise_views` has images."""
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(size=(len(_SIZES) + 1, dimensions))
+    return [
+        View(NO_PIXELS, 0, 0, one.astype(np.float32 if number % 2 else np.float16)) for number, one in enumerate(drawn)
+    ]
 
 
 def folder_views(folder: Path) -> list[View]:

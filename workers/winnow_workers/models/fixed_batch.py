@@ -1,6 +1,6 @@
 """How does a network run so that the company an image is in changes nothing? In batches padded to one fixed size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from winnow_workers.operator import PixelsHWC
 
-CPU_BATCH = 8  # measured fastest for ResNet-50 and MobileNetV3-small (docs/benchmarks.md); what is filled up is wasted
+CPU_BATCH = 8  # until it is known that more is faster (`batch_size`); what is filled up is wasted
 CUDA_BATCH = 32
 
 
@@ -45,8 +45,8 @@ class FixedBatch:
     """Runs a network over any number of inputs, always `size` at a time, the rest filled with zeros.
 
     A kernel may pick another algorithm, and so other last digits, for another batch size; this one never sees another.
-    Running out of device memory halves the size once and for all: what was answered before stands, and the last digits
-    of what comes after may differ from those of a process that never ran out.
+    Running out of device memory halves the size once and for all, which `on_halved` is told: what was answered before
+    stands, and the last digits of what comes after may differ from those of a process that never ran out.
 
     To a CUDA device pixels are sent as bytes and made numbers there; elsewhere they are made numbers beforehand.
     """
@@ -62,6 +62,7 @@ class FixedBatch:
         self.module = module.to(memory_format=torch.channels_last)  # of convolutions: the faster layout everywhere
         self.device = device
         self.size = CUDA_BATCH if device == "cuda" else CPU_BATCH
+        self.on_halved: Callable[[int], None] | None = None
         self.precision: Literal["fp32", "bf16"] = "fp32"
         self._traced = Traced(self.module) if device == "cpu" else self.module
         self._preprocessing = preprocessing
@@ -109,6 +110,8 @@ class FixedBatch:
                 for ticket in tickets:  # what is under way holds memory
                     ticket.wait()
                 self.size //= 2
+                if self.on_halved is not None:
+                    self.on_halved(self.size)
                 torch.cuda.empty_cache()
         return Answers(tuple(tickets))
 

@@ -1,6 +1,7 @@
 """In which precision does a task's network run? In float32, or in bfloat16 where that is measured to answer alike."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -9,7 +10,17 @@ from pydantic import Field
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models.agreement import THRESHOLD, Compares, agreements, overall
-from winnow_workers.models.batch_size import best_size, measured_rate, remembered_size
+from winnow_workers.models.batch_size import (
+    CPU_MOST,
+    CPU_WORTH_IMAGES,
+    MOST,
+    best_size,
+    known_size,
+    measured_rate,
+    processor_name,
+    remember_smaller,
+    remembered_size,
+)
 from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.reference import ResolvedModel
@@ -37,7 +48,7 @@ class Wanted:
     """What a task asks of its network's precision, and what is needed to see whether bfloat16 gives it.
 
     `compares`: "choice" for logits, of images or of pixels; "direction" for features. `model`: the task's.
-    `threads` of the CPU prepare inputs for a CUDA device.
+    `threads` of the CPU run the network there, or prepare inputs for a CUDA device. `images`: of the whole run.
     """
 
     precision: Precision
@@ -45,11 +56,13 @@ class Wanted:
     compares: Compares
     model: ResolvedModel
     threads: int = 1
+    images: int = 0
 
 
 def open_batch(module: "nn.Module", device: str, wanted: Wanted) -> FixedBatch:
-    """The network in its fixed batches, in the precision that `wanted` asks for; on a CUDA device in the best size.
+    """The network in its fixed batches, in the precision that `wanted` asks for and the best size.
 
+    On a CPU that is looked for where a run has enough images for it to pay, and remembered for those that follow.
     The agreement is measured once, on drawn images that are the same for all: processes on the same kind of device
     decide alike.
 
@@ -59,7 +72,7 @@ def open_batch(module: "nn.Module", device: str, wanted: Wanted) -> FixedBatch:
     """
     batch = FixedBatch(module, device, wanted.input, threads=wanted.threads)
     _settle_precision(batch, wanted)
-    if device == "cuda":  # on a CPU the fixed size is measured best
+    if device == "cuda" or (device == "cpu" and not _is_onnx(batch)):  # a file may be written for one size
         _settle_size(batch, wanted)
     return batch
 
@@ -118,9 +131,18 @@ def _settle_size(batch: FixedBatch, wanted: Wanted) -> None:
         "precision": batch.precision,
         "torch": str(torch.__version__),
     }
+    most = MOST
+    if batch.device == "cpu":
+        key |= {"device": processor_name(), "threads": wanted.threads}
+        most = CPU_MOST
+        if wanted.images < CPU_WORTH_IMAGES:
+            batch.size = known_size(key) or batch.size
+            return
+        torch.set_num_threads(wanted.threads)
     batch.size = remembered_size(
-        key, lambda: best_size(lambda size: measured_rate(batch, image, size), start=batch.size)
+        key, lambda: best_size(lambda size: measured_rate(batch, image, size), start=batch.size, most=most)
     )
+    batch.on_halved = partial(remember_smaller, key)
 
 
 def has_bfloat16(device: str) -> bool:

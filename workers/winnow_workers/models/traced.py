@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+SLOW_S = 0.1  # a batch that takes longer hardly gains: Python between the layers takes some milliseconds of it
 HOT = 32  # batches of one shape before one is recorded: that takes as long as some dozens of them
 TRIALS = 5  # batches that either way is timed over
 MAX_BYTES = 256 * 2**20  # of weights, which a recording holds once more; larger networks spend their time in the layers
@@ -47,8 +48,13 @@ class Traced:
         self._calls = self._calls + 1 if shape == self._shape else 1
         if shape != self._shape:
             self._forget(shape)
-        if self._calls <= HOT:
+        if self._calls < HOT:
             return self._module(batch)
+        if self._calls == HOT:
+            start = time.perf_counter()
+            answer = self._module(batch)
+            self._is_settled = time.perf_counter() - start > SLOW_S
+            return answer
         if self._recording is None:
             self._recording = record(self._module, batch)
             self._is_settled = self._recording is None

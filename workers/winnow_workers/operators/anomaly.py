@@ -64,7 +64,7 @@ class AnomalyOperator(Operator[AnomalyParams]):
             own = {name.removeprefix(prefix): one for name, one in loaded.tensors.items() if name.startswith(prefix)}
             fill(backbone, own, where=f"{self.model.name} ({architecture})")
         self._input = self._settle_input(card, architecture)
-        wanted = Wanted(self.params.precision, self._input, "direction", self.model, self.threads)
+        wanted = Wanted(self.params.precision, self._input, "direction", self.model, self.threads, self.images)
         self._batch = open_batch(backbone.eval().to(self.device), self.device, wanted)
         features = self._batch(self._batch.inputs([np.zeros((1, 1, 3), np.uint8)]))[0]
         self._settle_head(loaded, shape=tuple(features.shape), seed=seed)

@@ -157,6 +157,7 @@ class ClassifyOperator(Operator[ClassifyParams]):
             precision=params.precision,
             device=self.device,
             threads=self.threads,
+            images=self.images,
         )
         self._classifier = open_classifier(asked)
         self._reading = reading_of(self._classifier, params, self.model.name)

@@ -77,7 +77,7 @@ class EmbedOperator(Operator[EmbedParams]):
 
         wish = Wish(self.params.pooling, self.params.gem_power)
         features, self._input = self._from_folder(wish) if self.model.weights.kind == "folder" else self._built(wish)
-        wanted = Wanted(self.params.precision, self._input, "direction", self.model, self.threads)
+        wanted = Wanted(self.params.precision, self._input, "direction", self.model, self.threads, self.images)
         self._batch = open_batch(features, self.device, wanted)
         try:
             shape = tuple(self._batch(self._batch.inputs([np.zeros((1, 1, 3), np.uint8)]))[0].shape)

@@ -66,6 +66,8 @@ class HeadOperator(Operator[ClassifyParams]):
 
     def run(self, views: Sequence[View]) -> list[Prediction]:
         """One prediction per view, of its vector."""
+        if not views:
+            return []
         vectors = np.stack([_vector(view) for view in views])
         return [self._reading.read(logits) for logits in self._head.logits(vectors)]
 

@@ -31,8 +31,8 @@ class OcrParams(OperatorParams):
     """`max_side_px` bounds the image that is read, `detect_side_px` the copy in which rapidocr looks for lines.
 
     `min_line_score` leaves weaker lines out, `min_box_score` what rapidocr's detector is less sure to be text; both are
-    low, so that people see what is missed otherwise. `turned` also reads pages that lie on their side or stand on their
-    head, at the cost of a third model per line (rapidocr alone).
+    low, so that people see what is missed otherwise, and a row's `cut` counts what they leave out. `turned` also reads
+    pages that lie on their side or stand on their head, at the cost of a third model per line (rapidocr alone).
     """
 
     min_line_score: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -61,7 +61,7 @@ class OcrOperator(Operator[OcrParams]):
     """
 
     params_type = OcrParams
-    revision = 2
+    revision = 3
     default_model = RAPIDOCR
 
     def open(self) -> None:
@@ -118,7 +118,7 @@ class OcrOperator(Operator[OcrParams]):
         return 8
 
     def fields(self) -> list[pa.Field]:
-        """The lines in reading order, and their text."""
+        """The lines in reading order, their text, and how many more were found."""
         line = pa.struct(
             [
                 pa.field("text", pa.string()),
@@ -128,7 +128,11 @@ class OcrOperator(Operator[OcrParams]):
                 pa.field("order", pa.int32()),
             ]
         )
-        return [pa.field("lines", pa.list_(line)), pa.field("full_text", pa.string())]
+        return [
+            pa.field("lines", pa.list_(line)),
+            pa.field("full_text", pa.string()),
+            pa.field("cut", pa.int32()),  # boxes below min_box_score, and lines below min_line_score
+        ]
 
     def run(self, views: Sequence[View]) -> list[Prediction]:
         """The text of every view."""
@@ -136,10 +140,15 @@ class OcrOperator(Operator[OcrParams]):
 
     def _read(self, view: View) -> Prediction:
         canvas = lay_out(view, max_side_px=self.params.max_side_px)
-        found = [line for line in self._engine.read(canvas.pixels) if line.score >= self.params.min_line_score]
+        read = self._engine.read(canvas.pixels)
+        found = [line for line in read.lines if line.score >= self.params.min_line_score]
         lines = [_line(found[index], order, canvas, view) for order, index in enumerate(ordered(found))]
         return Prediction(
-            fields={"lines": lines, "full_text": "\n".join(line["text"] for line in lines if line["text"])},
+            fields={
+                "lines": lines,
+                "full_text": "\n".join(line["text"] for line in lines if line["text"]),
+                "cut": read.cut + len(read.lines) - len(found),
+            },
             score=min((line["score"] for line in lines if line["text"]), default=None),
             score_kind=self._engine.score_kind,
         )

@@ -95,6 +95,7 @@ class SegmentOperator(Operator[SegmentParams]):
             given_input=params.input,
             precision=params.precision,
             threads=self.threads,
+            images=self.images,
         )
         self._labels = self._semantic.labels
         if params.tiles is not None and self._semantic.input.fit == "crop":

@@ -1,5 +1,6 @@
 """What does an OCR engine answer? Lines on the canvas that it was given, in no promised order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,13 +22,21 @@ class FoundLine:
     corners: CornersXYPx
 
 
+@dataclass(frozen=True, slots=True)
+class FoundText:
+    """The lines of a canvas, and how many more places were found that the engine was too unsure of to read (`cut`)."""
+
+    lines: Sequence[FoundLine]
+    cut: int
+
+
 class TextEngine(Protocol):
     """An engine that is open."""
 
     score_kind: str  # of an image: how it comes from its lines'
 
-    def read(self, pixels_bgr: "PixelsHWC") -> list[FoundLine]:
-        """The lines of one canvas, uint8 (height, width, 3)."""
+    def read(self, pixels_bgr: "PixelsHWC") -> FoundText:
+        """What stands on one canvas, uint8 (height, width, 3)."""
 
     def close(self) -> None:
         """Let go of the models."""

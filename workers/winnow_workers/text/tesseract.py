@@ -11,7 +11,7 @@ import cv2
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models.tesseract_data import tesserocr
-from winnow_workers.text.lines import FoundLine, corners_of
+from winnow_workers.text.lines import FoundLine, FoundText, corners_of
 
 if TYPE_CHECKING:
     from winnow_workers.operator import PixelsHWC
@@ -39,8 +39,8 @@ class TesseractEngine:
                 hint="install the data again; only data with an LSTM model is understood",
             ) from error
 
-    def read(self, pixels_bgr: "PixelsHWC") -> list[FoundLine]:
-        """Every text line that layout analysis finds."""
+    def read(self, pixels_bgr: "PixelsHWC") -> FoundText:
+        """Every text line that layout analysis finds; none is left out for being weak."""
         grey = cv2.cvtColor(pixels_bgr, cv2.COLOR_BGR2GRAY)
         margin = _MARGIN_PX
         grey = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
@@ -49,7 +49,7 @@ class TesseractEngine:
         self._api.Recognize()
         lines = self._lines(margin)
         self._api.Clear()
-        return lines
+        return FoundText(lines, 0)
 
     def _lines(self, margin: int) -> list[FoundLine]:
         """Word by word, since a line's score is its weakest word's; what is taken for a picture holds none."""

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from tests.benchmarks.engine.batch import batch_size, settle_batch
 from tests.benchmarks.engine.images import jpegs
 from tests.benchmarks.engine.line import say
 from tests.benchmarks.engine.peers.task import Task
@@ -105,6 +106,7 @@ def measure(point: Point, images: int, repeats: int) -> None:
     """All sides by turns; two lines for each peer."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        settle_batch(point.model)
         jpegs(folder / "photos", images)
         workers = len(os.sched_getaffinity(0))
         ours: list[Rate] = []
@@ -121,7 +123,7 @@ def measure(point: Point, images: int, repeats: int) -> None:
 
 def _tell(point: Point, peer: Peer, ours: Sequence[Rate], theirs: Sequence[Rate | None], images: int) -> None:
     pairs = [(our, their) for our, their in zip(ours, theirs, strict=True) if their is not None]
-    setup = f"{images} JPEGs of 800 x 600, folder, from process start"
+    setup = f"{images} JPEGs of 800 x 600, batches of {batch_size()}, folder, from process start"
     if not pairs:
         setup = "not installed here: make bench-peers-setup"
     for what, target in (("whole", peer.whole), ("steady", peer.steady)):

@@ -7,7 +7,8 @@ from typing import Any
 import daft
 from daft import DataType
 
-from tests.benchmarks.engine.bare import BATCH, BareModel
+from tests.benchmarks.engine.bare import BareModel
+from tests.benchmarks.engine.batch import batch_size
 from tests.benchmarks.engine.peers.task import Task
 
 FIELDS = {"label": DataType.int64(), "score": DataType.float64(), "at_s": DataType.float64()}
@@ -33,9 +34,9 @@ class Fused:
     @daft.method.batch(return_dtype=DataType.struct(FIELDS), batch_size=64)
     def predict(self, paths: daft.Series) -> list[dict[str, Any]]:
         """A row per path."""
-        files, rows = paths.to_pylist(), []
-        for start in range(0, len(files), BATCH):
-            part = files[start : start + BATCH]
+        files, rows, size = paths.to_pylist(), [], batch_size()
+        for start in range(0, len(files), size):
+            part = files[start : start + size]
             answers = self._model.predict([self._model.prepare(Path(path).read_bytes()) for path in part])
             rows += [{"label": label, "score": score, "at_s": time.time()} for label, score in answers]
         return rows

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tests.benchmarks.engine.bare import BATCH, BareModel
+from tests.benchmarks.engine.bare import BareModel
+from tests.benchmarks.engine.batch import batch_size
 from tests.benchmarks.engine.peers.task import Task, rows_of
 
 
@@ -31,7 +32,7 @@ def run(task: Task, *, threads: int) -> None:
     """The whole job; `threads` are those of the model, for a single process has it."""
     model = BareModel(task.model, threads=threads)
     workers = max(1, task.workers - 1)  # the process that predicts is one more
-    loader = DataLoader(Files(task), batch_size=BATCH, num_workers=workers, prefetch_factor=4)
+    loader = DataLoader(Files(task), batch_size=batch_size(), num_workers=workers, prefetch_factor=4)
     torch.set_num_threads(threads)
     done = []
     for paths, inputs in loader:

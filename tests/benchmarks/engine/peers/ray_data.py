@@ -16,7 +16,8 @@ import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from tests.benchmarks.engine.bare import BATCH, BareModel
+from tests.benchmarks.engine.bare import BareModel
+from tests.benchmarks.engine.batch import batch_size
 from tests.benchmarks.engine.peers.task import Task, rows_of
 
 ACTOR_CPUS = 0.5
@@ -43,7 +44,7 @@ def run(task: Task, *, tuned: bool) -> None:
     else:
         files = ray.data.read_binary_files(task.corpus, include_paths=True)
         rows = files.map(decode, fn_args=[task.model]).map_batches(
-            Predict, batch_size=BATCH, compute=pool, num_cpus=ACTOR_CPUS, fn_constructor_args=[task]
+            Predict, batch_size=batch_size(), compute=pool, num_cpus=ACTOR_CPUS, fn_constructor_args=[task]
         )
     rows.write_parquet(task.output)
 
@@ -81,8 +82,9 @@ class Fused:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Rows of a block of paths."""
         done: list[dict[str, Any]] = []
-        for start in range(0, len(batch["path"]), BATCH):
-            paths = batch["path"][start : start + BATCH]
+        size = batch_size()
+        for start in range(0, len(batch["path"]), size):
+            paths = batch["path"][start : start + size]
             answers = self._model.predict([self._model.prepare(Path(path).read_bytes()) for path in paths])
             done.append(rows_of(paths, answers, time.time()))
         return {name: np.concatenate([part[name] for part in done]) for name in done[0]}
