@@ -24,7 +24,7 @@ from winnow_storage.ledger import Ledger, open_ledger
 from winnow_storage.records import PushState
 from winnow_storage.uri import parse
 
-ROUNDS = 3  # each with a project of its own, which both find missing
+ROUNDS = 2  # each with a project of its own, which both find missing
 ITEMS = 12
 CHUNK = 3  # of them in one import
 CALL = "import sys; from tests.annotation.test_two_pushes import other; other(*sys.argv[1:])"

@@ -138,8 +138,8 @@ def in_this_process(runs: Runs, plan: PlanDocument, *_: object, **__: object) ->
     return tally, 1.0
 
 
-def looping(spec: Path, person: Person) -> Iterator[Step]:
-    """Two rounds, the first of which asks again; the person answers everything whenever the loop waits for it."""
+def looping(spec: Path, person: Person, rounds: int = 2) -> Iterator[Step]:
+    """Rounds, all of which but the last ask again; the person answers everything whenever the loop waits for it."""
 
     def answer(_: float) -> None:
         for project in projects_of(person):
@@ -147,7 +147,7 @@ def looping(spec: Path, person: Person) -> Iterator[Step]:
                 if not task["annotations"]:
                     person.choose(task["id"], task["data"]["key"][5])
 
-    return loop(spec, LoopOptions(rounds=2, wait_s=300.0), Outside(silent, now, sleep=answer))
+    return loop(spec, LoopOptions(rounds, wait_s=300.0), Outside(silent, now, sleep=answer))
 
 
 def test_loop__goes_on_with_a_run_of_another_draw(
@@ -164,6 +164,20 @@ def test_loop__goes_on_with_a_run_of_another_draw(
     assert (step.name, step.record["run_id"], step.record["state"]) == ("run", plan.run_id, "done")
 
 
+def test_loop__is_killed_in_a_round_and_goes_on_with_it(
+    spec: Path, writes: Writes, label_studio: LabelStudioServer
+) -> None:
+    person = Person(label_studio)
+    for last, is_early in ((12, True), (30, False)):
+        writes.count, writes.last, writes.is_early = 0, last, is_early
+        with pytest.raises(Killed):
+            list(looping(spec, person, rounds=1))
+    writes.last = -1
+    assert [step.name for step in looping(spec, person, rounds=1)] == ["run", "pull", "consensus", "learn", "run"]
+    assert harm(spec, person) == {}
+
+
+@pytest.mark.long
 def test_loop__is_killed_everywhere_and_nothing_is_lost_or_doubled(
     spec: Path, writes: Writes, label_studio: LabelStudioServer
 ) -> None:
