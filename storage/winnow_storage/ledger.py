@@ -32,6 +32,8 @@ __all__ = ["Ledger", "default_ledger_url", "open_ledger"]
 
 _CHUNK = 1000  # rows or keys of one statement; SQLite takes 32,766 parameters
 
+_TASK_FIELDS = tuple(field.name for field in fields(ReviewTask))
+
 RecordT = TypeVar("RecordT", RunRecord, ReviewTask, LabelStudioProject, Label, ModelRow, ModelStageRow)
 
 
@@ -315,7 +317,8 @@ def _review_task(row: RowMapping) -> ReviewTask:
 
 
 def _row_of(task: ReviewTask) -> dict[str, Any]:
-    return {**asdict(task), "state": task.state.value}
+    values = {name: getattr(task, name) for name in _TASK_FIELDS}  # many, and flat: asdict would copy each value
+    return {**values, "state": task.state.value}
 
 
 def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, key: str) -> int:
