@@ -35,7 +35,7 @@ $(LABEL_STUDIO_VENV)/.ready: $(LABEL_STUDIO_LOCK) $(VENV)/.ready
 	$(UV) pip sync --quiet --python $(LABEL_STUDIO_VENV) --require-hashes $(LABEL_STUDIO_LOCK)
 	@touch $@
 
-demo: setup ## the main job on the embedded default: corpus, models, run, Label Studio, report
+demo: setup ## the main job on the embedded default: corpus, models, run, Label Studio, report; then a round of the loop
 	$(BIN)/winnow demo
 
 test: setup lint types contracts unit ## everything that must hold

@@ -7,6 +7,7 @@ stored, so no image is fetched), and sends the next questions.
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from winnow_annotation.gate.verdict import sentence
 from winnow_annotation.stopping import Advice, advice_text
 from winnow_jobs.backfill import Backfill, backfilled
 from winnow_jobs.begin import open_run, open_runs
+from winnow_jobs.engine import Engine
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.head_learning.head_task import HeadJob, head_job
 from winnow_jobs.head_learning.learn_heads import HeadOptions, LearnedHead, learn_heads
@@ -36,6 +38,7 @@ from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
 
 POLL_S = 5.0
+WARM_S = 600.0  # if people may take longer, the runs' cluster ends meanwhile: somebody may want what it holds
 
 Done = TypeVar("Done")
 
@@ -64,12 +67,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the loop takes from outside: who listens, and the clock."""
+    """What the loop takes from outside: who listens, the clock, and an engine that its runs share with others'.
+
+    Without one they share their own, which ends with the loop.
+    """
 
     listener: Listener
     now: Callable[[], datetime]
     sleep: Callable[[float], None] = time.sleep
     elapsed: Callable[[], float] = time.monotonic
+    engine: Engine | None = None
 
 
 def loop(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
@@ -79,6 +86,11 @@ def loop(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
         UsageError: no task of the spec has a head, or one is pinned to a version.
         WinnowError: as the steps say; the same call goes on.
     """
+    with Engine() if outside.engine is None else nullcontext(outside.engine) as engine:
+        yield from _rounds(path, options, replace(outside, engine=engine))
+
+
+def _rounds(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
     job = head_job(load_spec(path), [])
     _check_stages(job)
     registry = Registry(open_store(parse(job.spec.registry)))
@@ -86,6 +98,8 @@ def loop(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
         yield from _learn(path, 1, options)  # the first head: without one there is nothing to run
     yield _run(path, 1, options, outside, ask_again=False)
     for number in range(1, options.rounds + 1):
+        if outside.engine is not None and options.wait_s > WARM_S:
+            outside.engine.end()
         yield _pull(path, number, options, outside)
         yield _agree(path, number, options, outside)
         learned = yield from _learn(path, number, options)
@@ -110,10 +124,11 @@ def _run(path: Path, number: int, options: LoopOptions, outside: Outside, *, ask
     """
     spec = resolve_spec(load_spec(path))
     begun = open_run(open_runs(spec))
-    ended = run_job(spec, Options() if begun is None else Options(begun.selection), outside.listener, outside.now)
+    chosen = Options() if begun is None else Options(begun.selection)
+    ended = run_job(spec, chosen, outside.listener, outside.now, engine=outside.engine)
     if begun is None and ask_again and ended.record["state"] == "nothing_due":
         again = Options(backfilled(Selection(), spec, Backfill.DECISIONS))
-        ended = run_job(spec, again, outside.listener, outside.now)
+        ended = run_job(spec, again, outside.listener, outside.now, engine=outside.engine)
     if ended.push_error is not None:
         if not _is_away(ended.push_error):
             raise ended.push_error

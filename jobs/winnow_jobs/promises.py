@@ -186,6 +186,14 @@ def shown_by(
     return shown(policy.rules()[said.rule], labelled, math.inf if said.threshold is None else said.threshold)
 
 
+def evidence_of(fitting: Fitting, task: ResolvedTask, policy: Policy, said: Promise) -> Labelled:
+    """The draws of a promise's runs as its rule sees them: those that it was fitted on, and what was answered since."""
+    calibrator = fitting.calibrators.get(task.name) if said.rank == "p_ok" else None
+    drawn = _untaught(promised_on(fitting, task, policy), calibrator, fitting.labels)
+    drawn = replace(drawn, draws=tuple(one for one in drawn.draws if one.run_id in said.evidence.runs))
+    return labelled_draws(task.kind, policy, said.rule, drawn, calibrated_structs(drawn, calibrator))
+
+
 def promised_on(fitting: Fitting, task: ResolvedTask, policy: Policy) -> DrawSet:
     """The answered draws that are evidence: of the runs since something last moved, and where a gate chooses the task's
     model on gold, those that are no gold.
@@ -209,9 +217,8 @@ def thresholds_of(promises: Promises) -> dict[str, Thresholds]:
     }
 
 
-def promise_text(one: Promise) -> str:
-    """A promise, or why there is none, in a sentence."""
-    where = f"{one.task}, class {one.rule}" if one.rule else one.task
+def claim_of(one: Promise) -> str:
+    """What is promised, with which certainty, whether labels support it or not."""
     what = {
         "max_error": f"at most {one.target:.2%} of the accepted is wrong",
         "max_loss": f"the mean loss of the accepted is at most {one.target:g}"
@@ -219,13 +226,18 @@ def promise_text(one: Promise) -> str:
         else f"the expected loss that passes, over all items, is at most {one.target:g}",
         "min_recall": f"at least {one.target:.2%} of what is harmful is not let through",
     }[one.promise]
-    sure = f", with {one.confidence:.0%} certainty" if one.confidence is not None else ""
-    seen = one.evidence
+    return what + (f", with {one.confidence:.0%} certainty" if one.confidence is not None else "")
+
+
+def promise_text(one: Promise) -> str:
+    """A promise, or why there is none, in a sentence."""
+    where = f"{one.task}, class {one.rule}" if one.rule else one.task
+    claim, seen = claim_of(one), one.evidence
     if one.threshold is None:
         need = "" if one.missing is None else f"; {one.missing:,} more answered draws are needed (review.calibrate)"
-        return f"{where}: it cannot be promised that {what}{sure}: {one.why}{need}"
+        return f"{where}: it cannot be promised that {claim}: {one.why}{need}"
     return (
-        f"{where}: {what}{sure}, from {one.reads}; {seen.labels:,} labelled draws, {seen.accepted:,} of them count "
+        f"{where}: {claim}, from {one.reads}; {seen.labels:,} labelled draws, {seen.accepted:,} of them count "
         f"there, {seen.loss:.4g} wrong, upper bound {seen.bound or 0.0:.4f} ({seen.method}); promise {one.digest[:12]}"
     )
 

@@ -23,14 +23,15 @@ class Screen:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.out = Console(highlight=False, soft_wrap=True)
+        self._stdout = sys.stdout  # as it is now: it is turned aside while a Ray cluster of our own is there
+        self.out = Console(file=self._stdout, highlight=False, soft_wrap=True)
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def record(self, record: dict[str, Any]) -> bool:
         """Write the record if JSON was asked for; whether it was."""
         if self.as_json:
-            sys.stdout.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-            sys.stdout.flush()
+            self._stdout.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+            self._stdout.flush()
         return self.as_json
 
     def say(self, text: str) -> None:
