@@ -95,6 +95,7 @@ bench-people: setup ## people in the loop: promises, consensus, chosen labels, n
 	$(BIN)/python -m tests.benchmarks.annotation.selection --seeds 5
 	$(BIN)/python -m tests.benchmarks.annotation.gate --rounds 60
 	$(BIN)/python -m tests.benchmarks.annotation.drift --jobs 50
+	$(BIN)/python -m tests.benchmarks.annotation.loop --rounds 5
 	$(BIN)/python -m tests.benchmarks.annotation.studio_kills --kills 10 --server-kills 1
 	$(BIN)/python -m tests.benchmarks.annotation.push_rate --turns 1
 	$(BIN)/python -m tests.benchmarks.annotation.explain --items 200000 --asked 5
