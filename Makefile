@@ -35,7 +35,7 @@ $(LABEL_STUDIO_VENV)/.ready: $(LABEL_STUDIO_LOCK) $(VENV)/.ready
 	$(UV) pip sync --quiet --python $(LABEL_STUDIO_VENV) --require-hashes $(LABEL_STUDIO_LOCK)
 	@touch $@
 
-demo: setup ## the main job on the embedded default: corpus, models, run, Label Studio, report
+demo: setup ## the main job on the embedded default: corpus, models, run, Label Studio, report; then a round of the loop
 	$(BIN)/winnow demo
 
 test: setup lint types contracts unit ## everything that must hold
@@ -95,6 +95,7 @@ bench-people: setup ## people in the loop: promises, consensus, chosen labels, n
 	$(BIN)/python -m tests.benchmarks.annotation.selection --seeds 5
 	$(BIN)/python -m tests.benchmarks.annotation.gate --rounds 60
 	$(BIN)/python -m tests.benchmarks.annotation.drift --jobs 50
+	$(BIN)/python -m tests.benchmarks.annotation.loop --rounds 5
 	$(BIN)/python -m tests.benchmarks.annotation.studio_kills --kills 10 --server-kills 1
 	$(BIN)/python -m tests.benchmarks.annotation.push_rate --turns 1
 	$(BIN)/python -m tests.benchmarks.annotation.explain --items 200000 --asked 5

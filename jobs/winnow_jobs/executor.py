@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
 
 from winnow_jobs.attempts import Journal
 from winnow_jobs.calls import Calls
@@ -33,6 +33,7 @@ PLACE_S = 30.0  # an actor that the cluster finds no place for is given up after
 STAFF_S = 1.0  # how often it is looked whether actors should come or go
 ASK_S = 10.0  # how often a worker is asked for its steps, at least; four times in a shard's deadline
 LOST = (RayActorError, OutOfMemoryError, WorkerCrashedError)
+OF_THE_NODE = (Ending.NODE_LOST, Ending.UNREACHABLE)  # where it was there may be no place for another actor
 
 
 class ShardExecutor:
@@ -187,7 +188,7 @@ class ShardExecutor:
         try:
             answer = call.result()
         except LOST as error:
-            self._lost(errand, self._ending(errand), reason_of(error))
+            self._lost(errand, self._ending(errand, error), reason_of(error))
             return None
         except RayTaskError as error:
             if isinstance(error.cause, WinnowError):
@@ -333,13 +334,17 @@ class ShardExecutor:
             worker.steps, worker.moved_at_s = steps, now
         worker.asked = None
 
-    def _ending(self, errand: Errand) -> Ending:
+    def _ending(self, errand: Errand, error: Exception) -> Ending:
         node_id, alive = errand.worker.node_id, _nodes()
-        return Ending.NODE_LOST if node_id is not None and node_id not in alive else Ending.DIED
+        if node_id is not None and node_id not in alive:
+            return Ending.NODE_LOST
+        # an actor ends a second after its raylet, which nobody then reports; that the node is gone is known much later
+        is_silent = errand.shard is not None and isinstance(error, ActorUnavailableError)
+        return Ending.UNREACHABLE if is_silent else Ending.DIED
 
     def _lost(self, errand: Errand, ending: Ending, reason: str) -> None:
         worker = errand.worker
-        if errand.shard is None and ending is not Ending.NODE_LOST and worker.opens >= OPEN_ATTEMPTS:
+        if errand.shard is None and ending not in OF_THE_NODE and worker.opens >= OPEN_ATTEMPTS:
             raise RayError(
                 f"an actor died {OPEN_ATTEMPTS} times while it loaded its models: {reason}",
                 hint="see winnow doctor SPEC; free memory helps",
@@ -361,7 +366,7 @@ class ShardExecutor:
         self._give_out()
         if asks:
             self._hire(worker, suspect=first)
-        elif self._waiting and ending is not Ending.NODE_LOST:
+        elif self._waiting and ending not in OF_THE_NODE:
             self._hire(worker)
         else:
             self._workers.remove(worker)

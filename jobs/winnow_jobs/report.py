@@ -3,7 +3,7 @@
 import base64
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ from PIL import Image
 from winnow_jobs.audit import audit_alarms, audit_records
 from winnow_jobs.drift_records import drift_view
 from winnow_jobs.quality import Target, measure
+from winnow_jobs.report_evaluations import Evaluation, evaluation_views
+from winnow_jobs.report_heads import head_views
 from winnow_jobs.report_people import people_views
+from winnow_jobs.report_promises import promise_views
 from winnow_jobs.report_tasks import ROUTE_COLUMNS, TaskRoutes, routes_by_task
 from winnow_jobs.resolved import ResolvedSpec
-from winnow_jobs.review_notes import held_lines, review_lines, review_warnings
+from winnow_jobs.review_notes import held_lines, review_warnings
 from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.support import support_alarms, support_records
@@ -44,9 +47,18 @@ class Truth:
 
 
 def write_report(
-    spec: ResolvedSpec, runs: Runs, ledger: Ledger, *, run_id: str | None, truth: Truth | None, out: Path | None
+    spec: ResolvedSpec,
+    runs: Runs,
+    ledger: Ledger,
+    *,
+    run_id: str | None,
+    truth: Truth | None,
+    out: Path | None,
+    evaluations: Sequence[Evaluation] = (),
 ) -> dict[str, Any]:
     """Write the report of a run (the newest that has items by default); where it stands and the measures in it.
+
+    `evaluations` of anything, such as of images that the job never sees, are shown side by side.
 
     Raises:
         UsageError: there is no run yet, or no such truth file.
@@ -54,7 +66,10 @@ def write_report(
     """
     chosen = run_id or _newest_with_items(runs, spec.output)
     plan = runs.plan(chosen)
-    context = _context(plan, runs, ledger, truth) | {"people": people_views(spec, runs)}
+    context = _context(plan, runs, ledger, truth) | {
+        "people": people_views(spec, runs),
+        "evaluations": evaluation_views(evaluations),
+    }
     page = _render(context).encode()
     if out is None:
         key = f"runs/{chosen}/report.html"
@@ -74,6 +89,8 @@ def write_report(
         "report": place,
         "outcomes": context["status"]["outcomes"],
         "quality": context["quality"],
+        "evaluations": context["evaluations"],
+        "heads": context["heads"],
         "promises": context["summary"].get("review", {}).get("promises", []),
         "audit": context["audits"],
         "support": context["support"],
@@ -110,7 +127,8 @@ def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None
         "quality": _quality(plan, runs, truth),
         "warnings": [*audit_alarms(audits), *support_alarms(support), *review_warnings(review)],
         "support": support,
-        "promises": review_lines(review),
+        "promises": promise_views(plan, runs, review, audits),
+        "heads": head_views(plan),
         "held": held_lines(review),
         "audits": audits,
         "drift": drift_view(runs.store, plan.run_id),

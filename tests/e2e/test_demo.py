@@ -1,8 +1,9 @@
-"""The demo on a part of its corpus: real models, Ray, Label Studio, a scripted annotator, labels and a report."""
+"""The demo on a part of its corpora: real models, Ray, Label Studio, a scripted annotator, labels, loop, reports."""
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -13,12 +14,14 @@ import pytest
 from tests.demo_assets import demo_corpus_dir, demo_models_dir
 from tests.servers.label_studio import label_studio_executable
 from winnow_jobs.demo.show import DemoPlaces, demo_session, register_model
+from winnow_jobs.demo.show_loop import Scale
 from winnow_jobs.events import Event, Note
 from winnow_storage.blobs import open_store
 from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
 
 EVERY = 6
+SCALE = Scale(images=300, hidden=120, calibrate=90, budget=110, audit=0.1, max_error=0.2)
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def places(tmp_path: Path) -> DemoPlaces:
 def test_demo__from_images_to_labels(places: DemoPlaces, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_TOKEN", "set by the demo, restored after the test")
     events: list[Event] = []
-    with demo_session(places.root, label_studio_executable(), events.append) as result:
+    with demo_session(places.root, label_studio_executable(), events.append, scale=SCALE) as result:
         record = result.record
         counts = dict(duckdb.sql(f"SELECT outcome, count(*) FROM '{record['results']}' GROUP BY outcome").fetchall())
         assert counts == {name: count for name, count in record["outcomes"].items() if count}
@@ -62,5 +65,32 @@ def test_demo__from_images_to_labels(places: DemoPlaces, monkeypatch: pytest.Mon
         page = Path(record["report"]).read_text(encoding="utf-8")
         assert "Measured against the truth" in page
         assert "data:image/jpeg;base64," in page
+        shows_the_loop(record["loop"])
     said = [event.text for event in events if isinstance(event, Note)]
     assert not any("training" in text for text in said)  # what is there is used again
+
+
+def shows_the_loop(record: dict[str, Any]) -> None:
+    before, after = record["evaluations"]
+    assert (before["name"], after["name"], after["n"]) == ("before", "after", SCALE.hidden)
+    assert record["promoted"]
+    assert after["right"] > before["right"] + 0.05
+    (promise,) = record["promises"]
+    evidence = promise["evidence"]
+    assert promise["threshold"] is not None
+    assert 0 < evidence["labels"] + evidence["set_aside"] <= SCALE.calibrate
+    assert evidence["bound"] <= SCALE.max_error
+    assert record["accepted"]["of"] == SCALE.images
+    (audit,) = record["audit"]
+    assert 0 < audit["all"]["answered"] <= record["accepted"]["accepted"]
+    labels = duckdb.sql(
+        f"SELECT count(DISTINCT label_id) FROM '{Path(record['spec']).parent}/output/labels/*.parquet'"
+    ).fetchall()
+    assert labels == [(record["answered"],)]
+    page = Path(record["report"]).read_text(encoding="utf-8")
+    assert page.count("<h2>") >= 6
+    shares = [f"{100 * one:.{digits}f} %" for one, digits in (
+        (before["right"], 1), (after["right"], 1), (evidence["bound"], 2)
+    )]  # fmt: skip
+    for text in (*shares, "of the accepted were looked at, blind", "Risk and coverage", "models/digit@2"):
+        assert text in page

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.winnow import DEADLINE_S, Ended, photographs, start, winnow
+from winnow_jobs.begin import begin_or_go_on, open_runs
+from winnow_jobs.job import resume_run
+from winnow_jobs.options import Options
+from winnow_jobs.plan import Selection
+from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.runs import Runs
+from winnow_jobs.spec_source import load_spec
 from winnow_jobs.verify.run import verify_run
 from winnow_storage.blobs import open_store
+from winnow_storage.errors import UsageError
 from winnow_storage.ledger import open_ledger
+from winnow_storage.records import RunRecord
 from winnow_storage.registry import Registry
 from winnow_storage.shards import read_receipt, shard_key
 from winnow_storage.uri import parse
@@ -88,6 +97,43 @@ def test_run__two_drivers_started_at_once(tmp_path: Path) -> None:
     assert {one.record["run_id"] for one in ended} == {"0001"}
     assert [path.name for path in (tmp_path / "out/runs").iterdir()] == ["0001"]
     assert_sound(tmp_path / "out", "0001", 40)
+
+
+def test_resume__a_stage_has_moved_a_ledger_is_stale_and_a_worker_wakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the long form below does with commands, with one driver, in this process."""
+    monkeypatch.chdir(tmp_path)
+    spec, (pinned, _) = write_job(tmp_path, 8)
+    out, resolved = tmp_path / "out", resolve_spec(load_spec(spec))
+    runs = open_runs(resolved)
+    plan, _ = begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: datetime.now(UTC))
+    assert plan is not None
+    assert plan.shards == 2
+    with sleeping(out, "0001", 1) as sleeper:  # gets as far as its commit
+        Registry(open_store(parse(str(tmp_path / "models")))).promote("kind", "2", "prod")
+        with pytest.raises(UsageError, match=r"tasks\.kind\.model"):
+            begin_or_go_on(runs, resolve_spec(load_spec(spec)), Selection(), new=False, now=lambda: datetime.now(UTC))
+        with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:  # as old as the run, attempts and all
+            ledger.record_run(
+                RunRecord(runs.store.root.uri, "0001", plan.spec.job, "open", plan.digest, plan.created_at)
+            )
+            ledger.begin_attempts(runs.store.root.uri, "0001", {0, 1}, ended=set())
+        wait_until(lambda: state_of(sleeper.pid) in ("T", None))
+        assert sleeper.poll() is None
+        record = resume_run(str(out), "0001", Options(), lambda _: None).record
+        assert (record["state"], record["items"], record["outcomes"]["done"]) == ("done", 8, 8)
+        before = objects(out)
+        os.kill(sleeper.pid, signal.SIGCONT)
+        told, _ = sleeper.communicate(timeout=DEADLINE_S)
+        standing = read_receipt(runs.store, shard_key("0001", 1))
+        assert (sleeper.returncode, told.strip()) == (0, standing.attempt)
+    assert objects(out) == before
+    assert_sound(out, "0001", 8)
+    assert {row["kind"]["model"] for row in rows_of(out, "0001")} == {pinned}
+    with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        assert [(run.run_id, run.state) for run in ledger.runs()] == [("0001", "done")]
+        assert ledger.open_attempts(runs.store.root.uri, "0001") == {}
 
 
 @pytest.mark.long

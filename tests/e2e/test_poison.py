@@ -1,4 +1,7 @@
-"""Images that crash, hang, exhaust or leave their process: those end failed with their reason, nothing else does."""
+"""Images that crash, hang, exhaust or leave their process: those end failed with their reason, nothing else does.
+
+What many images do is not their fault: then the run stops.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -7,6 +10,7 @@ import pyarrow.parquet as pq
 
 from tests.e2e.winnow import photographs, winnow
 from tests.faults.poison import Harm, save_poison
+from winnow_jobs.retry import SYSTEMIC_ITEMS
 
 SPEC = """\
 name: poison
@@ -51,3 +55,20 @@ def test_run__poisoned_images_alone_fail(tmp_path: Path) -> None:
             assert row["vector"]["error"] is None
         else:
             assert row["outcome"] == "done", row
+
+
+def test_run__what_many_images_raise_stops_it(tmp_path: Path) -> None:
+    shards, shard_items = 20, 16
+    for number in range(shards * shard_items):
+        save_poison(tmp_path / f"photos/{number:04d}.png", Harm.RAISE)
+    spec = tmp_path / "job.yaml"
+    spec.write_text(SPEC.format(folder=tmp_path), encoding="utf-8")
+    ended = winnow("run", spec, "--json", cwd=tmp_path, environ={"PYTHONPATH": str(ROOT)})
+    assert ended.code == 1, ended.err
+    assert "run 0001 was stopped: " in ended.record["error"]
+    assert "not the images' fault: failed: poison: ValueError: this image is cursed" in ended.record["error"]
+    assert "the same command goes on with this run" in ended.record["hint"]
+    assert "winnow run SPEC --retry failed" in ended.record["hint"]
+    committed = len(list((tmp_path / "out/runs/0001/results").glob("*.parquet")))
+    assert SYSTEMIC_ITEMS <= committed * shard_items < shards * shard_items / 2  # at once, not in the end
+    assert not (tmp_path / "out/runs/0001/summary.json").exists()  # it stays open

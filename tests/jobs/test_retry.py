@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from winnow_jobs.retry import (
     DEATHS_BEFORE_CARE,
     DEATHS_BEFORE_STOP,
+    UNREACHED_BEFORE_DEATH,
     Action,
     Ending,
     ShardPast,
@@ -35,6 +36,8 @@ def past_of(*endings: Ending) -> ShardPast:
         ((Ending.NEEDS_CARE,), Action.CAREFULLY),
         ((Ending.ENDED_ITSELF,), Action.CAREFULLY),
         ((Ending.NODE_LOST, Ending.BESIDE) * 20, Action.AGAIN),
+        ((Ending.UNREACHABLE,) * (2 * UNREACHED_BEFORE_DEATH - 1), Action.AGAIN),
+        ((Ending.UNREACHABLE,) * (2 * UNREACHED_BEFORE_DEATH), Action.CAREFULLY),  # it does not stop by itself
         ((Ending.DIED,) * (DEATHS_BEFORE_STOP - 1), Action.CAREFULLY),
         ((Ending.DIED,) * DEATHS_BEFORE_STOP, Action.STOP),
     ],
@@ -43,7 +46,7 @@ def test_next_attempt__by_what_happened(endings: Sequence[Ending], action: Actio
     assert next_attempt(past_of(*endings)) is action
 
 
-@given(st.lists(st.sampled_from(Ending), max_size=20))
+@given(st.lists(st.sampled_from([one for one in Ending if one is not Ending.UNREACHABLE]), max_size=20))
 def test_next_attempt__once_careful_never_careless_again(endings: list[Ending]) -> None:
     rank = [Action.AGAIN, Action.CAREFULLY, Action.STOP]
     actions = [rank.index(next_attempt(past_of(*endings[:count]))) for count in range(len(endings) + 1)]

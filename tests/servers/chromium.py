@@ -1,4 +1,4 @@
-"""How does a test look at Label Studio as a person does? A headless Chromium that is logged in."""
+"""How does a test look at Label Studio as a person does, or at an image? With a headless Chromium."""
 
 import contextlib
 import shutil
@@ -23,19 +23,26 @@ ARGUMENTS = [
 
 
 @contextlib.contextmanager
-def logged_in(server: LabelStudioServer) -> Iterator[Page]:
-    """A page of the server's user."""
+def empty_page() -> Iterator[Page]:
+    """A page with nothing on it."""
     path = shutil.which("google-chrome") or require_program("chromium", INSTALL)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         try:
             page = browser.new_page(viewport={"width": 1400, "height": 900})
             page.set_default_timeout(60_000)
-            page.goto(f"{server.url}/user/login")
-            page.fill("input[name=email]", server.email)
-            page.fill("input[name=password]", server.password)
-            page.click("button[type=submit]")
-            page.wait_for_url(lambda url: "/user/login" not in url)
             yield page
         finally:
             browser.close()
+
+
+@contextlib.contextmanager
+def logged_in(server: LabelStudioServer) -> Iterator[Page]:
+    """A page of the server's user."""
+    with empty_page() as page:
+        page.goto(f"{server.url}/user/login")
+        page.fill("input[name=email]", server.email)
+        page.fill("input[name=password]", server.password)
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda url: "/user/login" not in url)
+        yield page

@@ -3,10 +3,8 @@
 import itertools
 import struct
 
-import cv2
 import numpy as np
 import pytest
-import simplejpeg
 from PIL import Image
 
 from tests.workers.image_files import chunk, encoded, exif_of, png_of, profile, scene
@@ -135,15 +133,3 @@ def test_decode__avif_and_profiled_jpegs_are_turned(orientation: int) -> None:
                                   ("JPEG", {"quality": 97, "subsampling": 0, "icc_profile": profile()})):  # fmt: skip
         data = encoded(PICTURE, image_format, exif=exif_of(orientation), **options)
         assert np.abs(pixels_of(data).astype(int) - upright[orientation](scene())).max() <= 8
-
-
-def test_decode__as_opencv_and_libjpeg_do() -> None:
-    for image_format, options in (("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True}), ("TIFF", {}),
-                                  ("TIFF", {"compression": "tiff_lzw"}), ("TIFF", {"compression": "jpeg"}),
-                                  ("JPEG", {"progressive": True}), ("GIF", {})):  # fmt: skip
-        data = encoded(PICTURE, image_format, **options)
-        other = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        assert np.abs(pixels_of(data).astype(int) - other[:, :, ::-1]).max() <= 3, image_format
-    for options in ({}, {"progressive": True}):
-        data = encoded(PICTURE, "JPEG", **options)
-        assert np.array_equal(pixels_of(data), simplejpeg.decode_jpeg(data))

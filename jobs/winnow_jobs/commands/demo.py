@@ -35,7 +35,11 @@ def demo(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the demo: corpus, models, a run, Label Studio with a scripted annotator, labels, a report."""
+    """Run the demo: corpus, models, a run, Label Studio with a scripted annotator, labels, a report.
+
+    Then a second job, about scans of digits, shows the loop: one round of labels from the script, how right the model
+    is before and after it, and a promise about what is accepted, with its evidence.
+    """
     from winnow_jobs.demo.show import demo_session
 
     executable = label_studio or Path(os.environ.get("WINNOW_LABEL_STUDIO", LABEL_STUDIO))
@@ -46,8 +50,9 @@ def demo(
                 result = stack.enter_context(demo_session(folder, executable, listener))
             if not screen.record(result.record):
                 _show(screen, result.record)
+                _show_loop(screen, result.record["loop"])
             if sys.stdout.isatty() if keep is None else keep:
-                _keep_up(screen, result.server, result.record["spec"])
+                _keep_up(screen, result.server, [result.record["spec"], result.record["loop"]["spec"]])
     except KeyboardInterrupt:
         screen.note("\nInterrupted. winnow demo starts over from a fresh output and keeps the corpus and the models.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -71,10 +76,35 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
     screen.say(f"spec:    {record['spec']}")
 
 
-def _keep_up(screen: Screen, server: LabelStudioServer, spec: str) -> None:
+def _show_loop(screen: Screen, record: dict[str, Any]) -> None:
+    screen.say(
+        f"\nthe loop, over {record['images']:,} scans of digits: a scripted annotator, which knows the truth, "
+        f"answered {record['answered']} questions in Label Studio"
+    )
+    for one in record["evaluations"]:
+        low, high = one["interval"]
+        screen.say(
+            f"  {one['name']} the round: {one['right']:.1%} of {one['n']} hidden images are right "
+            f"(95 % interval {low:.1%} to {high:.1%})"
+        )
+    if not record["promoted"]:
+        screen.say("  the gate kept the first head: the report says why")
+    for one in record["promises"]:
+        screen.say(f"  promise: {one['text']}")
+    accepted = record["accepted"]
+    if accepted["accepted"]:
+        screen.say(f"  accepted without review: {accepted['accepted']:,} of {accepted['of']:,} predictions")
+    for text in (promise["text"] for one in record["audit"] for promise in one["promises"]):
+        screen.say(f"  audit: {text}")
+    screen.say(f"report:  {record['report']}")
+    screen.say(f"spec:    {record['spec']}")
+
+
+def _keep_up(screen: Screen, server: LabelStudioServer, specs: list[str]) -> None:
     screen.say(f"\nLabel Studio is up at {server.url}  (log in as {server.email}, password {server.password})")
-    screen.say("Answer some tasks, then in another terminal:")
-    screen.say(f"  LABEL_STUDIO_TOKEN={server.token} {shlex.quote(sys.argv[0])} pull {shlex.quote(spec)}")
+    screen.say("Answer some tasks, then in another terminal, of the first job or of the second:")
+    for spec in specs:
+        screen.say(f"  LABEL_STUDIO_TOKEN={server.token} {shlex.quote(sys.argv[0])} pull {shlex.quote(spec)}")
     screen.say("Ctrl-C stops it.")
     try:
         Event().wait()

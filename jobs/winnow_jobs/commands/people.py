@@ -12,6 +12,7 @@ from winnow_jobs.machine import ledger_of
 from winnow_jobs.people import pull_labels, push_pending, sync_ledger
 from winnow_jobs.render import Screen, outcomes_text
 from winnow_jobs.report import Truth, write_report
+from winnow_jobs.report_evaluations import read_evaluation
 from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.review_notes import waiting_lines
 from winnow_jobs.runs import Runs
@@ -118,6 +119,14 @@ def report(
     truth: Annotated[
         Path | None, typer.Option(help="A Parquet file with the truth, to measure against.", show_default=False)
     ] = None,
+    evaluation: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="A record of winnow evaluate --json to show; several are shown side by side, in this order.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write it; beside the run by default.", show_default=False)
     ] = None,
@@ -126,7 +135,15 @@ def report(
     """Write the HTML report of a run."""
     resolved = resolve_spec(load_spec(spec))
     runs, ledger = Runs(open_store(parse(resolved.output))), ledger_of(resolved.ledger)
-    record = write_report(resolved, runs, ledger, run_id=run, truth=None if truth is None else Truth(truth), out=out)
+    record = write_report(
+        resolved,
+        runs,
+        ledger,
+        run_id=run,
+        truth=None if truth is None else Truth(truth),
+        out=out,
+        evaluations=[read_evaluation(one) for one in evaluation or ()],
+    )
     screen = Screen(as_json=as_json)
     if not screen.record(record):
         for measure in record["quality"]:

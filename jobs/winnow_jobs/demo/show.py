@@ -1,4 +1,6 @@
-"""How does the demo go? Corpus, models, a real run, a real Label Studio with a scripted annotator, labels, a report."""
+"""How does the demo go? Corpus, models, a real run, a real Label Studio with a scripted annotator, labels, a report;
+then a second job whose model learns from labels (`show_loop`).
+"""
 
 import json
 import os
@@ -14,7 +16,10 @@ from typing import Any
 from winnow_jobs.demo.annotator import ScriptedAnnotator
 from winnow_jobs.demo.corpus import make_corpus
 from winnow_jobs.demo.label_studio_server import LabelStudioServer, label_studio_server
+from winnow_jobs.demo.show_loop import FULL, Scale, show_loop
+from winnow_jobs.demo.show_loop import JOB as LOOP_JOB
 from winnow_jobs.demo.train import train_models
+from winnow_jobs.engine import Engine
 from winnow_jobs.events import Listener, Note
 from winnow_jobs.job import run_job
 from winnow_jobs.machine import ledger_of
@@ -90,6 +95,11 @@ class DemoPlaces:
         return self.root / "output"
 
     @property
+    def loop(self) -> Path:
+        """The second job, with all that belongs to it."""
+        return self.root / "digits"
+
+    @property
     def spec(self) -> Path:
         """The job."""
         return self.root / "job.yaml"
@@ -102,15 +112,15 @@ class DemoPlaces:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What a demo leaves: the record of its run, how people answered, and the report."""
+    """What a demo leaves: the record of its run, how people answered, and the report; `loop` of the second job."""
 
     record: dict[str, Any]
     server: LabelStudioServer
 
 
 @contextmanager
-def demo_session(root: Path, label_studio: Path, listener: Listener) -> Iterator[DemoResult]:
-    """Run the whole demo; Label Studio stays up until the block ends.
+def demo_session(root: Path, label_studio: Path, listener: Listener, *, scale: Scale = FULL) -> Iterator[DemoResult]:
+    """Run the whole demo; Label Studio stays up until the block ends. `scale` is of the second job.
 
     Raises:
         LabelStudioError: it is not installed or does not start. WinnowError: as the run says.
@@ -120,10 +130,11 @@ def demo_session(root: Path, label_studio: Path, listener: Listener) -> Iterator
     listener(Note("starting Label Studio (the first time it makes its database, about 40 s)"))
     with label_studio_server(label_studio, places.root / "label-studio", document_root=places.root.parent) as server:
         os.environ["LABEL_STUDIO_TOKEN"] = server.token
-        with closing(ScriptedAnnotator(server, places.truth)) as annotator:
-            annotator.forget_projects("demo / ")
+        with closing(ScriptedAnnotator(server, places.truth)) as annotator, Engine() as engine:
+            annotator.forget_projects("demo / ", f"{LOOP_JOB} / ")
             start_fresh(places, server)
-            record = _show(places, annotator, listener)
+            record = _show(places, annotator, engine, listener)
+            record["loop"] = show_loop(places.loop, server, annotator, engine, listener, scale)
         yield DemoResult(record, server)
 
 
@@ -163,9 +174,9 @@ def start_fresh(places: DemoPlaces, server: LabelStudioServer) -> None:
     places.spec.write_text(text, encoding="utf-8")
 
 
-def _show(places: DemoPlaces, annotator: ScriptedAnnotator, listener: Listener) -> dict[str, Any]:
+def _show(places: DemoPlaces, annotator: ScriptedAnnotator, engine: Engine, listener: Listener) -> dict[str, Any]:
     spec: ResolvedSpec = resolve_spec(load_spec(places.spec))
-    ended = run_job(spec, Options(), listener, lambda: datetime.now(UTC))
+    ended = run_job(spec, Options(), listener, lambda: datetime.now(UTC), engine=engine)
     if ended.push_error is not None:
         raise ended.push_error
     answered = annotator.answer(ANSWERS_PER_TASK)

@@ -1,13 +1,26 @@
 """How do curves and a confusion matrix look? Inline SVG, made of the record's own numbers; nothing is fetched."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-SIDE, LEFT, BOTTOM, TOP, RIGHT = 260, 46, 40, 12, 12  # px of a square plot and its margins
+SIDE, LEFT, BOTTOM, TOP, RIGHT = 260, 46, 40, 12, 18  # px of a square plot and its margins
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LABEL_CHARACTERS = 14
 _SIDE_FOR_NUMBERS = 24
+CURVE_CLASSES = ("curve", "curve second", "curve third", "curve fourth")  # as pages colour them
+_RISK_TOPS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+_FEW = 0.05  # of the coverage: the shares of errors of so few items jump, and would squeeze the rest of the curve
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The threshold of a promise on a curve: what it covers, the risk there, and its upper bound."""
+
+    coverage: float
+    risk: float
+    bound: float
 
 
 def line_chart(points: Sequence[Sequence[float]], *, x: str, y: str, y_max: float = 1.0, diagonal: bool = False) -> str:
@@ -17,6 +30,35 @@ def line_chart(points: Sequence[Sequence[float]], *, x: str, y: str, y_max: floa
     reference = f'<path d="M{_x(0)} {_y(0)}L{_x(1)} {_y(1)}" class="ref"/>' if diagonal else ""
     line = f'<polyline points="{path}" class="curve"/>' if len(points) > 1 else ""
     return _frame(reference + line, x=x, y=y, y_max=top)
+
+
+def risk_chart(
+    curves: Sequence[Sequence[Sequence[float]]],
+    *,
+    target: float | None = None,
+    chosen: Chosen | None = None,
+    risk: str = "share of errors",
+) -> str:
+    """(coverage, risk) points of each curve, coloured in turn; what is promised at most, dashed. All in [0, 1].
+
+    The scale ends above what more than the surest twentieth of the items shows.
+    """
+    shown = [value for points in curves for coverage, value in points if coverage >= _FEW]
+    highest = max([*shown, 1.2 * (target or 0.0), 1.1 * chosen.bound if chosen is not None else 0.0])
+    top = next((one for one in _RISK_TOPS if one >= highest), 1.0)
+    parts = [] if target is None else [f'<path d="M{_x(0)} {_y(target / top)}H{_x(1)}" class="ref"/>']
+    # the first one is drawn last, above the others
+    for points, kind in reversed(list(zip(curves, CURVE_CLASSES, strict=False))):
+        path = " ".join(f"{_x(a):.1f},{_y(min(b / top, 1.0)):.1f}" for a, b in points)
+        parts.append(f'<polyline points="{path}" class="{kind}"/>')
+    if chosen is not None:
+        x, low, high = _x(chosen.coverage), _y(chosen.risk / top), _y(min(chosen.bound / top, 1.0))
+        parts.append(
+            f'<path d="M{x} {low}V{high}m-4 0h8" class="bound"/><circle cx="{x}" cy="{low}" r="4" class="chosen">'
+            f"<title>{chosen.coverage:.1%} of the draws are accepted, {escape(risk)} {chosen.risk:.2%}, "
+            f"upper bound {chosen.bound:.2%}</title></circle>"
+        )
+    return _frame("".join(parts), x="coverage: share that is accepted", y=risk, y_max=top, percent=True)
 
 
 def reliability_chart(rows: Sequence[Sequence[Any]]) -> str:
@@ -74,13 +116,13 @@ def _cell(corner: tuple[int, int, int], count: int, *, share: float, kind: str, 
     )
 
 
-def _frame(inside: str, *, x: str, y: str, y_max: float = 1.0) -> str:
+def _frame(inside: str, *, x: str, y: str, y_max: float = 1.0, percent: bool = False) -> str:
     width, height = LEFT + SIDE + RIGHT, TOP + SIDE + BOTTOM
     ticks = "".join(
         f'<path d="M{_x(t)} {_y(0)}v4M{_x(0)} {_y(t)}h-4" class="axis"/>'
         f'<path d="M{_x(0)} {_y(t)}H{_x(1)}" class="grid"/>'
-        f'<text x="{_x(t)}" y="{_y(0) + 17}" text-anchor="middle">{t:g}</text>'
-        f'<text x="{_x(0) - 7}" y="{_y(t) + 4}" text-anchor="end">{t * y_max:.3g}</text>'
+        f'<text x="{_x(t)}" y="{_y(0) + 17}" text-anchor="middle">{_tick(t, percent=percent)}</text>'
+        f'<text x="{_x(0) - 7}" y="{_y(t) + 4}" text-anchor="end">{_tick(t * y_max, percent=percent)}</text>'
         for t in _TICKS
     )
     axes = f'<path d="M{_x(0)} {_y(1)}V{_y(0)}H{_x(1)}" class="axis"/>'
@@ -89,6 +131,10 @@ def _frame(inside: str, *, x: str, y: str, y_max: float = 1.0) -> str:
         f'aria-label="{escape(y)} over {escape(x)}">{ticks}{inside}{axes}'
         f'<text x="{_x(0.5)}" y="{height - 5}" text-anchor="middle">{escape(x)}</text></svg>'
     )
+
+
+def _tick(value: float, *, percent: bool) -> str:
+    return f"{100 * value:.3g} %" if percent else f"{value:.3g}"
 
 
 def _x(share: float) -> float:

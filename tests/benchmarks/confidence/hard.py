@@ -1,7 +1,7 @@
 """A task of the confidence benchmark: a model, images that it has not seen, and what it says of them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,27 +19,31 @@ Part = Literal["calibrate", "held out", "corrupted"]  # the last: of the held-ou
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """For the neighbours of n items: `vectors` (n, length), what is said and true in one word, and of which image."""
+    """For the neighbours of n items: `vectors` (n, length), and in one word what is said and what is true."""
 
     vectors: Floats
     said: npt.NDArray[np.str_]
     truths: npt.NDArray[np.str_]
-    images: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a model said of n items: what a calibrator sees, and whether it was right."""
+    """What a model said of n items: what a calibrator sees, and whether it was right.
+
+    `others`: confidences (n,) that the operator itself gives, by name, to be compared with `p_ok`.
+    """
 
     found: Features
     ok: Bools
     alike: Alike | None = None
+    others: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Hard:
-    """`answers(part, strength)`: of disjoint images. `ladder`: the strengths of damage that may be chosen from."""
+    """`answers(part, strength)`: of disjoint images. `ladder`: the strengths that may be chosen from, upwards."""
 
+    name: str
     operator: str
     setup: str
     ladder: Sequence[float]

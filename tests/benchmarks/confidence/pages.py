@@ -1,10 +1,11 @@
-"""What is to be read? One to three printed lines under damage, through the operator `ocr` with rapidocr's own models.
+"""What is to be read? One to three printed lines under damage, through the operator `ocr` with each of its engines.
 
 Every page has a damage of its own: most have little, some are ruined. Damage is blur, grain and pale ink. Corrupted:
 a third of the contrast before the damage.
 """
 
 import multiprocessing
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -14,14 +15,16 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from tests.benchmarks.confidence.hard import Answers, Hard, Part, judged, structs_of
+from tests.workers.operators.making import opened
 from tests.workers.text.pages import sentence
-from winnow_workers.catalogue import operator_named
-from winnow_workers.models.resolve import resolve_model
+from winnow_storage.errors import ModelError
+from winnow_workers.models.tesseract_data import TESSERACT, tesseract_digest
 
 COUNTS: dict[Part, int] = {"calibrate": 1000, "held out": 2000, "corrupted": 600}
 SEEDS: dict[Part, int] = {"calibrate": 1, "held out": 2, "corrupted": 2}
 CORRUPTED_CONTRAST = 1 / 3
-LADDER = (0.5,)  # one step: reading takes most of the time of the benchmark
+# by engine; rapidocr has one step: its reading takes most of the time of the benchmark
+LADDERS = {"builtin/rapidocr": (0.5,), TESSERACT: (0.15, 0.2, 0.25)}
 _RARITY = 3.0
 _BLUR_PX = 4.0  # standard deviations at damage 1
 _GRAIN = 130.0
@@ -48,26 +51,47 @@ def page(seed: int, number: int, strongest: float, *, contrast: float) -> tuple[
     return np.repeat(grey[..., None], 3, axis=2), "\n".join(lines)
 
 
-def _read(some: Sequence[tuple[int, int]], strongest: float, contrast: float) -> list[tuple[dict[str, Any], str]]:
-    kind = operator_named("ocr")
-    operator = kind(kind.params_type(), resolve_model(kind.default_model), "cpu")
-    operator.open()
+def _read(
+    engine: str, some: Sequence[tuple[int, int]], strongest: float, contrast: float
+) -> list[tuple[dict[str, Any], str]]:
+    operator = opened("ocr", engine)
     pages = [page(seed, number, strongest, contrast=contrast) for seed, number in some]
     structs = structs_of(operator, [pixels for pixels, _ in pages])
     operator.close()
     return list(zip(structs, (text for _, text in pages), strict=True))
 
 
-def _answers(part: Part, strongest: float) -> Answers:
+def _answers(engine: str, part: Part, strongest: float) -> Answers:
     contrast = CORRUPTED_CONTRAST if part == "corrupted" else 1.0
     numbers = [(SEEDS[part], number) for number in range(COUNTS[part])]
     shares = [numbers[at::_PROCESSES] for at in range(_PROCESSES)]
     with ProcessPoolExecutor(_PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_read, one, strongest, contrast) for one in shares]
+        futures = [pool.submit(_read, engine, one, strongest, contrast) for one in shares]
         read = [one for future in futures for one in future.result()]
     return judged("ocr", [struct for struct, _ in read], [{"full_text": text} for _, text in read])
 
 
 def tasks() -> list[Hard]:
-    """Ocr."""
-    return [Hard("ocr", "pages of one to three printed lines under damage of up to {}", LADDER, _answers)]
+    """Ocr by each engine that is installed."""
+    setup = "pages of one to three printed lines under damage of up to {}"
+    return [
+        Hard(
+            f"ocr ({engine.removeprefix('builtin/')})",
+            "ocr",
+            setup,
+            ladder,
+            lambda part, strongest, engine=engine: _answers(engine, part, strongest),  # type: ignore[misc]
+        )
+        for engine, ladder in LADDERS.items()
+        if engine != TESSERACT or has_tesseract()
+    ]
+
+
+def has_tesseract() -> bool:
+    """False where it is not installed, which is said."""
+    try:
+        tesseract_digest(TESSERACT)
+    except ModelError as missing:
+        sys.stderr.write(f"ocr by Tesseract is left out: {missing.message}; {missing.hint}\n")
+        return False
+    return True

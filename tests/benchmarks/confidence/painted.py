@@ -10,9 +10,8 @@ from typing import Any
 
 from tests.benchmarks.confidence.hard import Answers, Hard, Part, judged, structs_of
 from tests.benchmarks.confidence.scenes import LABELS, Scene, scenes
-from winnow_workers.catalogue import operator_named
+from tests.workers.operators.making import opened
 from winnow_workers.masks import encode_rle
-from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import Operator
 
 COUNTS: dict[Part, int] = {"calibrate": 2000, "held out": 4200, "corrupted": 2400}
@@ -27,14 +26,11 @@ def operators() -> dict[str, Operator[Any]]:
     from tests.benchmarks.confidence.trained import trained
 
     with tempfile.TemporaryDirectory() as folder:
-        paths = dict(zip(("detect", "segment"), trained(Path(folder)), strict=True))
-        found = {}
-        for name, path in paths.items():
-            kind = operator_named(name)
-            params = kind.params_type.model_validate({"max_iou": 0.5} if name == "detect" else {})
-            found[name] = kind(params, resolve_model(str(path)), "cpu")
-            found[name].open()
-    return found
+        paths = trained(Path(folder), ("detect", "segment"))
+        return {
+            name: opened(name, str(path), **({"max_iou": 0.5} if name == "detect" else {}))
+            for name, path in paths.items()
+        }
 
 
 def _answers(operator: str, part: Part, strongest: float) -> Answers:
@@ -55,6 +51,6 @@ def tasks() -> list[Hard]:
     """Detect and segment."""
     setup = "painted scenes of 48 px under damage of up to {}"
     return [
-        Hard(name, setup, LADDER, lambda part, strongest, name=name: _answers(name, part, strongest))  # type: ignore[misc]
+        Hard(name, name, setup, LADDER, lambda part, strongest, name=name: _answers(name, part, strongest))  # type: ignore[misc]
         for name in ("detect", "segment")
     ]

@@ -1,28 +1,24 @@
 """What is there to find and to paint? One to three discs, squares and triangles on a shaded ground, with damage.
 
 Discs tend to red, squares to green, triangles to blue, on grounds of any colour. Later things hide parts of earlier
-ones; boxes are around what is to be seen. Every scene has a damage of its own: most have little, some are ruined.
-Damage is blur, grain, and a plain patch over everything. What is under the patch is not to be seen, so nobody is asked
-for it: neither for its pixels, nor for a thing of which less than _LEAST_LEFT is left.
+ones; boxes are around what is to be seen. Every scene has a damage of its own. What is under its patch is not to be
+seen, so nobody is asked for it: neither for its pixels, nor for a thing of which less than _LEAST_LEFT is left.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
+
+from tests.benchmarks.confidence.damage import AtOne, Pixels, damaged, how_much
 
 LABELS = ("disc", "square", "triangle")
 SIDE_PX = 48
 _TINTS = np.array([[1.0, -0.4, -0.4], [-0.4, 1.0, -0.4], [-0.4, -0.4, 1.0]])
 _LEAST_SEEN = 0.8  # of a thing: what would hide more of another is left out
 _LEAST_LEFT = 0.25  # of a thing, beside a patch
-_GRAIN = 110.0  # standard deviation at damage 1, in levels of 255
-_BLUR_PX = 2.5
-_PATCH_PX = 12
-
-Pixels = npt.NDArray[np.uint8]
+_AT_ONE = AtOne(blur_px=2.5, grain=110.0, patch_px=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +33,7 @@ class Scene:
 def scenes(count: int, strongest: float, seed: int, *, contrast: float = 1.0, rarity: float = 3.0) -> list[Scene]:
     """Damage from 0 to `strongest`, the power `rarity` of a uniform draw; `contrast` is taken before the damage."""
     rngs = (np.random.default_rng([seed, number]) for number in range(count))
-    return [_scene(rng, strongest * rng.uniform() ** rarity, contrast) for rng in rngs]
+    return [_scene(rng, how_much(rng, strongest, rarity), contrast) for rng in rngs]
 
 
 def _scene(rng: np.random.Generator, damage: float, contrast: float) -> Scene:
@@ -58,7 +54,7 @@ def _scene(rng: np.random.Generator, damage: float, contrast: float) -> Scene:
         picture[mask] = (picture[mask].mean(axis=0) + offset)[None, :]
         owners[mask] = number
         shapes, areas = [*shapes, shape], [*areas, int(mask.sum())]
-    pixels, is_patch = _damaged(rng, 128 + contrast * (picture - 128), damage)
+    pixels, is_patch = damaged(rng, 128 + contrast * (picture - 128), damage, _AT_ONE)
     shown = np.where(is_patch, 0, owners)
     for one in range(1, len(shapes)):
         if (shown == one).sum() < _LEAST_LEFT * (owners == one).sum():
@@ -85,18 +81,3 @@ def _stencil(rng: np.random.Generator, shape: int) -> npt.NDArray[np.bool_]:
 def _around(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1] + 1), int(rows[-1] + 1)
-
-
-def _damaged(
-    rng: np.random.Generator, picture: npt.NDArray[Any], damage: float
-) -> tuple[Pixels, npt.NDArray[np.bool_]]:
-    """The picture, and where a patch is."""
-    is_patch = np.zeros(picture.shape[:2], np.bool_)
-    image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
-    blurred = np.asarray(image.filter(ImageFilter.GaussianBlur(_BLUR_PX * damage * rng.uniform())), np.float64).copy()
-    if rng.uniform() < damage:
-        left, top = rng.integers(0, SIDE_PX - _PATCH_PX, 2)
-        is_patch[top : top + _PATCH_PX, left : left + _PATCH_PX] = True
-        blurred[is_patch] = rng.uniform(0, 255, 3)
-    grained = blurred + rng.normal(size=blurred.shape) * _GRAIN * damage
-    return np.clip(grained, 0, 255).astype(np.uint8), is_patch

@@ -1,4 +1,4 @@
-"""How do the detector and the segmenter of the benchmark come to be? Small networks, trained here on scenes.
+"""How do the networks of the benchmark come to be? Small ones, trained here on scenes, the classifier on letters.
 
 Each is trained in a process of its own, on damage of every strength, and written as a file that the operators open.
 """
@@ -8,7 +8,7 @@ import io
 import logging
 import multiprocessing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.benchmarks.confidence import letters
 from tests.benchmarks.confidence.scenes import LABELS, SIDE_PX, Scene, scenes
 from winnow_jobs.demo import fitting
 from winnow_jobs.demo.train_segmenter import dice_loss
@@ -25,21 +26,27 @@ from winnow_workers.models.model_file import ModelCard, Preprocessing, encode_mo
 from winnow_workers.models.onnx_file import with_card
 
 PREPROCESSING = Preprocessing(height_px=SIDE_PX, width_px=SIDE_PX, mean=(0.5,) * 3, std=(0.25,) * 3)
+OF_LETTERS = Preprocessing(height_px=letters.SIDE_PX, width_px=letters.SIDE_PX, channels=1, mean=(0.5,), std=(0.25,))
 ONNX_BATCH = 16
-_SEED = 100  # of the scenes to train on
-_SCENES = 8000
-_BATCH = 32
-_DETECTOR_STEPS, _SEGMENTER_STEPS = 2500, 500
+_SEED = 100  # of the scenes and letters to train on
+_SCENES, _LETTERS = 8000, 12000
+_BATCH, _LETTERS_BATCH = 32, 64
+_DETECTOR_STEPS, _SEGMENTER_STEPS, _CLASSIFIER_STEPS = 2500, 500, 600
 _STRIDE_PX = 4
 
 
-def trained(folder: Path) -> tuple[Path, Path]:
-    """The files of a detector and of a segmenter in `folder`, trained side by side, one thread each."""
-    paths = folder / "detector.onnx", folder / "segmenter.safetensors"
+def trained(folder: Path, operators: Sequence[str]) -> Mapping[str, Path]:
+    """Model files in `folder` for these of `detect`, `segment` and `classify`, trained side by side, a thread each."""
+    makers = {
+        "detect": ("detector.onnx", _detector),
+        "segment": ("segmenter.safetensors", _segmenter),
+        "classify": ("classifier.safetensors", _classifier),
+    }
+    chosen = {name: (folder / makers[name][0], makers[name][1]) for name in operators}
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(_write, *one) for one in zip(paths, (_detector, _segmenter), strict=True)]:
+        for future in [pool.submit(_write, *one) for one in chosen.values()]:
             future.result()
-    return paths
+    return {name: path for name, (path, _) in chosen.items()}
 
 
 def _write(path: Path, train: Callable[[], bytes]) -> None:
@@ -159,4 +166,22 @@ def _segmenter() -> bytes:
 
     fitting.fit(network, loss_of_step, steps=_SEGMENTER_STEPS, rate=5e-3)
     card = ModelCard(architecture=architecture, arguments=arguments, labels=labels, preprocessing=PREPROCESSING)
+    return encode_model(network.state_dict(), card)
+
+
+def _classifier() -> bytes:
+    """A model file of builtin/digit_cnn."""
+    architecture, arguments = "builtin/digit_cnn", {"width": 16}
+    network = build_network(architecture, arguments, n_labels=len(letters.LABELS), seed=0)
+    made = letters.letters(_LETTERS, 1.0, _SEED, rarity=1.5)
+    images = fitting.stack([one.pixels for one in made], OF_LETTERS)
+    labels = torch.tensor([one.label for one in made])
+    rng = np.random.default_rng(_SEED)
+
+    def loss_of_step(_step: int) -> Tensor:
+        chosen = torch.from_numpy(rng.integers(len(images), size=_LETTERS_BATCH))
+        return functional.cross_entropy(network(images[chosen]), labels[chosen])
+
+    fitting.fit(network, loss_of_step, steps=_CLASSIFIER_STEPS, rate=4e-3)
+    card = ModelCard(architecture=architecture, arguments=arguments, labels=letters.LABELS, preprocessing=OF_LETTERS)
     return encode_model(network.state_dict(), card)

@@ -2,6 +2,8 @@
 
 The loop: simplejpeg's decoding at the least scale that keeps 224 px, then the same resizing to a tensor; no limits,
 no orientation, no colour profile, no other formats. Process time, so that other work on the machine counts little.
+TorchCodec is not among our packages; the decoder of torchvision, whose successor it is, knows the full size only.
+Last, whether images that are decoded at a fraction of their size get the same labels (`agreement`).
 """
 
 import argparse
@@ -18,15 +20,11 @@ import torch
 from PIL import Image
 from skimage import data
 
+from tests.benchmarks.engine.agreement import INPUT, LIMITS, SIDE_PX, agreement
 from tests.benchmarks.engine.images import jpegs
 from tests.benchmarks.engine.line import say
-from winnow_workers.decode import DecodeLimits, decode
-from winnow_workers.models.model_file import Preprocessing
+from winnow_workers.decode import decode
 from winnow_workers.models.preprocess import to_tensor
-
-SIDE_PX = 224
-INPUT = Preprocessing(height_px=SIDE_PX, width_px=SIDE_PX)
-LIMITS = DecodeLimits()
 
 
 def main() -> int:
@@ -34,6 +32,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--train", type=int, default=1000, help="images that the network of the last point learns from")
+    parser.add_argument("--test", type=int, default=5000, help="images that it is asked about")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
@@ -50,6 +50,14 @@ def main() -> int:
         [_cost(_full, big) / _cost(_ours, big) for _ in range(options.repeats)],
         at_least=7.0,
         setup="one thread, 4 images of 4000 x 3000",
+    )
+    found = agreement(options.train, options.test, seed=0)
+    say(
+        "decoding: top-1 labels that DCT-scaled and full decoding have in common",
+        [found.same],
+        at_least=0.995,
+        setup=f"{options.test} crops of {found.labels} photographs, a small network trained on {options.train} others",
+        right=[round(found.right_full, 4), round(found.right_scaled, 4)],
     )
     return 0
 

@@ -60,7 +60,8 @@ def one_side(boxes: np.ndarray, labels: np.ndarray, **more: Any) -> Objects:
     )
 
 
-def by_pycocotools(pairs: list[Pair], kind: Kind) -> dict[str, float]:
+def pycocotools_of(pairs: list[Pair], kind: Kind) -> COCOeval:
+    """Its evaluation, with every image and every box matched."""
     truth, results = [], []
     for image, (true, predicted) in enumerate(pairs, 1):
         for place in range(len(true)):
@@ -85,20 +86,41 @@ def by_pycocotools(pairs: list[Pair], kind: Kind) -> dict[str, float]:
         found.createIndex()
         evaluation = COCOeval(known, found, kind)
         evaluation.evaluate()
+    return evaluation
+
+
+def by_pycocotools(pairs: list[Pair], kind: Kind) -> dict[str, float]:
+    evaluation = pycocotools_of(pairs, kind)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
         evaluation.accumulate()
         evaluation.summarize()
     return {name: float("nan") if value == -1 else value for name, value in zip(NAMES, evaluation.stats, strict=False)}
 
 
+def matches_of_pycocotools(pairs: list[Pair], iou: float) -> tuple[int, int, int]:
+    """Boxes that are right, boxes that are not, and objects that were missed, of any size."""
+    evaluation = pycocotools_of(pairs, "bbox")
+    at = int(np.flatnonzero(np.isclose(evaluation.params.iouThrs, iou))[0])
+    hits = extra = missed = 0
+    for one in evaluation.evalImgs:
+        if one is None or one["aRng"] != evaluation.params.areaRng[0]:
+            continue
+        counted, matched = ~one["dtIgnore"][at].astype(bool), one["dtMatches"][at] > 0
+        hits += int((counted & matched).sum())
+        extra += int((counted & ~matched).sum())
+        missed += int((~one["gtIgnore"].astype(bool) & (one["gtMatches"][at] == 0)).sum())
+    return hits, extra, missed
+
+
 def common(objects: Objects, place: int, image: int) -> dict[str, Any]:
     left, top, right, bottom = objects.boxes[place]
-    assert objects.areas is not None
     assert objects.rles is not None
     return {
         "image_id": image,
         "category_id": LABELS.index(objects.labels[place]) + 1,
         "bbox": [left, top, right - left, bottom - top],
-        "area": float(objects.areas[place]),
+        "area": float((right - left) * (bottom - top)),
         "segmentation": objects.rles[place],
     }
 

@@ -79,7 +79,7 @@ class RiskCoverage:
 
 
 def risk_coverage(confidence: npt.NDArray[np.floating[Any]], ok: npt.NDArray[Any]) -> RiskCoverage:
-    """The curve of `confidence` (n,), NaN where there is none, and `ok` (n,), boolean or 0 and 1.
+    """The curve of `confidence` (n,), NaN where there is none, and `ok` (n,): boolean, or 1 minus a loss in [0, 1].
 
     Raises:
         ValueError: they differ in length.
