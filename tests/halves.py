@@ -17,9 +17,8 @@ ROOT = Path(__file__).parents[1]
 # what starts `winnow`, Ray, or trains models; the other half is everything else, whatever is added
 BEHIND = ("tests/e2e", "tests/faults", "tests/jobs")
 # of these: the halves then take about as long
-BEFORE = tuple(
-    f"tests/jobs/{name}" for name in ("commands", "consensus", "evaluation", "explain", "head_learning", "verify")
-)
+_OF_JOBS = ("commands", "consensus", "evaluation", "explain", "head_learning", "test_quantize_trained.py", "verify")
+BEFORE = tuple(f"tests/jobs/{name}" for name in _OF_JOBS)
 NOTHING_COLLECTED = 5
 END_S = 60.0  # for a half to end its servers
 

@@ -23,14 +23,15 @@ class Screen:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.out = Console(highlight=False, soft_wrap=True)
+        self._stdout = sys.stdout  # as it is now: it is turned aside while a Ray cluster of our own is there
+        self.out = Console(file=self._stdout, highlight=False, soft_wrap=True)
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def record(self, record: dict[str, Any]) -> bool:
         """Write the record if JSON was asked for; whether it was."""
         if self.as_json:
-            sys.stdout.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-            sys.stdout.flush()
+            self._stdout.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+            self._stdout.flush()
         return self.as_json
 
     def say(self, text: str) -> None:
@@ -83,7 +84,7 @@ def outcomes_text(outcomes: dict[str, int]) -> str:
 class _PlainListener:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self._start: float | None = None  # of the work, not of what comes before it
+        self._start = 0.0  # of a run's work, not of what comes before it
         self._last = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -91,7 +92,7 @@ class _PlainListener:
             self._screen.note(event.text, warning=event.warning)
             return
         now = time.monotonic()
-        self._start = self._start or now
+        self._start = now if event.items_now == 0 else self._start
         if now - self._last < PLAIN_LINE_EVERY_S and event.items < event.items_total:
             return
         self._last = now
@@ -107,14 +108,14 @@ class _BarListener:
         self._screen = screen
         self._bar = bar
         self._task = bar.add_task("starting", total=None, rate="")
-        self._start: float | None = None
+        self._start = 0.0
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note):
             self._screen.note(event.text, warning=event.warning)
             return
         now = time.monotonic()
-        self._start = self._start or now
+        self._start = now if event.items_now == 0 else self._start
         self._bar.update(
             self._task,
             completed=event.items,

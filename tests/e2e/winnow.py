@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,12 @@ class Ended:
         return json.loads(lines[0])
 
 
-def winnow(*arguments: str | Path, cwd: Path, environ: Mapping[str, str] | None = None) -> Ended:
-    """Run a command to its end."""
+def winnow(
+    *arguments: str | Path, cwd: Path, environ: Mapping[str, str] | None = None, before: Sequence[str] = ()
+) -> Ended:
+    """Run a command to its end, started by `before` where that is given."""
     done = subprocess.run(
-        [*measured(), WINNOW, *map(str, arguments)],
+        [*before, *measured(), WINNOW, *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, **(environ or {})},
         stdin=subprocess.DEVNULL,

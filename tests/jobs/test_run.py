@@ -12,6 +12,7 @@ from tests.workers.pipelines import save_image
 from winnow_jobs.cluster import Placement
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.run import _placement, _worker_config
+from winnow_workers.pipeline import Pipeline
 
 FITTING = Placement(3, "cpu", 1, least=1, most=8)
 
@@ -36,6 +37,15 @@ def test_worker_config__every_actor_has_its_share_of_what_the_store_allows(tmp_p
     assert (config.max_requests_per_s, config.max_bytes_per_s) == (20.0, 1e6)
     free = _worker_config(plan, job(tmp_path), actors=3)
     assert (free.max_requests_per_s, free.max_bytes_per_s) == (None, None)
+
+
+def test_worker_config__actors_look_before_they_put_where_the_output_honours_no_condition(tmp_path: Path) -> None:
+    spec = spared(tmp_path)
+    plan = begin(spec)
+    assert plan is not None
+    for honoured in (True, False):
+        config = _worker_config(plan, spec, actors=1, conditional_puts=honoured)
+        assert Pipeline(config).store.conditional_puts is honoured
 
 
 @pytest.mark.parametrize("limit", ["max_requests_per_s", "max_bytes_per_s"])

@@ -34,7 +34,7 @@ SHORT = (
     Script("tax", ("--only", "model-bound (ResNet-50), folder", "--share", "0.5")),
     Script("tax", ("--only", "model-bound (ResNet-50), s3", "--share", "0.5")),
     Script("peers.compare", ("--only", "decode-bound", "--images", "1200")),
-    Script("peers.compare", ("--only", "model-bound", "--heavy-images", "160")),
+    Script("peers.compare", ("--only", "model-bound", "--heavy-images", "320")),
     Script("five_tasks", ("--images", "16")),
     Script("decoding", ("--repeats", "3", "--images", "100", "--train", "400", "--test", "600")),
     Script("decode_pool"),

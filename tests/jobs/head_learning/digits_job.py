@@ -13,9 +13,12 @@ from sklearn.datasets import load_digits
 
 from tests.jobs.whole_nights import night
 from winnow_annotation.gate.gold import is_reserved
+from winnow_annotation.head_fit import examples_of
 from winnow_annotation.pull import _put
+from winnow_jobs.head_learning.fit import HeadKind, fit_head
 from winnow_jobs.head_learning.head_task import HeadJob, head_job
 from winnow_jobs.runs import Runs
+from winnow_jobs.similar.space import current_space
 from winnow_jobs.spec import JobSpec
 from winnow_jobs.spec_source import SpecSource
 from winnow_storage.blobs import open_store
@@ -25,6 +28,7 @@ from winnow_storage.records import Label
 from winnow_storage.registry import Registry
 from winnow_storage.schemas import Purpose
 from winnow_storage.uri import parse
+from winnow_workers.heads import Embedding, save_head
 
 AT = datetime(2026, 11, 25, tzinfo=UTC)
 SIDE_PX = 32
@@ -89,6 +93,23 @@ def write_digits(folder: Path, numbers: Iterable[int]) -> Path:
         large = cv2.resize(pixels, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(folder / "corpus" / f"{number:04d}-{data.target[number]}.png"), large)
     return folder
+
+
+def vectors_of(digits: DigitsJob) -> tuple[np.ndarray, list[str]]:
+    """(n, d) the current vectors of a job, and the digits in the names of their images."""
+    blocks = list(current_space(digits.runs, "look").vectors.blocks())
+    keys = [key for block in blocks for key in block.rows["key"].to_pylist()]
+    return np.concatenate([block.vectors for block in blocks]), [key[5] for key in keys]
+
+
+def put_first_head(registry: Registry, digits: DigitsJob, count: int) -> None:
+    """A head of a job's first images, which prod names."""
+    vectors, names = vectors_of(digits)
+    look = digits.job().tasks[0].vectors
+    embedding = Embedding(task="look", task_digest=look.digest, dimensions=vectors.shape[1])
+    fitted = fit_head(examples_of(vectors[:count], names[:count]), embedding, HeadKind.LINEAR, seed=0)
+    entry = registry.add("kind", save_head(fitted.head), {})
+    registry.promote("kind", entry.version, "prod")
 
 
 def reserved(digits: DigitsJob, share: float = 0.2) -> set[str]:

@@ -55,7 +55,7 @@ def test_detect__as_the_library_on_each_image_alone(name: str, tmp_path: Path) -
     file = sharp.model_file(tmp_path, name, library)
     heads: Any = getattr(library, "roi_heads", library)
     floor = 0.7 if name.startswith("ssd") else 0.1  # SSD's suppression takes long over thousands of random boxes
-    pictures = sharp.pictures()[: 1 if name == "ssd300_vgg16" else 3]
+    pictures = sharp.pictures()[: 2 if name == "ssd300_vgg16" else 3]
     heads.score_thresh, heads.detections_per_img = floor, 5000
     operator = opened("detect", file, max_boxes=5000, floor=floor, threshold=0.8)
     predictions = operator.run(pictures)

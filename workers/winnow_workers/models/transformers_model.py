@@ -90,7 +90,7 @@ def open_transformers(model: ResolvedModel, kind: Kind, *, device: str) -> Trans
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Transformers imports torchao, whose source has escapes that Python deprecates; nobody here can act on it."""
+    """Transformers imports torchao where it is installed, whose source has escapes that Python deprecates."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield

@@ -140,7 +140,7 @@ def main() -> int:
     """Measure every point; 0 whether they hold or not: the lines say it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1200, help="of the decode-bound point")
-    parser.add_argument("--heavy-images", type=int, default=160, help="of the model-bound point")
+    parser.add_argument("--heavy-images", type=int, default=320, help="of the model-bound point")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--only", default="", help="points whose name has this text")
     options = parser.parse_args()
