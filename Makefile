@@ -84,7 +84,7 @@ bench-operators: setup ## every operator in one job over the demo's images and 5
 	$(BIN)/python -m tests.benchmarks.every_operator
 
 bench-ocr: setup ## pages a second of winnow run beside rapidocr called directly, and wrong characters; some minutes
-	$(BIN)/python -m tests.benchmarks.workers.ocr --pages 24 --turns 2
+	$(BIN)/python -m tests.benchmarks.workers.ocr --pages 200 --turns 1
 
 bench-confidence: setup ## is p_ok a true probability on hard tasks, and does review by it find the errors; ten minutes
 	$(BIN)/python -m tests.benchmarks.confidence
@@ -95,6 +95,7 @@ bench-people: setup ## people in the loop: promises, consensus, chosen labels, n
 	$(BIN)/python -m tests.benchmarks.annotation.selection --seeds 5
 	$(BIN)/python -m tests.benchmarks.annotation.gate --rounds 60
 	$(BIN)/python -m tests.benchmarks.annotation.drift --jobs 50
+	$(BIN)/python -m tests.benchmarks.annotation.loop --rounds 5
 	$(BIN)/python -m tests.benchmarks.annotation.studio_kills --kills 10 --server-kills 1
 	$(BIN)/python -m tests.benchmarks.annotation.push_rate --turns 1
 	$(BIN)/python -m tests.benchmarks.annotation.explain --items 200000 --asked 5

@@ -9,6 +9,7 @@ import boto3
 import pytest
 
 from tests.servers.label_studio import running_label_studio
+from tests.servers.postgres import PostgresServer, postgres_server
 from tests.servers.s3 import S3Server, s3_server
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 
@@ -62,6 +63,13 @@ def use_s3(server: S3Server, absent: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudioServer]:
     """The server; images are served from below the session's temporary folder."""
     with running_label_studio(tmp_path_factory.getbasetemp()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole session; a test makes its own databases in it."""
+    with postgres_server() as server:
         yield server
 
 

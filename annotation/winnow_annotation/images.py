@@ -4,7 +4,7 @@ No URL that expires is ever written into a task: a file is named by its path bel
 object by its `s3://` URI. A storage of the project, which is never synced, is what allows Label Studio to read them.
 """
 
-import os
+import posixpath
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -40,7 +40,7 @@ def image_reference(uri: str, *, document_root: str) -> str:
     place = parse(uri)
     if place.scheme == "s3":
         return str(place)
-    return f"/data/local-files/?d={quote(str(_below_root(place, document_root)))}"
+    return f"/data/local-files/?d={quote(_below_root(place, document_root))}"
 
 
 def image_sources(uris: Iterable[str], *, document_root: str) -> ImageSources:
@@ -50,14 +50,16 @@ def image_sources(uris: Iterable[str], *, document_root: str) -> ImageSources:
         SpecError: a file outside of the document root, or directly in it (Label Studio serves only folders below).
     """
     places = [parse(uri) for uri in uris]
-    folders = {_below_root(place, document_root).parent for place in places if place.scheme == "file"}
-    if PurePosixPath() in folders:
+    folders = {posixpath.dirname(_below_root(place, document_root)) for place in places if place.scheme == "file"}
+    if "" in folders:
         raise SpecError(
             f"images lie directly in Label Studio's document root {document_root}, from which it does not serve",
             hint="move them into a folder, or start Label Studio with the folder above as document root",
         )
-    tops = [[folder for folder in folders if folder.parts[0] == top] for top in sorted({f.parts[0] for f in folders})]
-    shared = tuple(str(PurePosixPath(document_root) / os.path.commonpath(group)) for group in tops)
+    tops: dict[str, list[str]] = {}
+    for folder in folders:
+        tops.setdefault(folder.partition("/")[0], []).append(folder)
+    shared = tuple(str(PurePosixPath(document_root) / posixpath.commonpath(tops[top])) for top in sorted(tops))
     return ImageSources(shared, tuple(sorted({place.bucket for place in places if place.scheme == "s3"})))
 
 
@@ -77,15 +79,15 @@ def showable_uri(uri: str, version: str, image_format: str | None, *, output: Bl
     return _child(output.root, key).uri
 
 
-def _below_root(place: Location, document_root: str) -> PurePosixPath:
-    path = PurePosixPath(place.path)
-    if not path.is_relative_to(document_root):
+def _below_root(place: Location, document_root: str) -> str:
+    root = f"{document_root.rstrip('/')}/"  # as text: there are as many images as review tasks, and paths are slow
+    if not place.path.startswith(root):
         raise SpecError(
-            f"Label Studio cannot show {path}: it is not below its document root {document_root}",
+            f"Label Studio cannot show {place.path}: it is not below its document root {document_root}",
             hint="start it with LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=<a folder above the images> and write the same "
             "folder into review.label_studio.document_root",
         )
-    return path.relative_to(document_root)
+    return place.path.removeprefix(root)
 
 
 def _child(root: Location, key: str) -> Location:

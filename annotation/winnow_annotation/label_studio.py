@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,11 +31,12 @@ _SERVER_HINT = "read Label Studio's log, then run the same command again: nothin
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project as the server has it; `overlap` is how many people answer a task at first."""
+    """A project as the server has it; `overlap`: how many people answer a task at first; `is_new`: made just now."""
 
     id: int
     config: str
     overlap: int = 1
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +127,24 @@ class LabelStudioClient:
             return _project(found)
 
     def ensure_project(self, title: str, config: str) -> Project:
-        """The oldest project of that title (cut to what Label Studio allows), made if there is none."""
+        """The oldest project of that title (cut to what is allowed), with tasks if any has; made if there is none.
+
+        On SQLite Label Studio may leave an empty one beside it where two are made at once.
+        """
         title = title if len(title) <= _MAX_TITLE else f"{title[: _MAX_TITLE - 1]}…"
         with self._asking(f"make the project {title!r}"):
             same = [found for found in self._sdk.projects.list(title=title) if found.title == title]
             if same:
-                oldest = min(same, key=lambda found: int(found.id))
+                oldest = min(same, key=lambda found: (not found.task_number, int(found.id)))
                 return _project(oldest)
             made = self._sdk.projects.create(title=title, label_config=config, description="Filled by winnow push")
-            return _project(made)
+            return replace(_project(made), is_new=True)
+
+    def remove_empty(self, project_id: int) -> None:
+        """Take away a project that this user made, unless tasks stand in it."""
+        with self._asking(f"remove the empty project {project_id}"):
+            if not self._sdk.projects.get(project_id).task_number:
+                self._sdk.projects.delete(project_id)
 
     def change_config(self, project_id: int, config: str) -> None:
         """Give a project another interface, if the server says that the answers it holds still fit."""

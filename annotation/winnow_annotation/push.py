@@ -75,18 +75,20 @@ def _project(
             client.change_overlap(known.project_id, overlap)
         if known.config_hash == config_hash(config):
             return known  # a person may have refined the interface since: theirs stays
-        project_id = known.project_id
-        client.change_config(project_id, config)
+        client.change_config(served.id, config)
     else:
-        made = client.ensure_project(f"{item.job} / {item.queue}", config)
-        project_id = made.id
-        if made.config != config:
-            client.change_config(project_id, config)
-        if made.overlap < overlap:
-            client.change_overlap(project_id, overlap)
-    project = LabelStudioProject(client.url, item.job, item.queue, project_id, config_hash(config))
-    ledger.save_project(project)
-    return project
+        served = client.ensure_project(f"{item.job} / {item.queue}", config)
+        if served.config != config:
+            client.change_config(served.id, config)
+        if served.overlap < overlap:
+            client.change_overlap(served.id, overlap)
+    project = LabelStudioProject(client.url, item.job, item.queue, served.id, config_hash(config))
+    standing = ledger.save_project(project, instead_of=None if known is None else known.project_id)
+    if standing.project_id == served.id:
+        return standing
+    if served.is_new:
+        client.remove_empty(served.id)
+    return _project(client, ledger, item, labels, overlap=overlap)  # another push was faster: theirs is everybody's
 
 
 def _not_pushed(ledger: Ledger, items: Sequence[PushItem], output: BlobStore, project_id: int) -> list[PushItem]:

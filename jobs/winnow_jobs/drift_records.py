@@ -138,6 +138,13 @@ def newest_drift(store: BlobStore, *, before: str | None = None) -> DriftRecord 
     return None
 
 
+def moved_with(record: DriftRecord | None, task: str) -> str | None:
+    """The newest run with which something moved that a promise about a task must heed."""
+    heeded = (f"scores/{task}", f"labels/{task}")
+    moved = record.moved.items() if record is not None else ()
+    return max((run for what, run in moved if what.startswith("inputs/") or what in heeded), key=int, default=None)
+
+
 def drift_key(run_id: str) -> str:
     """Where it stands what was tested of a run."""
     return f"runs/{run_id}/drift.json"

@@ -7,7 +7,7 @@ every item counts once: by majority of the people who labelled it, a tie being w
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,12 +21,13 @@ import pyarrow.csv
 
 from winnow_annotation.gate.gold import is_reserved
 from winnow_jobs.acceptance import TESTED, acceptance_of, is_accepted
-from winnow_jobs.calibrators import columns_beside, fields_read, keep_calibrator, with_p_ok
+from winnow_jobs.beside import NEEDED, VectorsBeside
+from winnow_jobs.calibrators import columns_beside, fields_read, keep_calibrator, tasks_beside, with_p_ok
 from winnow_jobs.draws import answered_before
 from winnow_jobs.given_truth import GivenTruth, Truths
 from winnow_jobs.part_verdicts import parts_right
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
-from winnow_jobs.runs import Runs
+from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.verify.labels import read_labels
 from winnow_storage.dataset import iter_results
 from winnow_storage.errors import StoreError, UsageError
@@ -130,20 +131,19 @@ def _vectors(spec: ResolvedSpec, name: str) -> ResolvedTask:
 def _fit(
     task: ResolvedTask, runs: Runs, known: Truths, vectors: ResolvedTask | None, acceptance: Acceptance
 ) -> Calibrator:
-    wanted = {(one.name, one.digest) for one in (task, vectors) if one is not None}
-    used = [plan.run_id for plan in runs.plans() if wanted <= {(one.name, one.digest) for one in plan.tasks()}]
+    used = [plan for plan in runs.plans() if _made_both(plan, task, vectors)]
     columns = ["item_id", "key", "version", task.name]
     columns += [] if vectors is None else ["content_sha256", f"{vectors.name}.vector"]
+    looked_at = [] if vectors is None else [vectors.name]
     structs: dict[str, _Outcome] = {}
     population: list[Floats] = []
-    for run in used:
-        for _, rows in iter_results(runs.store, run, columns):
-            usable = _usable(rows, task.name)
-            score = pc.struct_field(usable[task.name].combine_chunks(), "score").cast(pa.float64())
-            population.append(score.to_numpy(zero_copy_only=False))  # null: NaN
-            labelled = usable.filter(pc.is_in(usable[known.name], pa.array(list(known.values), pa.string())))
-            # of a later run: its version of the item stands
-            structs |= _outcomes(task, labelled, known, vectors, acceptance)
+    for rows in _rows(runs, used, columns, looked_at):
+        usable = _usable(rows, task.name)
+        score = pc.struct_field(usable[task.name].combine_chunks(), "score").cast(pa.float64())
+        population.append(score.to_numpy(zero_copy_only=False))  # null: NaN
+        labelled = usable.filter(pc.is_in(usable[known.name], pa.array(list(known.values), pa.string())))
+        # of a later run: its version of the item stands
+        structs |= _outcomes(task, labelled, known, vectors, acceptance)
     ordered = [structs[name] for name in sorted(structs)]
     subject = Subject(
         task=task.name,
@@ -169,24 +169,46 @@ def _fit(
         np.array([one.ok for one in ordered], np.bool_),
         neighbours=beside,
         population=np.concatenate(population),
-        fitted_on=FittedOn(labels=0, right=0, runs=tuple(used), source=known.source, purposes=known.purposes),
+        fitted_on=FittedOn(
+            labels=0, right=0, runs=tuple(one.run_id for one in used), source=known.source, purposes=known.purposes
+        ),
     )
     # a labelled item is its own nearest neighbour, which no item of a later run is
     return calibrator.watching(_p_ok_of_all(calibrator, runs, used, without=structs if calibrator.neighbours else ()))
 
 
-def _p_ok_of_all(calibrator: Calibrator, runs: Runs, used: Sequence[str], *, without: Collection[str]) -> Floats:
+def _made_both(plan: PlanDocument, task: ResolvedTask, vectors: ResolvedTask | None) -> bool:
+    """Whether a run made the task's predictions, and made the vectors or found them where they stand."""
+    made, there = ({(one.name, one.digest) for one in of} for of in (plan.tasks(), plan.chosen()))
+    return (task.name, task.digest) in made and (vectors is None or (vectors.name, vectors.digest) in there)
+
+
+def _rows(
+    runs: Runs, used: Sequence[PlanDocument], columns: Sequence[str], beside: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Of every shard of these runs, with the vectors of the tasks `beside` that lie in rows of earlier runs."""
+    wanted = list(dict.fromkeys([*columns, *(NEEDED if beside else ())]))
+    for plan in used:
+        with VectorsBeside(runs.store, plan) as vectors:
+            for _, rows in iter_results(runs.store, plan.run_id, wanted):
+                yield vectors.added(rows, beside)
+
+
+def _p_ok_of_all(
+    calibrator: Calibrator, runs: Runs, used: Sequence[PlanDocument], *, without: Collection[str]
+) -> Floats:
     """(m,): NaN where there is none."""
-    task = calibrator.subject.task
+    task, looked_at = calibrator.subject.task, tasks_beside({calibrator.subject.task: calibrator})
     fields = dict.fromkeys(("error", *fields_read(calibrator)))
     columns = ["item_id", *(f"{task}.{name}" for name in fields), *columns_beside({task: calibrator})]
     found = [np.zeros(0)]
-    for run in used:
-        for _, rows in iter_results(runs.store, run, columns):
-            usable = _usable(rows, task)
-            others = usable.filter(pc.invert(pc.is_in(usable["item_id"], pa.array(list(without), pa.string()))))
-            p_ok = pc.struct_field(with_p_ok(others, task, calibrator)[task].combine_chunks(), "p_ok")
-            found.append(pc.fill_null(p_ok.cast(pa.float64()), float("nan")).to_numpy(zero_copy_only=False))
+    for rows in _rows(runs, used, columns, looked_at):
+        if not set(looked_at) <= set(rows.column_names):
+            continue
+        usable = _usable(rows, task)
+        others = usable.filter(pc.invert(pc.is_in(usable["item_id"], pa.array(list(without), pa.string()))))
+        p_ok = pc.struct_field(with_p_ok(others, task, calibrator)[task].combine_chunks(), "p_ok")
+        found.append(pc.fill_null(p_ok.cast(pa.float64()), float("nan")).to_numpy(zero_copy_only=False))
     return np.concatenate(found)
 
 
@@ -242,7 +264,7 @@ def _outcomes(
         verdicts = [one for one in said if one is not None]
         if verdicts:
             parts = _majority([parts_right(task.operator, struct, value, acceptance) for value in values])
-            beside = None if vectors is None else (row[vectors.name] or {}).get("vector")
+            beside = None if vectors is None else (row.get(vectors.name) or {}).get("vector")
             truth = _word(task.operator, values)
             ok = 2 * sum(verdicts) > len(verdicts)
             found[row["item_id"]] = _Outcome(struct, ok, parts, truth, beside, row.get("content_sha256") or "")

@@ -11,26 +11,27 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from winnow_annotation.gate.verdict import sentence
 from winnow_annotation.stopping import Advice, advice_text
 from winnow_jobs.backfill import Backfill, backfilled
+from winnow_jobs.begin import open_run, open_runs
 from winnow_jobs.engine import Engine
-from winnow_jobs.events import Listener
+from winnow_jobs.events import Listener, Note
 from winnow_jobs.head_learning.head_task import HeadJob, head_job
 from winnow_jobs.head_learning.learn_heads import HeadOptions, LearnedHead, learn_heads
 from winnow_jobs.job import Ended, run_job
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.options import Options
-from winnow_jobs.people import ask_further, pull_labels, sync_ledger
+from winnow_jobs.people import ask_further, pull_labels, push_pending, sync_ledger
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, resolve_spec
 from winnow_jobs.runs import Runs
 from winnow_jobs.spec_source import load_spec
 from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
-from winnow_storage.errors import UsageError
+from winnow_storage.errors import LabelStudioError, LabelStudioRefused, UsageError, WinnowError
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import PushState
 from winnow_storage.registry import Registry
@@ -39,10 +40,14 @@ from winnow_storage.uri import parse
 POLL_S = 5.0
 WARM_S = 600.0  # if people may take longer, the runs' cluster ends meanwhile: somebody may want what it holds
 
+Done = TypeVar("Done")
+
 
 @dataclass(frozen=True, slots=True)
 class LoopOptions:
-    """`wait_s`: how long people may take for what a round asks; `until_enough`: end when more labels hardly help."""
+    """`wait_s`: how long people may take for what a round asks, and Label Studio may be away; `until_enough`: end when
+    more labels hardly help.
+    """
 
     rounds: int = 1
     wait_s: float = 0.0
@@ -91,14 +96,14 @@ def _rounds(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step
     registry = Registry(open_store(parse(job.spec.registry)))
     if any(task.current(registry, None) is None for task in job.tasks):
         yield from _learn(path, 1, options)  # the first head: without one there is nothing to run
-    yield _run(path, 1, outside, ask_again=False)
+    yield _run(path, 1, options, outside, ask_again=False)
     for number in range(1, options.rounds + 1):
         if outside.engine is not None and options.wait_s > WARM_S:
             outside.engine.end()
         yield _pull(path, number, options, outside)
-        yield _agree(path, number, outside)
+        yield _agree(path, number, options, outside)
         learned = yield from _learn(path, number, options)
-        yield _run(path, number, outside, ask_again=number < options.rounds)
+        yield _run(path, number, options, outside, ask_again=number < options.rounds)
         enough = [one.stopping.advice is Advice.ENOUGH for one in learned]
         if options.until_enough and enough and all(enough):
             return
@@ -113,17 +118,23 @@ def _check_stages(job: HeadJob) -> None:
             )
 
 
-def _run(path: Path, number: int, outside: Outside, *, ask_again: bool) -> Step:
+def _run(path: Path, number: int, options: LoopOptions, outside: Outside, *, ask_again: bool) -> Step:
     """A run over what is due. With nothing due, heads predict all items again if there is to be another round: the next
-    questions are those of another draw.
+    questions are those of another draw. One that was begun, and whose driver was killed, comes first, as it was begun.
     """
     spec = resolve_spec(load_spec(path))
-    ended = run_job(spec, Options(), outside.listener, outside.now, engine=outside.engine)
-    if ask_again and ended.record["state"] == "nothing_due":
+    begun = open_run(open_runs(spec))
+    chosen = Options() if begun is None else Options(begun.selection)
+    ended = run_job(spec, chosen, outside.listener, outside.now, engine=outside.engine)
+    if begun is None and ask_again and ended.record["state"] == "nothing_due":
         again = Options(backfilled(Selection(), spec, Backfill.DECISIONS))
         ended = run_job(spec, again, outside.listener, outside.now, engine=outside.engine)
     if ended.push_error is not None:
-        raise ended.push_error
+        if not _is_away(ended.push_error):
+            raise ended.push_error
+        _, runs, ledger = _places(path)
+        pushed = _patiently(lambda: push_pending(spec, runs, ledger, outside.listener), options, outside)
+        ended.record["review"]["pushed"] = pushed.sent
     return Step(number, "run", _run_text(ended), ended.record)
 
 
@@ -142,7 +153,7 @@ def _pull(path: Path, number: int, options: LoopOptions, outside: Outside) -> St
     spec, runs, ledger = _places(path)
     begun, new = outside.elapsed(), 0
     while True:
-        new += pull_labels(spec, runs, ledger).new
+        new += _patiently(lambda: pull_labels(spec, runs, ledger), options, outside).new
         waiting = _unanswered(spec, runs, ledger)
         left = options.wait_s - (outside.elapsed() - begun)
         if not waiting or left <= 0:
@@ -157,13 +168,13 @@ def _unanswered(spec: ResolvedSpec, runs: Runs, ledger: Ledger) -> int:
     return len(asked - {label.dedupe_key for label in ledger.labels(spec.job)})
 
 
-def _agree(path: Path, number: int, outside: Outside) -> Step:
+def _agree(path: Path, number: int, options: LoopOptions, outside: Outside) -> Step:
     from winnow_jobs.consensus.further import settle  # with scipy and scikit-learn, which take seconds to import
 
     spec, runs, ledger = _places(path)
     record = settle(spec, runs, tasks=[], at=outside.now())
     sync_ledger(runs, ledger)
-    record |= ask_further(spec, runs, ledger, outside.listener)
+    record |= _patiently(lambda: ask_further(spec, runs, ledger, outside.listener), options, outside)
     items = sum(one["items"] for one in record["tasks"])
     text = f"{counted(items, 'item')} with answers, {counted(record['sent'], 'further question')} sent"
     return Step(number, "consensus", text, record)
@@ -186,6 +197,23 @@ def _learn(path: Path, number: int, options: LoopOptions) -> Generator[Step, Non
         text = f"{task.name}: {named} from {counted(found.labels, 'label')}; {sentence(found.verdict)}"
         yield Step(number, "learn", f"{text}; {advice_text(found.stopping)}", {"task": task.name} | found.record())
     return learned
+
+
+def _patiently(act: Callable[[], Done], options: LoopOptions, outside: Outside) -> Done:
+    """Label Studio may be away as long as people may take: where nobody watches, a restart of it ends nothing."""
+    begun = outside.elapsed()
+    while True:
+        try:
+            return act()
+        except LabelStudioError as error:
+            if not _is_away(error) or outside.elapsed() - begun >= options.wait_s:
+                raise
+            outside.listener(Note(f"{error.message}; again in {POLL_S:.0f} s", warning=True))
+            outside.sleep(POLL_S)
+
+
+def _is_away(error: WinnowError) -> bool:
+    return isinstance(error, LabelStudioError) and not isinstance(error, LabelStudioRefused)
 
 
 def _places(path: Path) -> tuple[ResolvedSpec, Runs, Ledger]:

@@ -24,7 +24,8 @@ from winnow_annotation.ranks import flagged, names_any, ranks, score_of
 from winnow_annotation.wishes import Predictions, Thresholds, ruled_by
 from winnow_jobs.acceptance import acceptance_of
 from winnow_jobs.calibrators import Calibrators
-from winnow_jobs.draws import DrawSet, all_labels, answered_draws, is_harmful
+from winnow_jobs.draws import Draw, DrawSet, all_labels, answered_draws, is_harmful
+from winnow_jobs.drift_records import DriftRecord, moved_with, newest_drift
 from winnow_jobs.kept import read_kept
 from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.runs import PlanDocument, Runs
@@ -48,8 +49,8 @@ class Evidence(_Record):
     """What a promise stands on: of `drawn` uniform draws in `runs`, `labels` were answered and count.
 
     The threshold accepts `accepted` of them, with a total loss of `loss`; `bound` is the upper bound of what is
-    promised, at the stated confidence. `set_aside`: they may have taught or chosen the model: answered before it first
-    ran, or gold.
+    promised, at the stated confidence. `set_aside`: they may have taught or chosen the model (answered before it first
+    ran, or gold), or are from before something moved (drift).
     """
 
     runs: tuple[str, ...]
@@ -110,6 +111,7 @@ class Fitting:
     read: ReadPredictions
     keep: bool = True  # what is derived from rows, so that they are read once
     gold: float = 0.0  # the share of items on which heads are compared: they chose the model, so they promise nothing
+    drift: DriftRecord | None = None  # of what was before something moved nothing is evidence of what is now
 
 
 def pinned_promises(store: BlobStore, plan: PlanDocument, calibrators: Calibrators, read: ReadPredictions) -> Promises:
@@ -125,7 +127,8 @@ def pinned_promises(store: BlobStore, plan: PlanDocument, calibrators: Calibrato
         pins = json.loads(store.get(key))
     except BlobMissing:
         earlier = [one for one in Runs(store).plans() if int(one.run_id) < int(plan.run_id)]
-        fitting = Fitting(store, earlier, all_labels(store), calibrators, read, gold=plan.spec.learn.gold)
+        drift = newest_drift(store, before=plan.run_id)
+        fitting = Fitting(store, earlier, all_labels(store), calibrators, read, gold=plan.spec.learn.gold, drift=drift)
         found = fit_promises(fitting, plan)
         pins = {task: {rule: keep_promise(store, one) for rule, one in of.items()} for task, of in found.items()}
         if not store.put_if_absent(key, canonical_json(pins).encode()):
@@ -169,9 +172,16 @@ def fit_task(fitting: Fitting, task: ResolvedTask, policy: Policy) -> dict[str, 
     }
 
 
-def shown_by(drawn: DrawSet, task: ResolvedTask, policy: Policy, said: Promise, calibrator: Calibrator | None) -> Shown:
+def shown_by(
+    drawn: DrawSet,
+    task: ResolvedTask,
+    policy: Policy,
+    said: Promise,
+    calibrator: Calibrator | None,
+    labels: Sequence[Label],
+) -> Shown:
     """Whether these draws by themselves show at its threshold what a promise says; `calibrator` is that of its rank."""
-    drawn = _untaught(drawn, calibrator)
+    drawn = _untaught(drawn, calibrator, labels)
     labelled = labelled_draws(task.kind, policy, said.rule, drawn, calibrated_structs(drawn, calibrator))
     return shown(policy.rules()[said.rule], labelled, math.inf if said.threshold is None else said.threshold)
 
@@ -179,20 +189,24 @@ def shown_by(drawn: DrawSet, task: ResolvedTask, policy: Policy, said: Promise, 
 def evidence_of(fitting: Fitting, task: ResolvedTask, policy: Policy, said: Promise) -> Labelled:
     """The draws of a promise's runs as its rule sees them: those that it was fitted on, and what was answered since."""
     calibrator = fitting.calibrators.get(task.name) if said.rank == "p_ok" else None
-    drawn = _untaught(promised_on(fitting, task, policy), calibrator)
+    drawn = _untaught(promised_on(fitting, task, policy), calibrator, fitting.labels)
     drawn = replace(drawn, draws=tuple(one for one in drawn.draws if one.run_id in said.evidence.runs))
     return labelled_draws(task.kind, policy, said.rule, drawn, calibrated_structs(drawn, calibrator))
 
 
 def promised_on(fitting: Fitting, task: ResolvedTask, policy: Policy) -> DrawSet:
-    """The answered draws that are evidence: where a gate chooses the task's model on gold, those that are no gold."""
+    """The answered draws that are evidence: of the runs since something last moved, and where a gate chooses the task's
+    model on gold, those that are no gold.
+    """
     wanted = acceptance_of(policy)
     drawn = answered_draws(fitting.store, fitting.plans, task, fitting.labels, Route.CALIBRATE, wanted)
+    moved = moved_with(fitting.drift, task.name)
+    if moved is not None:
+        drawn = _of_runs(drawn, [run for run in drawn.runs if int(run) >= int(moved)])
     if task.vectors is None or not fitting.plans:
         return drawn
     job = fitting.plans[-1].spec.job
-    kept = tuple(one for one in drawn.draws if not is_reserved(job, task.name, one.key, share=fitting.gold))
-    return DrawSet(kept, drawn.drawn, drawn.set_aside + len(drawn.draws) - len(kept), drawn.runs)
+    return _kept(drawn, [one for one in drawn.draws if not is_reserved(job, task.name, one.key, share=fitting.gold)])
 
 
 def thresholds_of(promises: Promises) -> dict[str, Thresholds]:
@@ -239,7 +253,11 @@ def calibrated_structs(drawn: DrawSet, calibrator: Calibrator | None) -> pa.Stru
     rows = drawn.structs()
     if calibrator is None:
         return rows
-    p_ok = pa.array(calibrator.p_ok(features(calibrator.subject.operator, rows)), pa.float32(), from_pandas=True)
+    if calibrator.neighbours is None:
+        p_ok = pa.array(calibrator.p_ok(features(calibrator.subject.operator, rows)), pa.float32(), from_pandas=True)
+    else:  # the vectors that it looks at are not in the routes; what it said when the draw was made is
+        said = [one.struct.get("p_ok") if _is_by(one, calibrator) else None for one in drawn.draws]
+        p_ok = pa.array(said, pa.float32())
     names = [field.name for field in rows.type]
     return pa.StructArray.from_arrays([p_ok if name == "p_ok" else rows.field(name) for name in names], names=names)
 
@@ -247,7 +265,7 @@ def calibrated_structs(drawn: DrawSet, calibrator: Calibrator | None) -> pa.Stru
 def _fit_rule(fitting: Fitting, task: ResolvedTask, policy: Policy, name: str, drawn: DrawSet) -> Promise:
     rule = policy.rules()[name]
     calibrator = fitting.calibrators.get(task.name) if rule.rank == "p_ok" else None
-    drawn = _untaught(drawn, calibrator)
+    drawn = _untaught(drawn, calibrator, fitting.labels)
     rows = calibrated_structs(drawn, calibrator)
     labelled = labelled_draws(task.kind, policy, name, drawn, rows)
     counts = RankCounts()
@@ -255,6 +273,7 @@ def _fit_rule(fitting: Fitting, task: ResolvedTask, policy: Policy, name: str, d
         plan = next(one for one in fitting.plans if one.run_id == run_id)
         counts.merge(_rank_counts(fitting, plan, task, policy, name))
     found = fit(rule, labelled, counts)
+    moved = moved_with(fitting.drift, task.name) if found.threshold is None else None
     target = {"max_error": rule.max_error, "max_loss": rule.max_loss, "min_recall": rule.min_recall}
     kind = rule.promise or "max_error"
     return Promise(
@@ -269,19 +288,36 @@ def _fit_rule(fitting: Fitting, task: ResolvedTask, policy: Policy, name: str, d
         threshold=found.threshold,
         reads="" if found.threshold is None else score_of(task.kind, found.threshold, rule),
         missing=found.missing,
-        why=found.why,
+        why=found.why if moved is None else f"{found.why} (of run {moved} and later: with it something moved)",
         evidence=_evidence(drawn, found, counts),
     )
 
 
-def _untaught(drawn: DrawSet, calibrator: Calibrator | None) -> DrawSet:
-    """Without the runs that a calibrator was learned on from people's labels: those made the very order of p_ok."""
-    if calibrator is None or calibrator.fitted_on.source != "labels":
+def _untaught(drawn: DrawSet, calibrator: Calibrator | None, labels: Sequence[Label]) -> DrawSet:
+    """Without the runs that a calibrator was learned on from people's labels: those made the very order of p_ok.
+
+    Of one that heeds labelled items without these as well, and only those draws about which it spoke itself.
+    """
+    if calibrator is None:
         return drawn
-    taught = set(calibrator.fitted_on.runs)
-    kept = tuple(one for one in drawn.draws if one.run_id not in taught)
-    runs = tuple(run for run in drawn.runs if run not in taught)
-    return DrawSet(kept, drawn.drawn, drawn.set_aside + len(drawn.draws) - len(kept), runs)
+    taught = set(calibrator.fitted_on.runs) if calibrator.fitted_on.source == "labels" else set()
+    drawn = _of_runs(drawn, [run for run in drawn.runs if run not in taught])
+    if calibrator.neighbours is None:
+        return drawn
+    known = {one.key for one in labels if one.task == calibrator.subject.task and one.run_id in taught}
+    return _kept(drawn, [one for one in drawn.draws if one.key not in known and _is_by(one, calibrator)])
+
+
+def _of_runs(drawn: DrawSet, runs: Sequence[str]) -> DrawSet:
+    return replace(_kept(drawn, [one for one in drawn.draws if one.run_id in runs]), runs=tuple(runs))
+
+
+def _kept(drawn: DrawSet, draws: Sequence[Draw]) -> DrawSet:
+    return replace(drawn, draws=tuple(draws), set_aside=drawn.set_aside + len(drawn.draws) - len(draws))
+
+
+def _is_by(draw: Draw, calibrator: Calibrator) -> bool:
+    return draw.struct.get("calibrator") == calibrator.id
 
 
 def labelled_draws(operator: str, policy: Policy, name: str, drawn: DrawSet, rows: pa.StructArray) -> Labelled:

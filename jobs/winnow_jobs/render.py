@@ -84,7 +84,7 @@ def outcomes_text(outcomes: dict[str, int]) -> str:
 class _PlainListener:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self._start: float | None = None  # of the work, not of what comes before it
+        self._start = 0.0  # of a run's work, not of what comes before it
         self._last = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -92,7 +92,7 @@ class _PlainListener:
             self._screen.note(event.text, warning=event.warning)
             return
         now = time.monotonic()
-        self._start = self._start or now
+        self._start = now if event.items_now == 0 else self._start
         if now - self._last < PLAIN_LINE_EVERY_S and event.items < event.items_total:
             return
         self._last = now
@@ -108,14 +108,14 @@ class _BarListener:
         self._screen = screen
         self._bar = bar
         self._task = bar.add_task("starting", total=None, rate="")
-        self._start: float | None = None
+        self._start = 0.0
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note):
             self._screen.note(event.text, warning=event.warning)
             return
         now = time.monotonic()
-        self._start = self._start or now
+        self._start = now if event.items_now == 0 else self._start
         self._bar.update(
             self._task,
             completed=event.items,

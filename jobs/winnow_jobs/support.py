@@ -16,7 +16,7 @@ from winnow_annotation.policies import Policy
 from winnow_jobs.acceptance import acceptance_of
 from winnow_jobs.calibrators import pinned_calibrators
 from winnow_jobs.draws import all_labels, answered_draws
-from winnow_jobs.drift_records import DriftRecord, newest_drift
+from winnow_jobs.drift_records import DriftRecord, moved_with, newest_drift
 from winnow_jobs.promises import Promise, shown_by
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.runs import PlanDocument, Runs
@@ -96,19 +96,12 @@ def _why(
 ) -> _Why | None:
     if one.task.digest != one.said.task_digest:
         return _Why("model", None, None, "its model or parameters changed since", "the next run fits it anew")
-    alarm = _alarm(one.task.name, drift)
+    alarm = moved_with(drift, one.task.name)
     if alarm is not None:
         why = _drifted(one, runs, plans, labels, alarm)
         if why is not None:
             return why
     return _unwatched(one, plans, labels)
-
-
-def _alarm(task: str, drift: DriftRecord | None) -> str | None:
-    """The newest run with which something moved that a promise of this task must heed."""
-    heeded = (f"scores/{task}", f"labels/{task}")
-    moved = drift.moved.items() if drift is not None else ()
-    return max((run for what, run in moved if what.startswith("inputs/") or what in heeded), key=int, default=None)
 
 
 def _drifted(
@@ -119,7 +112,8 @@ def _drifted(
     wanted = acceptance_of(one.policy)
     drawn = answered_draws(runs.store, plans, one.task, labels, Route.CALIBRATE, wanted)
     since = tuple(draw for draw in drawn.draws if int(draw.run_id) >= int(alarm))
-    again = shown_by(replace(drawn, draws=since), one.task, one.policy, one.said, ranked.get(one.task.name))
+    since_then = replace(drawn, draws=since)
+    again = shown_by(since_then, one.task, one.policy, one.said, ranked.get(one.task.name), labels)
     if again.is_shown:
         return None
     return _Why(

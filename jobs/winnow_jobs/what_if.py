@@ -17,6 +17,7 @@ from winnow_annotation.wishes import NO_THRESHOLDS, Thresholds, wishes
 from winnow_jobs.asked_before import asked_before
 from winnow_jobs.calibrators import newest_calibrators
 from winnow_jobs.draws import DrawSet, all_labels
+from winnow_jobs.drift_records import newest_drift
 from winnow_jobs.held import held_over
 from winnow_jobs.promises import Fitting, Promise, calibrated_structs, fit_task, makes_promise, promised_on
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
@@ -71,7 +72,8 @@ def what_if(
     variants = [one for name in chosen for one in variants_of(review, name, performed[name].kind, sweep)]
     calibrators = newest_calibrators(runs.store, plan)
     fitting = Fitting(runs.store, runs.plans(), all_labels(runs.store), calibrators, reader(runs.store, calibrators))
-    fits = _Fits(replace(fitting, keep=False, gold=spec.learn.gold), performed)
+    fitting = replace(fitting, keep=False, gold=spec.learn.gold, drift=newest_drift(runs.store))
+    fits = _Fits(fitting, performed)
     choices = [Choice(one.review, seed=seed_of(plan), thresholds=fits.thresholds(one.review)) for one in variants]
     shards = committed_shards(runs.store, plan.run_id)
     again = held_over(runs.store, plan, budget=review.budget)
@@ -125,7 +127,7 @@ def _changed(policy: Policy, key: str, value: float, operator: str) -> Policy:
 
 def _first(error: ValueError | SpecError) -> str:
     if isinstance(error, ValidationError):
-        return str(error.errors()[0]["msg"])
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
     return error.message if isinstance(error, SpecError) else str(error)
 
 

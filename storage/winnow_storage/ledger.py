@@ -32,6 +32,8 @@ __all__ = ["Ledger", "default_ledger_url", "open_ledger"]
 
 _CHUNK = 1000  # rows or keys of one statement; SQLite takes 32,766 parameters
 
+_TASK_FIELDS = tuple(field.name for field in fields(ReviewTask))
+
 RecordT = TypeVar("RecordT", RunRecord, ReviewTask, LabelStudioProject, Label, ModelRow, ModelStageRow)
 
 
@@ -199,10 +201,20 @@ class Ledger:
         query = select(PROJECTS).where(columns.url == url, columns.job == job, columns.task == task)
         return next(iter(_records(LabelStudioProject, self._rows(query))), None)
 
-    def save_project(self, project: LabelStudioProject) -> None:
-        """Remember the project of a task, instead of an earlier one."""
+    def save_project(self, project: LabelStudioProject, *, instead_of: int | None = None) -> LabelStudioProject:
+        """Remember the project of a task; the one that stands then.
+
+        That is another one if somebody else was faster: if one is known by now that is neither this nor `instead_of`.
+        """
+        columns = PROJECTS.c
+        own = (columns.url == project.url, columns.job == project.job, columns.task == project.task)
         with writing(self._engine, PROJECTS) as connection:
+            rows = connection.execute(select(PROJECTS).where(*own)).mappings().all()
+            for standing in _records(LabelStudioProject, rows):
+                if standing.project_id not in (project.project_id, instead_of):
+                    return standing
             _upsert(connection, PROJECTS, asdict(project))
+        return project
 
     def newest_event(self, server: str, project_id: int) -> int:
         """The number of the newest event of a server's project, which grows with each; 0 before the first."""
@@ -305,7 +317,8 @@ def _review_task(row: RowMapping) -> ReviewTask:
 
 
 def _row_of(task: ReviewTask) -> dict[str, Any]:
-    return {**asdict(task), "state": task.state.value}
+    values = {name: getattr(task, name) for name in _TASK_FIELDS}  # many, and flat: asdict would copy each value
+    return {**values, "state": task.state.value}
 
 
 def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, key: str) -> int:

@@ -51,9 +51,9 @@ def parse(text: str, *, base: Path | None = None) -> Location:
     """
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return Location("file", "", str(_absolute(Path(text).expanduser(), base)))
+        return Location("file", "", _absolute(Path(text).expanduser(), base))
     if scheme == "file":
-        return Location("file", "", str(_absolute(Path(unquote(urlsplit(text).path)), base)))
+        return Location("file", "", _absolute(unquote(urlsplit(text).path), base))
     if scheme != "s3":
         raise SpecError(
             f"{text!r}: the scheme {scheme!r} is not supported",
@@ -65,6 +65,6 @@ def parse(text: str, *, base: Path | None = None) -> Location:
     return Location("s3", bucket, path.strip("/"))
 
 
-def _absolute(path: Path, base: Path | None) -> Path:
+def _absolute(path: Path | str, base: Path | None) -> str:
     # abspath takes out dots without following links, so the place keeps the name that the user gave it
-    return Path(os.path.abspath((base or Path.cwd()) / path))  # noqa: PTH100
+    return os.path.abspath(path if base is None else base / path)  # noqa: PTH100

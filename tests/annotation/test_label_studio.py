@@ -1,5 +1,6 @@
 """Tests of the client: what it says when Label Studio is away or refuses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,9 @@ def test_ensure_project__is_the_same_for_the_same_title_and_cuts_a_long_one(
     title = f"{job} {'x' * 60}"
     config = '<View><Image name="image" value="$image"/></View>'
     made = client.ensure_project(title, config)
-    assert client.ensure_project(title, config) == made
-    assert client.project(made.id) == made
+    assert made.is_new
+    assert client.ensure_project(title, config) == replace(made, is_new=False)
+    assert client.project(made.id) == replace(made, is_new=False)
     assert client.project(10**9) is None
 
 

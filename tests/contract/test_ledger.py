@@ -289,11 +289,21 @@ def test_review_tasks__two_processes_from_an_empty_database_on(url: str) -> None
 
 
 def test_project__is_known_by_server_job_and_task(ledger: Ledger) -> None:
-    first, newer = (LabelStudioProject("http://ls", "job", "kind", number, "hash") for number in (1, 2))
-    ledger.save_project(first)
-    ledger.save_project(newer)
-    assert ledger.project("http://ls", "job", "kind") == newer
+    first = LabelStudioProject("http://ls", "job", "kind", 1, "hash")
+    changed = replace(first, config_hash="other")
+    assert ledger.save_project(first) == first
+    assert ledger.save_project(changed) == changed
+    assert ledger.project("http://ls", "job", "kind") == changed
     assert ledger.project("http://other", "job", "kind") is None
+
+
+def test_project__of_two_that_were_made_at_once_the_first_one_stands(ledger: Ledger) -> None:
+    first, other = (LabelStudioProject("http://ls", "job", "kind", number, "hash") for number in (1, 2))
+    ledger.save_project(first)
+    assert ledger.save_project(other) == first
+    assert ledger.save_project(other, instead_of=7) == first
+    assert ledger.save_project(other, instead_of=1) == other  # which is in Label Studio no more
+    assert ledger.project("http://ls", "job", "kind") == other
 
 
 # --- labels

@@ -8,11 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.jobs.drawn_runs import answer
+from tests.jobs.heads import head_task, job, photographs, selected
 from tests.jobs.histories import add_run, receipt, spec
 from tests.jobs.test_learn import FIELDS, NOW, routes
+from tests.jobs.whole_nights import night, rows, runs_of
+from winnow_annotation.policies import Policy, ReviewSpec
+from winnow_jobs.backfill import Backfill
 from winnow_jobs.learn import Learned, learn
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.review import route_run
+from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import UsageError
@@ -81,6 +87,47 @@ def test_learn__beside_vectors_finds_errors_while_routing(there: tuple[ResolvedS
     true, said = truths(2)
     found = np.array([p_ok[key] for key in sorted(p_ok)])
     assert risk_coverage(found, (true == said)[1:]).found_by_review(0.1) > 0.9
+
+
+def test_promise__by_the_p_ok_of_such_a_calibrator(there: tuple[ResolvedSpec, Runs, Path]) -> None:
+    resolved, runs, truth = there
+    learn(resolved, runs, tasks=(), truth=truth, at=NOW, neighbours="look")
+    policy = Policy(max_error=0.05, confidence=0.9, rank="p_ok")
+    review = ReviewSpec(policies={"kind": policy}, calibrate=150, budget=150)
+    asking = resolved.model_copy(update={"review": review})
+    first = add_seen(runs, asking, 2)
+    assert not route_run(runs.store, first)["promises"][0]["evidence"]["labels"]
+    answer(runs, first.run_id, {f"{place:05d}.jpg": label for place, label in enumerate(truths(2)[0])}, ["calibrate"])
+    second = add_seen(runs, asking, 3)
+    (promise,) = route_run(runs.store, second)["promises"]
+    assert promise["threshold"] is not None
+    assert promise["evidence"]["labels"] in (149, 150)  # the item without a vector may have been drawn
+    routed = [row for row in routes(runs, second) if row["task"] == "kind"]
+    true, said = truths(3)
+    wrong = [bool(true[int(row["key"][:5])] != said[int(row["key"][:5])]) for row in routed if row["route"] == "accept"]
+    assert len(wrong) > 50
+    assert np.mean(wrong) <= 0.05  # of all of them a fifth is wrong, which scores do not tell
+
+
+def test_learn__from_a_run_whose_vectors_stand_in_an_earlier_one(tmp_path: Path) -> None:
+    photographs(tmp_path, 160)
+    night(job(tmp_path, head_task(tmp_path, 1)))
+    resolved = job(tmp_path, head_task(tmp_path, 4))
+    assert night(resolved)["from_vectors"] == 160
+    vectors = np.array([row["look"]["vector"] for row in rows(resolved, "0001")], np.float64)
+    first_axis = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)[0][:, 0]
+    labels = ["cat" if one > np.median(first_axis) else "owl" for one in first_axis]
+    keys = [row["key"] for row in rows(resolved, "0001")]
+    pq.write_table(pa.table({"key": keys, "label": labels}), tmp_path / "t.parquet")
+    found = learn(resolved, runs_of(resolved), tasks=("kind",), truth=tmp_path / "t.parquet", at=NOW, neighbours="look")
+    one = found["kind"]
+    assert isinstance(one, Learned), one
+    assert (one.calibrator.fitted_on.runs, one.calibrator.fitted_on.labels) == (("0002",), 160)
+    assert one.calibrator.neighbours is not None
+    night(resolved, **selected(resolved, Backfill.DECISIONS))
+    p_ok = [row["p_ok"] for some in iter_routes(runs_of(resolved).store, "0003") for row in some.to_pylist()]
+    assert len(p_ok) == 160
+    assert None not in p_ok
 
 
 def test_learn__without_the_vectors_task_p_ok_stays_null(there: tuple[ResolvedSpec, Runs, Path]) -> None:

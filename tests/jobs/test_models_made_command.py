@@ -140,14 +140,23 @@ def test_quantize__below_the_gate_nothing_is_registered(
     assert not (registry / "models/refused").exists()
 
 
-@pytest.mark.parametrize("command", ["export", "quantize"])
-@pytest.mark.parametrize("kind", ["detect", "instances", "anomaly", "layout"])
+@pytest.mark.parametrize(
+    ("command", "kind", "instead"),
+    [
+        ("quantize", "detect", "torchvision detectors are exported"),
+        ("export", "instances", "run it from its safetensors: no ONNX layout"),
+        ("quantize", "instances", "run it from its safetensors: no ONNX layout"),
+        ("export", "anomaly", "run it from its safetensors; fit another one"),
+        ("quantize", "anomaly", "run it from its safetensors; fit another one"),
+        ("quantize", "layout", "torchvision detectors are exported"),
+    ],
+)
 def test_made__other_kinds_are_refused_before_they_are_opened(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str, command: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str, command: str, instead: str
 ) -> None:
     cards = {
         "detect": ModelCard(architecture="torchvision/ssdlite320_mobilenet_v3_large"),
-        "instances": ModelCard(architecture="torchvision/maskrcnn_resnet50_fpn", kind="instances"),
+        "instances": ModelCard(architecture="torchvision/maskrcnn_resnet50_fpn"),
         "anomaly": ModelCard(architecture="builtin/patch_features", extra={"threshold": 1.0}),
         "layout": ModelCard(architecture="onnx/file", extra={"layout": {"kind": "yolov8"}}),
     }
@@ -157,5 +166,12 @@ def test_made__other_kinds_are_refused_before_they_are_opened(
     code, refused, _ = run(capsys, "models", command, "found@1", *wanted, "--registry", tmp_path)
     said = f"found@1 is a model of the kind {'detect' if kind == 'layout' else kind} ("
     assert (code, refused["error"].startswith(said)) == (2, True), refused
-    assert "classifiers, embedders and segmenters by classes" in refused["hint"]
+    assert instead in refused["hint"]
     assert not (tmp_path / "made.onnx").exists()
+
+
+def test_made__what_is_in_no_registry_is_said_to_be(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = ("models", "export", "transformers/detr", "--onnx", tmp_path / "made.onnx", "--registry", tmp_path)
+    code, refused, _ = run(capsys, *command)
+    assert (code, "transformers/detr is in no registry" in refused["error"]) == (2, True)
+    assert "a transformers folder runs as it is" in refused["hint"]

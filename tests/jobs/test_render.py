@@ -1,7 +1,9 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from winnow_jobs import render
 from winnow_jobs.events import Note, Progress
 from winnow_jobs.render import Screen, outcomes_text, rate_and_eta
 
@@ -45,6 +47,18 @@ def test_listening__plain_lines_where_nobody_watches(capsys: pytest.CaptureFixtu
     assert lines[1] == "0/100 items, 0/10 shards: nothing yet"
     assert lines[-1].startswith("100/100 items, 10/10 shards: 100 done")
     assert len(lines) == 3  # the ones between came within ten seconds
+
+
+def test_listening__each_run_has_a_rate_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = iter((0.0, 10.0, 500.0, 510.0))
+    monkeypatch.setattr(render, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    with Screen(as_json=False).listening() as listener:
+        for items in (0, 100, 0, 100):
+            listener(progress(items, items))
+    rates = [line for line in capsys.readouterr().err.splitlines() if line.endswith("(10.0 items/s)")]
+    assert len(rates) == 2
 
 
 def test_listening__a_bar_at_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,24 @@ def test_support__after_drift_until_draws_since_show_it_again(promised: Nights) 
     assert support_records(promised.resolved, promised.runs) == []
 
 
+def test_promise__what_was_drawn_before_something_moved_is_no_evidence(promised: Nights) -> None:
+    promised.night(shift=1.0)
+    record = promised.night(shift=1.0)
+    (one,) = record["promises"]
+    assert one["threshold"] is None
+    assert (one["evidence"]["labels"], one["evidence"]["set_aside"]) == (0, 150)
+    assert (
+        "0 labels of uniform random draws, at least 22 are needed (of run 0003 and later: with it something"
+        in one["why"]
+    )
+    assert "accept" not in record["routes"][TASK]  # held, and reviewed, until there are labels
+    assert support_records(promised.resolved, promised.runs) == []  # nothing is promised, and that is said
+    promised.answer("0003")
+    again = promised.night(shift=1.0)
+    assert again["promises"][0]["evidence"]["runs"] == ["0003", "0004"]
+    assert again["routes"][TASK]["accept"] > 0
+
+
 def test_support__by_another_model(promised: Nights, tmp_path: Path) -> None:
     later, _ = job(tmp_path, REVIEW, revision=2, with_vectors=True)
     (one,) = support_records(later, promised.runs)

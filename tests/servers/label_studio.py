@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.servers.postgres import PostgresServer
 from winnow_jobs.demo.label_studio_server import LabelStudioServer, label_studio_server
 
 INSTALL = "make setup"
@@ -25,6 +27,23 @@ def label_studio_executable() -> Path:
     if os.environ.get("WINNOW_REQUIRE_SERVERS") == "1":
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
+
+
+def label_studio_on(postgres: PostgresServer, folder: Path) -> Path:
+    """A program below `folder` that starts Label Studio on a new database there, as teams have it."""
+    settings = {
+        "DJANGO_DB": "default",
+        "POSTGRE_NAME": postgres.create_database(),
+        "POSTGRE_USER": postgres.user,
+        "POSTGRE_PASSWORD": postgres.password,
+        "POSTGRE_HOST": "127.0.0.1",
+        "POSTGRE_PORT": str(postgres.port),
+    }
+    program = folder / "label-studio-on-postgres"
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+    program.write_text("\n".join(["#!/bin/sh", *lines, f'exec {shlex.quote(str(label_studio_executable()))} "$@"', ""]))
+    program.chmod(0o700)
+    return program
 
 
 @contextlib.contextmanager

@@ -12,19 +12,13 @@ import psycopg
 import pytest
 from sqlalchemy import event, text
 
-from tests.servers.postgres import PostgresServer, postgres_server
+from tests.servers.postgres import PostgresServer
 from winnow_storage.errors import LedgerError
 from winnow_storage.ledger import Ledger, default_ledger_url, open_ledger
 from winnow_storage.records import RunRecord
 
 SECRET = "5ecret-pass"
 RUN = RunRecord("o", "0001", "job", "open", "d", datetime(2026, 1, 1, tzinfo=UTC))
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with postgres_server() as server:
-        yield server
 
 
 def refusal(url: str) -> LedgerError:

@@ -25,6 +25,13 @@ def lazy_group(loaders: Mapping[str, Loader]) -> type[TyperGroup]:
             super().__init__(*arguments, **more)
             self.commands: Any = _Commands(loaders)
 
+        def invoke(self, ctx: Any) -> Any:
+            try:
+                return super().invoke(ctx)
+            except typer.BadParameter as error:  # of a wrong choice typer repeats pydantic's own words before its own
+                error.message = error.message.removeprefix("Value error, ")
+                raise
+
     return _Group
 
 

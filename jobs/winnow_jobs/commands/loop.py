@@ -17,7 +17,7 @@ def loop_command(
     *,
     rounds: Annotated[int, typer.Option(min=1, help="How many times to learn.")] = 1,
     wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long people may take for what a round asks.")
+        float, typer.Option(min=0, metavar="SECONDS", help="How long people may take, and Label Studio be away.")
     ] = 0.0,
     until_enough: Annotated[
         bool, typer.Option("--until-enough", help="End sooner where more labels hardly help any head.")

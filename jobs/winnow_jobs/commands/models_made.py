@@ -14,12 +14,14 @@ from winnow_jobs.render import Screen
 from winnow_storage.errors import ModelError, UsageError
 from winnow_storage.ids import digest_bytes
 from winnow_storage.registry import ModelEntry
+from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.sample_images import sample_images
-from winnow_workers.models.variants import Compared, OpenForm, Pixels, Task, file_model, open_form
+from winnow_workers.models.variants import Compared, Pixels, Task, file_model, open_form
 
 SAMPLES = 64
 MOST_IMAGES = 512
 GATE = 0.99
+_LIBRARIES = ("transformers/", "torchvision/", "timm/", "smp/", "builtin/")
 
 Reference = Annotated[str, typer.Argument(help="NAME@VERSION or NAME@STAGE.")]
 Kind = Annotated[
@@ -48,24 +50,27 @@ def export(
 
     The figures stand in the file's card; winnow models add NAME FILE.onnx registers it.
     """
-    from winnow_workers.models.onnx_export import checked
-    from winnow_workers.models.onnx_export import export as exported
-
     if onnx.exists() and not force:
         raise UsageError(f"{onnx} is there already", hint="name another file, or add --force")
-    entry, form = _opened(ref, kind, registry)
+    entry, model = _registered(ref, registry)
     if entry.uri.endswith(".onnx"):
         raise ModelError(f"{ref} is an ONNX file already", hint=f"copy it from {entry.uri}")
-    place = f"{entry.name}@{entry.version}"
-    data, found = checked(form, exported(form, where=place, parent=place), _images(images), where=place)
+    data, found, exported_kind = _exported(model, kind, _images(images))
+    place = model.name
     try:
         onnx.write_bytes(data)
     except OSError as error:
         raise UsageError(f"{onnx} cannot be written: {error.strerror}", hint="name a place that can be") from error
     screen = Screen(as_json=as_json)
-    record = {"file": str(onnx), "sha256": digest_bytes(data), "bytes": len(data), "parent": place, "kind": form.kind}
+    record = {
+        "file": str(onnx),
+        "sha256": digest_bytes(data),
+        "bytes": len(data),
+        "parent": place,
+        "kind": exported_kind,
+    }
     if not screen.record(record | {"parity": asdict(found)}):
-        screen.say(f"{onnx} ({len(data)} bytes): {form.kind}, {_said(found)}")
+        screen.say(f"{onnx} ({len(data)} bytes): {exported_kind}, {_said(found)}")
         screen.say(f"  next: winnow models add {entry.name} {onnx}")
 
 
@@ -89,9 +94,8 @@ def quantize(
     """
     from winnow_workers.models.quantise import quantised
 
-    entry, form = _opened(ref, kind, registry)
-    place = f"{entry.name}@{entry.version}"
-    model = file_model(entry.uri, entry.sha256, name=place)
+    entry, model = _registered(ref, registry)
+    form, place = open_form(model, kind), model.name
     made, found = quantised(model, form, to, _images(images), parent=place)
     if found.agreement < gate:
         raise ModelError(
@@ -111,9 +115,27 @@ def quantize(
         )
 
 
-def _opened(ref: str, kind: Task | None, registry: str | None) -> tuple[ModelEntry, OpenForm]:
+def _registered(ref: str, registry: str | None) -> tuple[ModelEntry, ResolvedModel]:
+    if ref.startswith(_LIBRARIES):
+        raise ModelError(
+            f"{ref} is in no registry; other forms are made of registered models",
+            hint="register its weights (winnow models add NAME FILE --card card.yaml); a transformers folder runs as "
+            "it is",
+        )
     entry = open_registry(registry).resolve(ref)
-    return entry, open_form(file_model(entry.uri, entry.sha256, name=f"{entry.name}@{entry.version}"), kind)
+    return entry, file_model(entry.uri, entry.sha256, name=f"{entry.name}@{entry.version}")
+
+
+def _exported(model: ResolvedModel, kind: Task | None, images: list[Pixels]) -> tuple[bytes, Compared, str]:
+    from winnow_workers.detectors.onnx_export import exported_detector, exports_boxes
+    from winnow_workers.models.onnx_export import checked
+    from winnow_workers.models.onnx_export import export as exported
+
+    if kind is None and exports_boxes(model):
+        return *exported_detector(model, images), "detect"
+    form = open_form(model, kind)
+    made = exported(form, where=model.name, parent=model.name)
+    return *checked(form, made, images, where=model.name), form.kind
 
 
 def _images(folder: Path | None) -> list[Pixels]:

@@ -11,29 +11,25 @@ import argparse
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
 from tests.annotation.people import Person
 from tests.benchmarks.engine.line import say
-from tests.jobs.head_learning.digits_job import DigitsJob, write_digits
+from tests.jobs.head_learning.digits_job import DigitsJob, put_first_head, vectors_of, write_digits
 from tests.jobs.whole_nights import night
 from tests.servers.label_studio import running_label_studio
-from winnow_annotation.head_fit import examples_of
 from winnow_jobs.commands.options import now
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 from winnow_jobs.events import silent
-from winnow_jobs.head_learning.fit import HeadKind, fit_head
-from winnow_jobs.head_learning.head_task import head_job
-from winnow_jobs.loop import LoopOptions, Outside, loop
-from winnow_jobs.similar.space import current_space
-from winnow_jobs.spec_source import load_spec
+from winnow_jobs.loop import LoopOptions, Outside, Step, loop
 from winnow_storage.registry import Registry
-from winnow_workers.heads import Embedding, load_head, save_head
+from winnow_workers.heads import load_head
 
 IMAGES, HIDDEN, FIRST = 1200, 400, 20
 SPEC = """\
@@ -53,23 +49,6 @@ review:
 learn: {{gold: 0.5}}
 run: {{actors: 1}}
 """
-
-
-def vectors_of(digits: DigitsJob) -> tuple[np.ndarray, list[str]]:
-    """The current vectors of a job, and the digits in the names of their images."""
-    blocks = list(current_space(digits.runs, "look").vectors.blocks())
-    keys = [key for block in blocks for key in block.rows["key"].to_pylist()]
-    return np.concatenate([block.vectors for block in blocks]), [key[5] for key in keys]
-
-
-def first_head(spec: Path, registry: Registry, hidden: DigitsJob) -> None:
-    """A head of the hidden corpus' first images, which it is then not measured on."""
-    look = head_job(load_spec(spec), []).tasks[0].vectors
-    vectors, names = vectors_of(hidden)
-    embedding = Embedding(task="look", task_digest=look.digest, dimensions=vectors.shape[1])
-    fitted = fit_head(examples_of(vectors[:FIRST], names[:FIRST]), embedding, HeadKind.LINEAR, seed=0)
-    entry = registry.add("kind", save_head(fitted.head), {})
-    registry.promote("kind", entry.version, "prod")
 
 
 def accuracy(registry: Registry, hidden: DigitsJob) -> float:
@@ -102,43 +81,58 @@ def answering(server: LabelStudioServer) -> Iterator[None]:
         thread.join()
 
 
+def furthest_fall(told: Sequence[float], of: int) -> float:
+    """How far any round fell below the best one before it, in standard errors of that one's share of `of` images.
+
+    The error is that of a binomial share, by Agresti and Coull, so that a share of 1 has one too.
+    """
+    falls = [0.0]
+    for best, now_is in zip(accumulate(told, max), told[1:], strict=False):
+        share = (best * of + 2) / (of + 4)
+        falls.append((best - now_is) / float(np.sqrt(share * (1 - share) / of)))
+    return max(falls)
+
+
 def main() -> None:
     """Print a line per point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    rounds: int = parser.parse_args().rounds
+    parser.add_argument("--seed", type=int, default=0, help="which images are those of the job, and which hidden")
+    given = parser.parse_args()
+    rounds: int = given.rounds
+    numbers = np.random.default_rng(given.seed).permutation(IMAGES + HIDDEN).tolist()
     with tempfile.TemporaryDirectory() as scratch, running_label_studio(Path(scratch)) as server:
         os.environ["LABEL_STUDIO_TOKEN"] = server.token
         folder = Path(scratch) / "job"
-        write_digits(folder, range(IMAGES))
-        hidden = DigitsJob(write_digits(Path(scratch) / "hidden", range(IMAGES, IMAGES + HIDDEN)))
+        write_digits(folder, numbers[:IMAGES])
+        hidden = DigitsJob(write_digits(Path(scratch) / "hidden", numbers[IMAGES:]))
         night(hidden.job().spec)
         spec = folder / "job.yaml"
         spec.write_text(SPEC.format(folder=folder, url=server.url, root=scratch))
         registry = DigitsJob(folder).registry
-        first_head(spec, registry, hidden)
-        told, labels, promoted = [accuracy(registry, hidden)], [], 0
+        put_first_head(registry, hidden, FIRST)
+        told, steps, begun = [accuracy(registry, hidden)], list[Step](), time.monotonic()
         with answering(server):
             for step in loop(spec, LoopOptions(rounds, wait_s=120.0), Outside(silent, now)):
+                steps.append(step)
                 if step.name == "learn":
-                    labels.append(step.record.get("labels"))
-                    promoted += step.record.get("promoted") is not None
                     told.append(accuracy(registry, hidden))
+    learned = [step.record for step in steps if step.name == "learn"]
     setup = (
-        f"{IMAGES} digits, fingerprint vectors, linear heads, 60 questions a round, {rounds} rounds of winnow loop, "
-        f"a real Label Studio, {HIDDEN - FIRST} hidden images"
+        f"{IMAGES} digits, seed {given.seed}, fingerprint vectors, linear heads, 60 questions a round, {rounds} rounds "
+        f"of winnow loop, a real Label Studio, {HIDDEN - FIRST} hidden images"
     )
-    shown = {"accuracies": [round(one, 4) for one in told], "labels": labels, "promoted": promoted}
-    say(
-        "loop: accuracy on hidden images gained over the rounds",
-        [told[-1] - told[0]],
-        at_least=0.0,
-        setup=setup,
-        **shown,
-    )
-    noise = 2 * max(float(np.sqrt(one * (1 - one) / (HIDDEN - FIRST))) for one in told)
-    drop = max([before - after for before, after in pairwise(told)], default=0.0)
-    say("loop: the most that a round lost, within noise", [drop], at_most=round(noise, 3), setup=setup)
+    shown = {
+        "accuracies": [round(one, 4) for one in told],
+        "labels": [one.get("labels") for one in learned],
+        "promoted": sum(one.get("promoted") is not None for one in learned),
+        "unanswered": [step.record["unanswered"] for step in steps if step.name == "pull"],
+        "took_s": round(time.monotonic() - begun),
+    }
+    say("loop: rounds that ended, with nobody touching it", [len(learned)], at_least=rounds, setup=setup, **shown)
+    say("loop: accuracy on hidden images gained from first to last", [told[-1] - told[0]], at_least=0.001, setup=setup)
+    fall = furthest_fall(told, HIDDEN - FIRST)
+    say("loop: furthest fall below the best round before, in standard errors", [fall], at_most=2, setup=setup)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ from tests.annotation.people import Person
 from tests.benchmarks.annotation.studio_worker import LABELS, Worker
 from tests.benchmarks.engine.line import say
 from tests.jobs.consensus.crowd_job import TASK, key_of
-from tests.servers.label_studio import label_studio_executable
+from tests.servers.label_studio import label_studio_executable, label_studio_on
+from tests.servers.postgres import PostgresServer, postgres_server
 from tests.servers.studio_gateway import Gateway, Weather, gateway_of
 from winnow_jobs.consensus.live import live_items
 from winnow_jobs.demo.label_studio_server import LabelStudioServer, label_studio_server
@@ -68,10 +69,16 @@ class Found:
 
 
 class Studio:
-    """A Label Studio that can be killed and started again at the same place; `server`: one that is there already."""
+    """A Label Studio that can be killed and started again at the same place; `server`: one that is there already.
 
-    def __init__(self, root: Path, server: LabelStudioServer | None = None) -> None:
+    `postgres`: it keeps its data there, else in SQLite.
+    """
+
+    def __init__(
+        self, root: Path, server: LabelStudioServer | None = None, postgres: PostgresServer | None = None
+    ) -> None:
         self.root, self._stack = root, ExitStack()
+        self._program = None if postgres is None else label_studio_on(postgres, root)
         self._port: int | None = None
         if server is None:
             self.start()
@@ -80,7 +87,7 @@ class Studio:
 
     def start(self) -> None:
         """Until it is up."""
-        program, data = label_studio_executable(), self.root / "label-studio"
+        program, data = self._program or label_studio_executable(), self.root / "label-studio"
         self.server = self._stack.enter_context(
             label_studio_server(program, data, document_root=self.root, port=self._port, allow_private_addresses=True)
         )
@@ -326,10 +333,12 @@ def main() -> int:
     parser.add_argument("--server-kills", type=int, default=4)
     parser.add_argument("--within", type=float, default=math.inf, help="seconds after which no more is killed")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--postgres", action="store_true", help="Label Studio keeps its data in PostgreSQL")
     given = parser.parse_args()
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="winnow-studio-") as scratch:
-        studio = Studio(Path(scratch))
+    with tempfile.TemporaryDirectory(prefix="winnow-studio-") as scratch, ExitStack() as servers:
+        postgres = servers.enter_context(postgres_server()) if given.postgres else None
+        studio = Studio(Path(scratch), postgres=postgres)
         try:
             folder = Path(scratch) / "campaign"
             folder.mkdir()
@@ -338,7 +347,8 @@ def main() -> int:
             found = campaign.run()
         finally:
             studio.stop()
-    setup = f"Label Studio on SQLite behind a gateway (502 after 30 % of writes, 10 % late), seed {given.seed}"
+    database = "PostgreSQL" if given.postgres else "SQLite"
+    setup = f"Label Studio on {database} behind a gateway (502 after 30 % of writes, 10 % late), seed {given.seed}"
     what = {
         "kills": dict(found.kills) | {"Label Studio": found.server_kills},
         "answers": dict(found.answers),

@@ -56,7 +56,7 @@ def _classifiers() -> tuple[Operator[Any], Operator[Any]]:
 def _detectors(method: Method) -> tuple[Operator[Any], Operator[Any]]:
     """A fitted detector, and an embedder; both over networks with random weights."""
     normal = [one.pixels for one in plates(NORMAL_PLATES, 1.0, NORMAL_SEED, odd=0.0)]
-    fit = AnomalyFit(method=method, bank=500)
+    fit = AnomalyFit(method=method)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{method}.safetensors"
         path.write_bytes(_backbone())

@@ -29,7 +29,7 @@ class Inputs:
     compacted_items_per_get: float = 65_536
     temporary_item_bytes: float = 250  # of $TMPDIR while a run is planned, an item, if it is due
     shard_driver_cpu_us: float = 570  # a shard, of the driver
-    gets_per_shard: float = 3  # besides the images
+    gets_per_shard: float = 4  # besides the images
     puts_per_shard: float = 1
     gets_per_earlier_shard: float = 1  # of a night's plan
     gpus: float = 100

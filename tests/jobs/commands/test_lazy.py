@@ -31,6 +31,14 @@ def test_cli__says_what_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'explain'?" in capsys.readouterr().err
 
 
+def test_cli__says_which_choices_there_are_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "labels", "job.yaml", "--to", "here", "--format", "cvs"])
+    assert ended.value.code == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "Invalid value for '--format': 'cvs' is not one of 'parquet', 'coco', 'csv', 'masks', 'text'." in said
+
+
 def test_lazy_group__keeps_the_order() -> None:
     group = typer.main.get_command(app)
     assert list(group.commands) == list(COMMANDS)  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ from winnow_workers.operator import View
 _NMS_IOU = 0.7  # what YOLOs from v8 on are published with
 _GREY = 114  # the letterbox of all YOLOs
 _DEFAULT_SIDE_PX = 640
+FLOOR_KEY = "floor"  # of a card's extra: the file itself leaves out what is weaker
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -41,6 +42,7 @@ class OnnxDetector(Detector):
         card, labels = card_of(self._session, where=model.name)
         self._layout = search.layout or _layout_of(card, model.name)
         self._search = search
+        _check_floor(card, search.floor, model.name)
         self.max_iou = search.max_iou if search.max_iou is not None else _NMS_IOU
         self.labels = search.labels or labels
         inputs = self._session.get_inputs()
@@ -136,6 +138,15 @@ def _layout_of(card: ModelCard | None, name: str) -> Layout:
         return Layout.model_validate(said)
     except ValidationError as error:
         raise ModelError(f"{name}: the layout in its card is not valid: {error}", hint="correct the card") from error
+
+
+def _check_floor(card: ModelCard | None, floor: float, name: str) -> None:
+    least = card.extra.get(FLOOR_KEY) if card is not None else None
+    if isinstance(least, float) and floor < least:
+        raise ModelError(
+            f"{name}: this file answers with boxes from {least} on, the task's floor is {floor}",
+            hint=f"write floor: {least} in the task, or run the model that the file was exported from",
+        )
 
 
 def _settle_input(said: Preprocessing | None, shape: Sequence[Any], name: str) -> Preprocessing:

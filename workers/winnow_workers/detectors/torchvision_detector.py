@@ -16,6 +16,7 @@ from winnow_workers.detectors.detector import Detector, Search
 from winnow_workers.detectors.found import Found, Patch, strongest
 from winnow_workers.models.build import architecture_of, build_network, fill, open_weights
 from winnow_workers.models.hub import public_labels
+from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.operator import View
 
@@ -29,6 +30,7 @@ BACKGROUND = ("__background__", "background")
 _EVERYTHING = 1_000_000  # the library's own cap, which would drop boxes silently
 _MAX_ASPECT = 32  # a longer strip is padded: scaled to the model's size, its short side would vanish
 _MASK_LEVEL = 0.5
+_GREY = 114  # what is laid around an image
 _REVISION = 1
 
 
@@ -98,6 +100,28 @@ class TorchvisionDetector(Detector):
     def needed_side_px(self) -> int:
         """The shorter side to which the library scales."""
         return int(max(self._sides) if self._is_fixed else self._sides[0])
+
+    def at_one_size(self) -> "tuple[nn.Module, Preprocessing]":
+        """Have the network take images of one size only, which an ONNX file needs: itself, and what that input is.
+
+        One that keeps an image's aspect takes the square of its longest side, in which an image is letterboxed.
+        """
+        transform: Any = self._module.transform
+        height, width = self._sides
+        if not self._is_fixed:
+            step = int(transform.size_divisible)
+            height = width = -(-int(transform.max_size) // step) * step
+            transform.min_size, transform.max_size = (height,), height
+            self._sides = (height, width)
+        plain = Preprocessing(
+            height_px=height,
+            width_px=width,
+            fit="stretch" if self._is_fixed else "pad",
+            pad_value=None if self._is_fixed else _GREY,
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+        )
+        return self._module, plain
 
     def find(self, views: Sequence[View]) -> list[Found]:
         """What is in each view."""
@@ -195,7 +219,7 @@ def _not_too_thin(pixels: "PixelsHWC") -> "PixelsHWC":
     least = -(-max(height, width) // _MAX_ASPECT)
     if min(height, width) >= least:
         return pixels
-    canvas = np.full((max(height, least), max(width, least), 3), 114, np.uint8)
+    canvas = np.full((max(height, least), max(width, least), 3), _GREY, np.uint8)
     canvas[:height, :width] = pixels
     return canvas
 

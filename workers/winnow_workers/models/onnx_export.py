@@ -102,7 +102,7 @@ def _exported(module: "nn.Module", form: OpenForm, *, where: str) -> bytes:
     sample = torch.zeros(2, preprocessing.channels, preprocessing.height_px, preprocessing.width_px)
     for batch in ({0: torch.export.Dim("n", min=1, max=4096)}, None):
         try:
-            with _quietly():
+            with quietly():
                 program = torch.onnx.export(
                     module,
                     (sample,),
@@ -117,7 +117,7 @@ def _exported(module: "nn.Module", form: OpenForm, *, where: str) -> bytes:
         except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
             if batch is None:
                 raise ModelError(
-                    f"{where}: torch cannot export {form.card.architecture} to ONNX: {_first_line(error)}",
+                    f"{where}: torch cannot export {form.card.architecture} to ONNX: {first_line(error)}",
                     hint="keep it as safetensors",
                 ) from error
             continue  # some networks are bound to the number of images that they were traced with
@@ -129,7 +129,7 @@ def _exported(module: "nn.Module", form: OpenForm, *, where: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """The exporter talks on stdout and warns of its own deprecations, which nobody here can act on."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -142,5 +142,6 @@ def _quietly() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exporter's error says, without the report that follows."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,7 +1,8 @@
 """How do two forms of one model compare? Their raw outputs on the same images, as an operator's network gives them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 
 Task = Literal["classify", "segment", "embed"]
 _KINDS: tuple[Task, ...] = ("classify", "segment", "embed")
+# what to do with a model that is neither exported nor quantised
+_INSTEAD: Mapping[str, str] = MappingProxyType(
+    {
+        "detect": "torchvision detectors are exported (winnow models export REF --onnx FILE), none is quantised",
+        "instances": "run it from its safetensors: no ONNX layout here holds masks",
+        "anomaly": "run it from its safetensors; fit another one on a smaller backbone if it is too slow",
+    }
+)
 Pixels = npt.NDArray[np.uint8]
 Outputs = npt.NDArray[np.float32]
 
@@ -68,7 +77,7 @@ def open_form(model: ResolvedModel, kind: Task | None) -> OpenForm:
         ModelError: it cannot be opened, or is of another kind.
     """
     if not is_onnx(model):  # before a network is built around what may hold more than one
-        _check_kind(_card_alone(model), model.name)
+        _check_kind(card_alone(model), model.name)
     network = open_network(model, device="cpu", n_labels=None)
     card = network.card
     if card is None:
@@ -82,7 +91,12 @@ def open_form(model: ResolvedModel, kind: Task | None) -> OpenForm:
     return OpenForm(batch, module, card, preprocessing, kind)
 
 
-def _card_alone(model: ResolvedModel) -> ModelCard | None:
+def card_alone(model: ResolvedModel) -> ModelCard | None:
+    """The card of a model file whose tensors are not read.
+
+    Raises:
+        ModelError, StoreError: it cannot be read.
+    """
     weights = model.weights
     where = weights.uri or model.name
     return read_card(cached(weights.sha256 or "", lambda: fetch(weights), where=where), where=where)
@@ -91,13 +105,15 @@ def _card_alone(model: ResolvedModel) -> ModelCard | None:
 def _check_kind(card: ModelCard | None, name: str) -> None:
     if card is None or card.kind in _KINDS:
         return
-    finds_boxes = is_detector(card.architecture) or "layout" in card.extra
-    kind = "anomaly" if is_anomaly_detector(card) else card.kind or ("detect" if finds_boxes else None)
+    kind = card.kind
+    if is_anomaly_detector(card):
+        kind = "anomaly"
+    elif kind is None and (is_detector(card.architecture) or "layout" in card.extra):
+        kind = "instances" if card.architecture.startswith("torchvision/maskrcnn") else "detect"
     if kind is not None:
         raise ModelError(
-            f"{name} is a model of the kind {kind} ({card.architecture}), which is neither exported nor quantised",
-            hint="classifiers, embedders and segmenters by classes are; a detector that its library exports runs as "
-            "an ONNX file, with layout: in the task or its card",
+            f"{name} is a model of the kind {kind} ({card.architecture}), which has no such form here",
+            hint=_INSTEAD.get(kind, "run it as it is"),
         )
 
 
