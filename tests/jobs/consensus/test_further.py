@@ -159,7 +159,7 @@ def test_report__shows_who_is_good_and_what_is_disputed(tmp_path: Path) -> None:
     job.answer([(place, who, "0") for place in range(4) for who in ("ann", "bob")] + [(5, "ann", "1"), (5, "bob", "2")])
     with open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
         context = _context(job.plan, job.runs, ledger, None)
-    page = _render(context | {"people": people_views(job.spec, job.runs)})
+    page = _render(context | {"people": people_views(job.spec, job.runs), "evaluations": []})
     assert "<td>ann</td>" in page
     assert f"disputed: {key_of(5)}" in page
     assert "two people agree in 0.800 (5 pairs)" in page

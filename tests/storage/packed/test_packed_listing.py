@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pytest
@@ -134,8 +134,8 @@ def counted(source: CorpusSource, monkeypatch: pytest.MonkeyPatch) -> tuple[list
     """The keys that are listed, and what was read of the corpus for that."""
     opened: list[CountingStore] = []
 
-    def open_counting(root: Location) -> object:
-        store = CountingStore(open_store(root))
+    def open_counting(root: Location, **more: Any) -> object:
+        store = CountingStore(open_store(root, **more))
         if root == source.root:
             opened.append(store)
         return store
@@ -217,14 +217,14 @@ def test_listing__announces_every_request_into_a_container(
     announced: list[int] = []
     opened: list[CountingStore] = []
 
-    def open_counting(root: Location) -> CountingStore:
-        opened.append(CountingStore(open_store(root)))
+    def open_counting(root: Location, **more: Any) -> CountingStore:
+        opened.append(CountingStore(open_store(root, **more)))
         return opened[-1]
 
     monkeypatch.setattr(blobs, "open_store", open_counting)
     assert sum(batch.num_rows for batch in stream_corpus(replace(source, indexes=None), announced.append)) == 3
-    assert len(announced) == sum(len(store.reads) for store in opened)
-    assert min(announced) > 0
+    # with no bytes: the page of the listing, which is a request of its own on S3
+    assert sum(size > 0 for size in announced) == sum(len(store.reads) for store in opened)
 
 
 def test_indexes__of_a_document_nobody_could_count_nothing_is_kept(
