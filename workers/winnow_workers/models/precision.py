@@ -138,7 +138,7 @@ def _settle_size(batch: FixedBatch, wanted: Wanted) -> None:
         if wanted.images < CPU_WORTH_IMAGES:
             batch.size = known_size(key) or batch.size
             return
-        torch.set_num_threads(wanted.threads)
+        torch.set_num_threads(wanted.threads)  # the fastest size is another with other threads
     batch.size = remembered_size(
         key, lambda: best_size(lambda size: measured_rate(batch, image, size), start=batch.size, most=most)
     )
