@@ -1,8 +1,8 @@
 """Do other decoders see in a file what ours does?
 
-PNG and JPEG inks are read straight from the standards (`plain_decoders`); lossy WebP is a VP8 frame, which FFmpeg
-decodes by code of its own; AVIF is decoded by libaom in OpenCV, by dav1d in Pillow; TIFF is read by tifffile; GIF and
-BMP by OpenCV's own code. Chromium shows them all, profiles by its own colour management, but no TIFF.
+PNG and JPEG inks are read straight from the standards (`plain_decoders`); FFmpeg has code of its own for progressive
+JPEG, WebP, and TIFF in LZW and as faxes; AVIF is decoded by libaom in OpenCV, by dav1d in Pillow; TIFF is read by
+tifffile; GIF and BMP by OpenCV's own code. Chromium shows them all, profiles by its own colour management, but no TIFF.
 """
 
 import base64
@@ -47,6 +47,15 @@ def by_opencv(data: bytes) -> np.ndarray:
     """(height, width, 3), red first."""
     read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert read is not None
+    return read[:, :, ::-1].astype(int)
+
+
+def by_ffmpeg(file: Path) -> np.ndarray:
+    """(height, width, 3), red first; the kind of a file is told by its name."""
+    reader = cv2.VideoCapture(str(file), cv2.CAP_FFMPEG)
+    done, read = reader.read()
+    reader.release()
+    assert done
     return read[:, :, ::-1].astype(int)
 
 
@@ -150,13 +159,32 @@ def test_webp__as_ffmpeg_decodes_its_frame(tmp_path: Path) -> None:
         head = struct.pack("<4sHH4sHHIIII", b"DKIF", 0, 32, b"VP80", *image.size, 25, 1, 1, 0)
         video = tmp_path / "frame.ivf"
         video.write_bytes(head + struct.pack("<IQ", len(frame), 0) + frame)
-        reader = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG)
-        done, theirs = reader.read()
-        reader.release()
-        assert done
-        difference = np.abs(pixels_of(data) - theirs[:, :, ::-1])
+        difference = np.abs(pixels_of(data) - by_ffmpeg(video))
         assert difference.max() <= furthest
         assert difference.mean() <= apart
+
+
+PROGRESSIVE = {"progressive": True, "quality": 90}
+STILLS = {
+    "progressive.jpg": (encoded(PICTURE, "JPEG", **PROGRESSIVE, subsampling=0), 3),
+    "progressive rough.jpg": (encoded(ROUGH, "JPEG", **PROGRESSIVE, subsampling=0), 3),
+    "progressive grey.jpg": (encoded(ROUGH.convert("L"), "JPEG", **PROGRESSIVE), 3),
+    "lossless.webp": (encoded(PICTURE, "WEBP", lossless=True), 0),
+    "lossless rough.webp": (encoded(ROUGH, "WEBP", lossless=True), 0),
+    "lossless of few colours.webp": (encoded(quantised(4).convert("RGB"), "WEBP", lossless=True), 0),
+    "lzw.tif": (encoded(ROUGH, "TIFF", compression="tiff_lzw"), 0),
+    "lzw palette.tif": (encoded(quantised(16), "TIFF", compression="tiff_lzw"), 0),
+    "g3.tif": (encoded(PICTURE.convert("1"), "TIFF", compression="group3"), 0),
+    "g4.tif": (encoded(PICTURE.convert("1"), "TIFF", compression="group4"), 0),
+}
+
+
+@pytest.mark.parametrize("name", list(STILLS))
+def test_stills__as_ffmpeg_decodes_them(name: str, tmp_path: Path) -> None:
+    data, at_most = STILLS[name]
+    file = tmp_path / name
+    file.write_bytes(data)
+    assert farthest(pixels_of(data), by_ffmpeg(file)) <= at_most
 
 
 @pytest.mark.parametrize(

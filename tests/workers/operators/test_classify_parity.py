@@ -1,15 +1,16 @@
-"""Does classify say of images in a batch what torchvision says of each alone?"""
+"""Does classify say of images in a batch what torchvision and timm say of each alone?"""
 
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torchvision import models
 
 from tests.workers.operators.making import opened, view
 from tests.workers.operators.sharp_classifiers import CLASSES, no_drawing, sharpen
-from winnow_workers.models import build, fixed_batch
+from winnow_workers.models import build, fixed_batch, libraries
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.preprocess import to_tensor
 from winnow_workers.operator import View
@@ -26,6 +27,7 @@ SIDES = {
     "convnext_tiny": 96,
     "vit_b_16": 224,  # its own
 }
+TIMM_SIDE_PX = 160  # of its test networks
 
 
 def pictures() -> list[View]:
@@ -69,7 +71,7 @@ def same_answers(predictions: list[Any], alone: list[np.ndarray], labels: list[s
         assert [found[label] for label in labels] == pytest.approx(list(wanted), abs=at_most)
 
 
-def with_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
+def with_weights(module: nn.Module, weights: dict[str, torch.Tensor]) -> nn.Module:
     """The same network, filled; every name and shape must fit."""
     module.load_state_dict(weights)
     return module
@@ -77,23 +79,35 @@ def with_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> t
 
 @pytest.mark.parametrize("name", list(SIDES))
 def test_classify__as_torchvision_on_each_image_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"init_weights": False} if name == "googlenet" else {}
+    with no_drawing():
+        library = models.get_model(name, weights=None, num_classes=CLASSES, **extra)
+    as_on_each_image_alone(f"torchvision/{name}", library, SIDES[name], monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_efficientnet"])
+def test_classify__as_timm_on_each_image_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = libraries.timm().create_model(name, pretrained=False, num_classes=CLASSES)
+    as_on_each_image_alone(f"timm/{name}", library, TIMM_SIDE_PX, monkeypatch)
+
+
+def as_on_each_image_alone(name: str, library: nn.Module, side_px: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator is given the weights with which the library answers."""
     torch.set_num_threads(1)
     monkeypatch.setattr(fixed_batch, "CPU_BATCH", 2)  # what is filled up costs time and shows nothing here
-    said = Preprocessing(height_px=SIDES[name], width_px=SIDES[name], fit="crop")
+    said = Preprocessing(height_px=side_px, width_px=side_px, fit="crop")
     seen = pictures()
     inputs = [library_input(one.pixels, said) for one in seen]
     for one, made in zip(seen, inputs, strict=True):
         assert torch.allclose(to_tensor(one.pixels, said), made[0], atol=1e-6)
     built = build.build_network
     with no_drawing():
-        extra = {"init_weights": False} if name == "googlenet" else {}
-        library = models.get_model(name, weights=None, num_classes=CLASSES, **extra)
         library = sharpen(library.eval(), torch.cat(inputs))
         drawn = library.state_dict()
         monkeypatch.setattr(build, "build_network", lambda *a, **more: with_weights(built(*a, **more), drawn))
         labels = [f"kind {number}" for number in range(CLASSES)]
         operator = opened(
-            "classify", f"torchvision/{name}", weights={"random": 1}, labels=labels, top_k=CLASSES,
+            "classify", name, weights={"random": 1}, labels=labels, top_k=CLASSES,
             input=said.model_dump(),
         )  # fmt: skip
     predictions = operator.run(seen)
