@@ -201,7 +201,10 @@ class ShardExecutor:
         if isinstance(answer, Opened):
             self._opened(errand, answer)
         elif errand.shard is None:
-            raise RunFailed(f"an actor answered {answer!r} when it was opened")
+            raise RunFailed(
+                f"an actor answered {answer!r} when it was opened",
+                hint="what was committed stays; this is a defect: run again with --debug and report what it prints",
+            )
         elif isinstance(answer, CareWanted):
             self._again(errand.shard, Ending.NEEDS_CARE, answer.reason)
             self._give_out()

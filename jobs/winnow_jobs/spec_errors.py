@@ -26,7 +26,12 @@ class Explainer:
 
     def spec_error(self, error: ValidationError) -> SpecError:
         """Every mistake on a line of its own."""
-        return SpecError("\n".join(dict.fromkeys(self._line(one) for one in self._meant(error.errors()))))
+        lines = tuple(dict.fromkeys(self._line(one) for one in self._meant(error.errors())))
+        what = "that place" if len(lines) == 1 else "those places"
+        return SpecError(
+            "\n".join(lines),
+            hint=f"correct {what}, then winnow validate {self.marked.name}; docs/guide.md says what the keys mean",
+        )
 
     def _meant(self, errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
         """Without the branches of unions that were not meant: the one that fits furthest is explained."""

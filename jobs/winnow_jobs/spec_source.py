@@ -47,7 +47,9 @@ def load_spec(path: Path, environ: Mapping[str, str] | None = None) -> SpecSourc
             f"there is no spec file {path}", hint="give the path of a job spec, such as job.yaml"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"the spec file {path} cannot be read: {error}") from error
+        raise SpecError(
+            f"the spec file {path} cannot be read: {error}", hint="give a file of UTF-8 text that this user may read"
+        ) from error
     marked = load_marked(text, str(path))
     value = _fill_in(marked.value, (), marked, os.environ if environ is None else environ)
     try:

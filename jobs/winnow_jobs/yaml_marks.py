@@ -35,7 +35,10 @@ def load_marked(text: str, name: str) -> MarkedYaml:
         SpecError: not YAML, a key given twice, an alias, or not a mapping at the top; with file:line:column.
     """
     if len(text) > MAX_BYTES:
-        raise SpecError(f"{name} has {len(text)} characters; a job spec has at most {MAX_BYTES}")
+        raise SpecError(
+            f"{name} has {len(text)} characters; a job spec has at most {MAX_BYTES}",
+            hint="is this the right file? Long lists stand in files of their own: label_file:, {file: ...} of a policy",
+        )
     marked = MarkedYaml(name, None)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -47,17 +50,24 @@ def load_marked(text: str, name: str) -> MarkedYaml:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark is not None else name
-        raise SpecError(f"{place}: not valid YAML: {error.problem or error.context}") from error
+        raise SpecError(
+            f"{place}: not valid YAML: {error.problem or error.context}",
+            hint="look there and in the line above for a bracket or quote that is not closed, a tab, or another "
+            "indentation; a value with ': ' or ' #' in it needs quotes",
+        ) from error
     except yaml.YAMLError as error:
-        raise SpecError(f"{name}: not valid YAML: {error}") from error
+        raise SpecError(f"{name}: not valid YAML: {error}", hint="save it as plain UTF-8 text") from error
     if not isinstance(marked.value, dict):
-        raise SpecError(f"{name}:1:1: a job spec is a mapping of keys, not {type(marked.value).__name__}")
+        raise SpecError(
+            f"{name}:1:1: a job spec is a mapping of keys, not {type(marked.value).__name__}",
+            hint="begin with name: NAME, and no dash; the README has a spec of twenty lines to start from",
+        )
     return marked
 
 
 def _read(node: yaml.Node, path: Path, marked: MarkedYaml, loader: yaml.SafeLoader) -> object:
     if path in marked.values:
-        raise SpecError(f"{marked.where(path)}: given twice")
+        raise SpecError(f"{marked.where(path)}: given twice", hint="remove one of the two")
     marked.values[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
     if isinstance(node, yaml.MappingNode):
         return _read_mapping(node, path, marked, loader)
@@ -72,7 +82,11 @@ def _read_mapping(node: yaml.MappingNode, path: Path, marked: MarkedYaml, loader
         key = str(loader.construct_object(key_node))
         place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
         if key in mapping:
-            raise SpecError(f"{marked.name}:{place[0]}:{place[1]}: the key {key!r} is given twice")
+            first = marked.keys[(*path, key)]
+            raise SpecError(
+                f"{marked.name}:{place[0]}:{place[1]}: the key {key!r} is given twice",
+                hint=f"remove one of the two; the first is at {marked.name}:{first[0]}:{first[1]}",
+            )
         marked.keys[(*path, key)] = place
         mapping[key] = _read(value_node, (*path, key), marked, loader)
     return mapping

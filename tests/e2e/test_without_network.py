@@ -17,6 +17,7 @@ import torch
 from tests.e2e.winnow import Ended, photographs, winnow
 from tests.e2e.without_network import RESOLV_CONF
 from tests.workers.operators.detrs import write_folder
+from winnow_workers.catalogue import OPERATORS
 from winnow_workers.models.build import build_network
 from winnow_workers.models.model_file import ModelCard, encode_model
 from winnow_workers.models.shapes_only import META
@@ -34,6 +35,7 @@ FROM_FILES = {
     "regions": ("segment", "torchvision/deeplabv3_mobilenet_v3_large", SMALL),
     "unet": ("segment", "smp/unet/resnet18", SMALL),
     "vector": ("embed", "timm/test_vit", ""),
+    "sort": ("classify", "torchvision/squeezenet1_1", SMALL),
 }
 LARGE = {
     "vgg": ("detect", "torchvision/ssd300_vgg16", FEW_BOXES),
@@ -132,6 +134,8 @@ def run_all(
 
 def test_run__without_a_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require_namespace()
+    others = {what.removeprefix("operator: ").partition(",")[0] for what in OTHERS.values()}
+    assert {operator for operator, _, _ in FROM_FILES.values()} | others == set(OPERATORS)
     run_all(folder, FROM_FILES, OTHERS, monkeypatch)
 
 

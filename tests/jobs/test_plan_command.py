@@ -93,6 +93,22 @@ def test_plan__says_that_a_model_cannot_be_used(capsys: pytest.CaptureFixture[st
     assert said["hint"].startswith("name a weights file")
 
 
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_plan__opens_an_operator_of_ones_own_unless_it_is_for_gpus(
+    capsys: pytest.CaptureFixture[str], job: Path, device: str
+) -> None:
+    own = f'"tests.jobs.unopened:UnopenedOperator", how: refuses, log: {job.parent}/log'
+    task = f"{{name: own, operator: {own}}}"
+    job.write_text(f"{SPEC.partition('tasks:')[0]}tasks: [{task}]\nrun: {{device: {device}}}\n")
+    code, said = planned(capsys, job)
+    assert (job.parent / "log").exists() == (device == "auto")
+    if device == "auto":
+        assert (code, said["error"]) == (2, "task own: its weights are of another network")
+        assert said["hint"] == "name the model that they are of"
+    else:
+        assert (code, said["due_items"]) == (0, 3)
+
+
 def test_selection__of_the_options() -> None:
     chosen = selection(["a,b"], ["failed"], "7", 3, None)
     assert chosen.model_dump(mode="json") == {

@@ -28,6 +28,7 @@ def message(tmp_path: Path, text: str, **environ: str) -> str:
     with pytest.raises(SpecError) as raised:
         load(tmp_path, text, **environ)
     assert raised.value.exit_code == 2
+    assert raised.value.hint
     return str(raised.value).replace(str(tmp_path), "")
 
 
@@ -137,6 +138,18 @@ def test_load_spec__reports_several_mistakes_at_once(tmp_path: Path) -> None:
     assert "'outptu'" in text
     assert "'rnu'; did you mean 'run'?" in text
     assert "the key 'output' is missing" in text
+    assert text.endswith(
+        "\n  next: correct those places, then winnow validate /job.yaml; docs/guide.md says what the keys mean"
+    )
+
+
+def test_load_spec__says_where_the_other_one_of_two_equal_keys_stands(tmp_path: Path) -> None:
+    said = message(tmp_path, GOOD + "name: again\n")
+    assert said.endswith("\n  next: remove one of the two; the first is at /job.yaml:1:1")
+
+
+def test_load_spec__too_long(tmp_path: Path) -> None:
+    assert "a job spec has at most 1000000" in message(tmp_path, GOOD + "#" * 1_000_000)
 
 
 def test_load_spec__fills_in_the_environment_but_keeps_secrets_as_names(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import torch
 from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 
+from tests.jobs import unopened
+from tests.workers.contract import bad_operators
 from tests.workers.operators import onnx_files
 from tests.workers.operators.classifier_folders import write_classifier, write_pair
 from tests.workers.operators.detrs import write_folder
@@ -28,7 +30,7 @@ from winnow_workers.models.onnx_file import open_session
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.models.shapes_only import META, is_without_memory
 from winnow_workers.operator import TaskConfig
-from winnow_workers.preflight import check_task
+from winnow_workers.preflight import check_task, check_tasks
 
 
 def task(operator: str, model: str, weights: Any = None, **params: Any) -> TaskConfig:
@@ -212,6 +214,20 @@ def test_check_task__an_anomaly_detector_whose_head_is_not_its_backbones(tmp_pat
 def test_check_task__models_of_another_kind(operator: str, model: str, said: str) -> None:
     with pytest.raises(ModelError, match=said):
         check_task(task(operator, model))
+
+
+def test_check_task__an_operator_of_ones_own_is_opened(tmp_path: Path) -> None:
+    check_task(task(f"{bad_operators.__name__}:Good", "builtin/none"))
+    broken = task(f"{bad_operators.__name__}:Unopened", "builtin/none")
+    with pytest.raises(ModelError, match=r"task t: .*:Unopened cannot be opened .*KeyError: 'layer4\.weight' \(bad_op"):
+        check_task(broken)
+    own = f"{unopened.__name__}:UnopenedOperator"
+    refusing = task(own, "builtin/fingerprint", how="refuses", log=str(tmp_path / "log"))
+    with pytest.raises(ModelError, match="task t: its weights are of another network") as refused:
+        check_task(refusing)
+    assert refused.value.hint == "name the model that they are of"
+    check_tasks([broken, refusing], own=False)
+    assert len((tmp_path / "log").read_text().splitlines()) == 1
 
 
 def test_check_task__weights_take_no_memory_and_precision_is_the_devices_question() -> None:

@@ -56,7 +56,7 @@ def plan(
     """Say what would run and why, without running it."""
     resolved = resolve_spec(load_spec(spec))
     chosen = backfilled(selection(tasks, retry, since, limit, sample), resolved, backfill)
-    check_tasks(task.config() for task in resolved.tasks)
+    check_tasks((task.config() for task in resolved.tasks), own=resolved.run.device != "cuda")
     runs = Runs(open_store(parse(resolved.output)))
     with scratch("plan", item_bytes=PLAN_ITEM_BYTES) as place:
         folder = place if resolved.corpus.same_content == "once" else None  # copies are found among what is set aside

@@ -109,7 +109,10 @@ def build_network(
     check_architecture(architecture)
     refused = sorted(_FORBIDDEN & set(arguments))
     if refused:
-        raise ModelError(f"{architecture}: the card's arguments must not name {', '.join(refused)}")
+        raise ModelError(
+            f"{architecture}: the card's arguments must not name {', '.join(refused)}",
+            hint="remove them from the card: the weights are those of its own file",
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
