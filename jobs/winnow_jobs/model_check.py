@@ -9,6 +9,10 @@ from winnow_storage.ids import digest_bytes
 from winnow_storage.registry import ModelEntry, Registry
 from winnow_storage.stages import pointed_at
 from winnow_workers.models.check import check_file, differing_fields
+from winnow_workers.models.folder import local_folder, resolve_folder
+from winnow_workers.models.folder_card import folder_card
+from winnow_workers.models.model_file import ModelCard
+from winnow_workers.preflight import check_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def _of_version(registry: Registry, name: str, version: str) -> Iterator[ModelFi
     place = f"{name}@{version}"
     try:
         entry = registry.entry(name, version)
-        data = registry.read(entry)
+        data = None if entry.is_folder else registry.read(entry)
     except BlobMissing:
         yield ModelFinding(
             place,
@@ -86,7 +90,22 @@ def _of_version(registry: Registry, name: str, version: str) -> Iterator[ModelFi
     except StoreError as error:
         yield ModelFinding(place, error.message, error.hint)
         return
-    yield from _of_file(entry, data, place)
+    yield from _of_folder(entry, place) if data is None else _of_file(entry, data, place)
+
+
+def _of_folder(entry: ModelEntry, place: str) -> Iterator[ModelFinding]:
+    try:
+        found = resolve_folder(f"transformers/{entry.uri}", base=None)
+        if found.digest != entry.sha256:
+            what = f"its files have the digest {found.digest}; {entry.sha256} was registered"
+            yield ModelFinding(place, what, f"put the right files back at {entry.uri}")
+            return
+        card = folder_card(local_folder(found))
+        check_folder(found, card.kind)
+    except (ModelError, StoreError) as error:
+        yield ModelFinding(place, error.message, error.hint)
+        return
+    yield from _of_card(card, entry, place)
 
 
 def _of_file(entry: ModelEntry, data: bytes, place: str) -> Iterator[ModelFinding]:
@@ -103,10 +122,15 @@ def _of_file(entry: ModelEntry, data: bytes, place: str) -> Iterator[ModelFindin
     except ModelError as error:
         yield ModelFinding(place, error.message, error.hint)
         return
+    yield from _of_card(card, entry, place)
+
+
+def _of_card(card: ModelCard | None, entry: ModelEntry, place: str) -> Iterator[ModelFinding]:
     differing = differing_fields(card, entry.card)
     if differing:
+        what = "folder" if entry.is_folder else "file"
         yield ModelFinding(
             place,
-            f"card.json says other things than the file's own card: {', '.join(differing)}",
-            "runs go by the file: add it again as a version of its own, with the right card",
+            f"card.json says other things than the {what}'s own card: {', '.join(differing)}",
+            f"runs go by the {what}: add it again as a version of its own, with the right card",
         )

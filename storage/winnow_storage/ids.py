@@ -12,6 +12,11 @@ def digest_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def digest_files(files: Mapping[str, bytes]) -> str:
+    """The sha256 that stands for the names and the bytes of all files of a folder."""
+    return digest_value({name: digest_bytes(data) for name, data in files.items()})
+
+
 def canonical_json(value: object) -> str:
     """JSON with sorted keys and no spaces, so that equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

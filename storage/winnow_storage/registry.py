@@ -16,6 +16,7 @@ from winnow_storage.stages import STAGES, StageEvent, StageLog, pointed_at, vers
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 SAFETENSORS, ONNX = "model.safetensors", "model.onnx"  # what a version's file is called, by its format
+_FOLDER = re.compile(r"folder-[0-9a-f]{32}")  # named by its content: of two adds at once neither spoils the other's
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,30 @@ class ModelEntry:
 
     name: str
     version: str
-    uri: str  # of the model file, safetensors or ONNX
-    sha256: str
+    uri: str  # of the model file, safetensors or ONNX, or of the folder
+    sha256: str  # of the file; of a folder over the names and bytes of its files
     bytes: int
     added_at: str  # ISO 8601, UTC
     stages: tuple[str, ...]
     card: Mapping[str, Any]
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of files rather than one."""
+        return _FOLDER.fullmatch(self.uri.rpartition("/")[2]) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What is added: objects by their keys below the version, and which of them, or which folder, is the model."""
+
+    sha256: str
+    place: str
+    objects: Mapping[str, bytes]
+
+    @property
+    def bytes(self) -> int:
+        return sum(map(len, self.objects.values()))
 
 
 def utc_now() -> datetime:
@@ -40,7 +59,7 @@ def utc_now() -> datetime:
 class Registry:
     """Models below `models/` of a store: NAME/VERSION/{model.safetensors,card.json} and NAME/stages/00000001.json.
 
-    An ONNX model's file is `model.onnx`; what card.json calls `file` is it.
+    An ONNX model's file is `model.onnx`, a folder's files lie in `folder-...`; what card.json calls `file` is it.
 
     A version exists once its card does; a stage is what its last log entry says. What gates said of a version stands in
     NAME/VERSION/gate/DIGEST.json.
@@ -79,27 +98,42 @@ class Registry:
         Raises:
             ModelError: the name or version cannot be used, or `version` has other bytes.
         """
+        return self._add(name, _Content(ids.digest_bytes(data), file, {file: data}), card, version)
+
+    def add_folder(
+        self, name: str, files: Mapping[str, bytes], card: Mapping[str, Any], *, version: str | None = None
+    ) -> ModelEntry:
+        """Add a model that is a folder, its files by name, as `add` does.
+
+        Raises:
+            ModelError: as `add`.
+        """
+        sha256 = ids.digest_files(files)
+        place = f"folder-{sha256[:32]}"
+        return self._add(name, _Content(sha256, place, {f"{place}/{one}": files[one] for one in files}), card, version)
+
+    def _add(self, name: str, content: _Content, card: Mapping[str, Any], version: str | None) -> ModelEntry:
         _check("name", name)
         if version is not None:
             _check("version", version)
-        entry = self._entry(name, self._added(name, data, card, version, file), self._stages(name))
+        entry = self._entry(name, self._added(name, content, card, version), self._stages(name))
         self._tell(name)
         return entry
 
-    def _added(self, name: str, data: bytes, card: Mapping[str, Any], version: str | None, file: str) -> str:
+    def _added(self, name: str, content: _Content, card: Mapping[str, Any], version: str | None) -> str:
         """The version that these bytes are."""
-        sha256, there = ids.digest_bytes(data), self.entries(name)
-        document = {"sha256": sha256, "bytes": len(data), "added_at": self._now().isoformat(), "card": dict(card)}
-        if file != SAFETENSORS:
-            document["file"] = file
+        sha256, there = content.sha256, self.entries(name)
+        document = {"sha256": sha256, "bytes": content.bytes, "added_at": self._now().isoformat(), "card": dict(card)}
+        if content.place != SAFETENSORS:
+            document["file"] = content.place
         if version is not None:
-            if not self._put(name, version, data, document, file):
+            if not self._put(name, version, content, document):
                 raise _other_bytes(name, version)
             return version
         if there and there[-1].sha256 == sha256:
             return there[-1].version
         number = 1 + max((int(entry.version) for entry in there if entry.version.isdigit()), default=0)
-        while not self._put(name, str(number), data, document, file):
+        while not self._put(name, str(number), content, document):
             number += 1
         return str(number)
 
@@ -198,7 +232,13 @@ class Registry:
 
         Raises:
             BlobMissing: it is gone.
+            ModelError: it is a folder.
         """
+        if entry.is_folder:
+            raise ModelError(
+                f"models/{entry.name}@{entry.version} is a folder, where one file is needed",
+                hint=f"name another version, or read the files at {entry.uri}",
+            )
         return self._store.get(f"models/{entry.name}/{entry.version}/{entry.uri.rpartition('/')[2]}")
 
     def keep_verdict(self, entry: ModelEntry, verdict: Mapping[str, Any]) -> str:
@@ -239,15 +279,17 @@ class Registry:
             stages = {}
         return self._entry(name, version, stages)
 
-    def _put(self, name: str, version: str, data: bytes, document: Mapping[str, Any], file: str) -> bool:
+    def _put(self, name: str, version: str, content: _Content, document: Mapping[str, Any]) -> bool:
         """Whether this version is these bytes now. One that a killed `add` left half is taken over by its own bytes."""
-        key, card = f"models/{name}/{version}/{file}", _card_key(name, version)
-        if not self._store.put_if_absent(key, data) and self._store.get(key) != data:
-            return False
+        card = _card_key(name, version)
+        for key, data in content.objects.items():
+            place = f"models/{name}/{version}/{key}"
+            if not self._store.put_if_absent(place, data) and self._store.get(place) != data:
+                return False
         if self._store.put_if_absent(card, ids.canonical_json(document).encode()):
             return True
-        there = self._json(card)  # of a file of the other format, perhaps
-        return (there.get("sha256"), there.get("file", SAFETENSORS)) == (document["sha256"], file)
+        there = self._json(card)  # of another form, perhaps
+        return (there.get("sha256"), there.get("file", SAFETENSORS)) == (content.sha256, content.place)
 
     def _tell(self, name: str) -> None:
         if self._changed is not None:
@@ -260,7 +302,7 @@ class Registry:
         key = _card_key(name, version)
         document = self._json(key)
         file = document.get("file", SAFETENSORS)
-        if file not in (SAFETENSORS, ONNX):
+        if not isinstance(file, str) or (file not in (SAFETENSORS, ONNX) and _FOLDER.fullmatch(file) is None):
             raise self._damaged(key)
         try:
             return ModelEntry(

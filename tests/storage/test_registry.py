@@ -141,6 +141,60 @@ def test_promote__stage_moves_and_history_stays(registry: Registry, store: BlobS
     assert len({record["at"] for record in log}) == 3
 
 
+FILES = {"config.json": b"{}", "model.safetensors": b"weights"}
+
+
+def test_add_folder__its_files_are_a_version_like_any_other(registry: Registry, store: BlobStore) -> None:
+    registry.add("kind", b"weights", {})
+    entry = registry.add_folder("kind", FILES, {"labels": ["a"]})
+    assert (entry.version, entry.sha256, entry.bytes, entry.is_folder) == ("2", ids.digest_files(FILES), 9, True)
+    place = blobs.open_store(uri.parse(entry.uri))
+    assert {info.key: place.get(info.key) for info in place.walk()} == FILES
+    before = list(store.walk())
+    assert registry.add_folder("kind", FILES, {"labels": ["other"]}) == entry
+    assert registry.add_folder("kind", FILES, {}, version="2") == entry
+    assert list(store.walk()) == before
+    assert registry.add_folder("kind", FILES | {"config.json": b"[]"}, {}).version == "3"
+    registry.promote("kind", "2", "prod")
+    registry.promote("kind", "3", "prod")
+    assert registry.rollback("kind", "prod").uri == entry.uri
+    assert [one.is_folder for one in registry.entries("kind")] == [False, True, True]
+    with pytest.raises(ModelError, match="kind@2 is there already, with other bytes"):
+        registry.add("kind", b"weights", {}, version="2")
+    with pytest.raises(ModelError, match="kind@3 is a folder, where one file is needed"):
+        registry.read(registry.resolve("kind@3"))
+
+
+def test_add_folder__half_left_by_a_kill_is_no_version_and_in_nobodys_way(registry: Registry, store: BlobStore) -> None:
+    half = registry.add_folder("kind", FILES, {})
+    folder = half.uri.rpartition("/")[2]
+    store.put(f"models/kind/2/{folder}/config.json", b"{}")
+    store.put("models/kind/3/folder-" + "0" * 32 + "/config.json", b"of another one")
+    assert [entry.version for entry in registry.entries("kind")] == ["1"]
+    other = registry.add_folder("kind", FILES | {"more.json": b"1"}, {})
+    assert other.version == "2"
+    place = blobs.open_store(uri.parse(other.uri))
+    assert sorted(info.key for info in place.walk()) == ["config.json", "model.safetensors", "more.json"]
+
+
+def test_add_folder__eight_at_once_get_eight_versions(store: BlobStore) -> None:
+    start, found = threading.Barrier(8), []
+
+    def add(number: int) -> None:
+        start.wait()
+        found.append(Registry(store).add_folder("kind", FILES | {"config.json": b"%d" % number}, {}))
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(entry.version for entry in found) == [str(number) for number in range(1, 9)]
+    for entry in found:
+        place = blobs.open_store(uri.parse(entry.uri))
+        assert ids.digest_files({info.key: place.get(info.key) for info in place.walk()}) == entry.sha256
+
+
 @pytest.mark.parametrize(("version", "stage"), [("1", "2"), ("prod", "next"), ("1", "hotfix")])
 def test_promote__version_and_stage_are_not_mixed_up(local: Registry, version: str, stage: str) -> None:
     local.add("kind", b"one", {})

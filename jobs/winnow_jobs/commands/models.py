@@ -16,11 +16,14 @@ from winnow_jobs.model_index import LedgerFollows, RebuiltIndex, rebuild_index
 from winnow_jobs.render import Screen
 from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
-from winnow_storage.errors import LedgerError, ModelError
+from winnow_storage.errors import LedgerError, ModelError, UsageError
 from winnow_storage.registry import ModelEntry, Registry
 from winnow_storage.stages import StageEvent
 from winnow_storage.uri import parse
 from winnow_workers.models.convert import as_model_file
+from winnow_workers.models.folder import resolve_folder
+from winnow_workers.models.folder_card import as_model_folder
+from winnow_workers.preflight import check_folder
 
 models = typer.Typer(no_args_is_help=True, help="The model registry.")
 EXIT_FINDINGS = 1
@@ -62,7 +65,8 @@ def add(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A safetensors or ONNX file with its card, or a weights_only state dict with --sha256 and --card."
+            help="A safetensors or ONNX file with its card, a weights_only state dict with --sha256 and --card, or a "
+            "transformers folder."
         ),
     ],
     *,
@@ -74,7 +78,21 @@ def add(
     registry: RegistryUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Register a model file as the next version of NAME."""
+    """Register a model file, or a transformers folder, as the next version of NAME."""
+    models_here = open_registry(registry)
+    if file.is_dir():
+        entry = _add_folder(models_here, name, file, sha256=sha256, card=card)
+    else:
+        entry = _add_file(models_here, name, file, sha256=sha256, card=card)
+    if stage is not None:
+        models_here.promote(name, entry.version, stage, by=getpass.getuser())
+        entry = models_here.resolve(f"{name}@{entry.version}")
+    screen = Screen(as_json=as_json)
+    if not screen.record(record_of(entry)):
+        screen.say(f"models/{entry.name}@{entry.version} ({entry.sha256[:12]}, {entry.bytes} bytes)")
+
+
+def _add_file(registry: Registry, name: str, file: Path, *, sha256: str | None, card: Path | None) -> ModelEntry:
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -83,15 +101,17 @@ def add(
     if sha256 is not None and found != sha256:
         raise ModelError(f"{file} has the sha256 {found}, not {sha256}", hint="get the file again, or correct --sha256")
     model = as_model_file(data, where=str(file), sha256=sha256, card=card)
-    models_here = open_registry(registry)
-    _check_parent(models_here, model.card.get("parent"))
-    entry = models_here.add(name, model.data, model.card, file=model.file)
-    if stage is not None:
-        models_here.promote(name, entry.version, stage, by=getpass.getuser())
-        entry = models_here.resolve(f"{name}@{entry.version}")
-    screen = Screen(as_json=as_json)
-    if not screen.record(record_of(entry)):
-        screen.say(f"models/{entry.name}@{entry.version} ({entry.sha256[:12]}, {entry.bytes} bytes)")
+    _check_parent(registry, model.card.get("parent"))
+    return registry.add(name, model.data, model.card, file=model.file)
+
+
+def _add_folder(registry: Registry, name: str, folder: Path, *, sha256: str | None, card: Path | None) -> ModelEntry:
+    if sha256 is not None:
+        raise UsageError(f"--sha256: {folder} is a folder, which has none", hint="leave it out: no pickle is read")
+    model = as_model_folder(folder, card=card)
+    _check_parent(registry, model.card.parent)
+    check_folder(resolve_folder(f"transformers/{folder}", base=Path.cwd()), model.card.kind)
+    return registry.add_folder(name, model.files, model.card.model_dump(mode="json"))
 
 
 @models.command("list")

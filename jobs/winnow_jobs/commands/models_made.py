@@ -16,7 +16,7 @@ from winnow_storage.ids import digest_bytes
 from winnow_storage.registry import ModelEntry
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.sample_images import sample_images
-from winnow_workers.models.variants import Compared, Pixels, Task, file_model, open_form
+from winnow_workers.models.variants import Compared, Pixels, Task, file_model, folder_model, open_form
 
 SAMPLES = 64
 MOST_IMAGES = 512
@@ -119,11 +119,11 @@ def _registered(ref: str, registry: str | None) -> tuple[ModelEntry, ResolvedMod
     if ref.startswith(_LIBRARIES):
         raise ModelError(
             f"{ref} is in no registry; other forms are made of registered models",
-            hint="register its weights (winnow models add NAME FILE --card card.yaml); a transformers folder runs as "
-            "it is",
+            hint="register its weights: winnow models add NAME FILE --card card.yaml, or add NAME FOLDER",
         )
     entry = open_registry(registry).resolve(ref)
-    return entry, file_model(entry.uri, entry.sha256, name=f"{entry.name}@{entry.version}")
+    pinned = folder_model if entry.is_folder else file_model
+    return entry, pinned(entry.uri, entry.sha256, name=f"{entry.name}@{entry.version}")
 
 
 def _exported(model: ResolvedModel, kind: Task | None, images: list[Pixels]) -> tuple[bytes, Compared, str]:

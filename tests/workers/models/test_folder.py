@@ -18,7 +18,7 @@ def test_local_folder__many_at_once_keep_one_copy(tmp_path: Path, monkeypatch: p
     (source / "config.json").write_text("{}")
     (source / "model.safetensors").write_bytes(b"weights")
     model = folder.resolve_folder(f"transformers/{source}", base=None)
-    files = folder._read_folder(model.weights.uri or "")
+    files = folder.read_folder(model.weights.uri or "")
     place = folder.cache_folder() / "folders" / model.digest
     together = Barrier(ACTORS)
 

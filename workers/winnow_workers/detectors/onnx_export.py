@@ -41,7 +41,7 @@ def exports_boxes(model: ResolvedModel) -> bool:
     Raises:
         ModelError, StoreError: it cannot be read.
     """
-    card = card_alone(model)
+    card = None if model.weights.kind == "folder" else card_alone(model)
     if card is None or not is_detector(card.architecture):
         return False
     return not card.architecture.startswith(("torchvision/maskrcnn", "torchvision/keypointrcnn"))

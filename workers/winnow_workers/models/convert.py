@@ -35,7 +35,7 @@ def as_model_file(data: bytes, *, where: str, sha256: str | None, card: Path | N
     Raises:
         ModelError: an unsafe or unknown format, a state dict without `sha256`, no card, or one that does not fit.
     """
-    given = _read_card(card)
+    given = None if card is None else valid_card(card_document(card), where=str(card))
     if where.lower().endswith(SUFFIX):
         return _as_onnx(data, given, where=where)
     if is_safetensors(data):
@@ -70,9 +70,12 @@ def _no_card(where: str) -> ModelError:
     )
 
 
-def _read_card(path: Path | None) -> ModelCard | None:
-    if path is None:
-        return None
+def card_document(path: Path) -> object:
+    """What a YAML or JSON file holds that should be a card.
+
+    Raises:
+        ModelError: it cannot be read, or is neither.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -82,14 +85,22 @@ def _read_card(path: Path | None) -> ModelCard | None:
     if len(data) > _MOST_CARD_BYTES:
         raise ModelError(f"the card {path} has {len(data)} bytes, which is no card", hint="give a YAML or JSON file")
     try:
-        said = yaml.safe_load(data)
+        return yaml.safe_load(data)
     except yaml.YAMLError as error:
         raise ModelError(f"the card {path} is neither YAML nor JSON: {error}", hint="correct it") from error
+
+
+def valid_card(document: object, *, where: str) -> ModelCard:
+    """What a document says as a card.
+
+    Raises:
+        ModelError: it is none; says what is wrong, key by key.
+    """
     try:
-        return ModelCard.model_validate(said)
+        return ModelCard.model_validate(document)
     except ValidationError as error:
         raise ModelError(
-            f"the card {path} is not valid: {_said(error)}", hint=f"its keys are {', '.join(ModelCard.model_fields)}"
+            f"the card {where} is not valid: {_said(error)}", hint=f"its keys are {', '.join(ModelCard.model_fields)}"
         ) from error
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from winnow_storage.blobs import BlobStore, open_store
 from winnow_storage.errors import BlobMissing, ModelError
-from winnow_storage.ids import canonical_json, digest_bytes
+from winnow_storage.ids import digest_files
 from winnow_storage.uri import parse
 from winnow_workers.models.cache import cache_folder
 from winnow_workers.models.reference import ResolvedModel, Weights
@@ -29,7 +29,7 @@ def resolve_folder(reference: str, *, base: Path | None) -> ResolvedModel:
         StoreError: the store cannot be reached or refuses.
     """
     uri = parse(reference.removeprefix("transformers/"), base=base).uri
-    digest = _digest(_read_folder(uri))
+    digest = digest_files(read_folder(uri))
     return ResolvedModel(
         name=reference, architecture=None, weights=Weights(kind="folder", uri=uri, sha256=digest), digest=digest
     )
@@ -48,10 +48,10 @@ def local_folder(model: ResolvedModel) -> Path:
     place = cache_folder() / "folders" / sha256
     if _is_kept(place, sha256):
         return place
-    files = _read_folder(uri)
-    if _digest(files) != sha256:
+    files = read_folder(uri)
+    if digest_files(files) != sha256:
         raise ModelError(
-            f"{uri}: the digest of its files is {_digest(files)}, expected {sha256}",
+            f"{uri}: the digest of its files is {digest_files(files)}, expected {sha256}",
             hint="files were replaced: put the right ones back, or start a new run",
         )
     try:
@@ -60,6 +60,33 @@ def local_folder(model: ResolvedModel) -> Path:
         raise ModelError(
             f"{uri} cannot be copied to {place}: {error.strerror}", hint="set XDG_CACHE_HOME to a folder with room"
         ) from error
+
+
+def read_folder(uri: str) -> dict[str, bytes]:
+    """The files of a transformers folder by name.
+
+    Raises:
+        ModelError: files are missing, are pickles, or the configuration asks for code of its own.
+        StoreError: the store cannot be reached or refuses.
+    """
+    store = open_store(parse(uri))
+    names = sorted(info.key for info in store.walk() if not any(part.startswith(".") for part in info.key.split("/")))
+    unsafe = [name for name in names if name.lower().endswith(_UNSAFE)]
+    if unsafe:
+        raise ModelError(
+            f"{uri} holds {', '.join(unsafe[:5])}: pickles and code are never read",
+            hint="keep config.json, model.safetensors and the *.json and *.txt files beside them, and remove the rest",
+        )
+    missing = [name for name in _NEEDED if name not in names]
+    if missing:
+        raise ModelError(
+            f"{uri} lacks {' and '.join(missing)}", hint="name the folder that save_pretrained wrote, in one shard"
+        )
+    files = {name: _get(store, name, uri) for name in names if "/" not in name}
+    for name, data in files.items():
+        if name.endswith("config.json"):
+            read_config(data, where=f"{uri}/{name}")
+    return files
 
 
 def read_config(data: bytes, *, where: str) -> dict[str, Any]:
@@ -82,27 +109,6 @@ def read_config(data: bytes, *, where: str) -> dict[str, Any]:
     return config
 
 
-def _read_folder(uri: str) -> dict[str, bytes]:
-    store = open_store(parse(uri))
-    names = sorted(info.key for info in store.walk() if not any(part.startswith(".") for part in info.key.split("/")))
-    unsafe = [name for name in names if name.lower().endswith(_UNSAFE)]
-    if unsafe:
-        raise ModelError(
-            f"{uri} holds {', '.join(unsafe[:5])}: pickles and code are never read",
-            hint="keep config.json, model.safetensors and the *.json and *.txt files beside them, and remove the rest",
-        )
-    missing = [name for name in _NEEDED if name not in names]
-    if missing:
-        raise ModelError(
-            f"{uri} lacks {' and '.join(missing)}", hint="name the folder that save_pretrained wrote, in one shard"
-        )
-    files = {name: _get(store, name, uri) for name in names if "/" not in name}
-    for name, data in files.items():
-        if name.endswith("config.json"):
-            read_config(data, where=f"{uri}/{name}")
-    return files
-
-
 def _get(store: BlobStore, name: str, uri: str) -> bytes:
     try:
         return store.get(name)
@@ -110,13 +116,9 @@ def _get(store: BlobStore, name: str, uri: str) -> bytes:
         raise ModelError(f"{uri}/{name} went away while it was read", hint="run again") from error
 
 
-def _digest(files: dict[str, bytes]) -> str:
-    return digest_bytes(canonical_json({name: digest_bytes(data) for name, data in files.items()}).encode())
-
-
 def _is_kept(place: Path, sha256: str) -> bool:
     try:
-        return _digest({path.name: path.read_bytes() for path in place.iterdir()}) == sha256
+        return digest_files({path.name: path.read_bytes() for path in place.iterdir()}) == sha256
     except OSError:  # absent, or something else than the files that were put there
         return False
 

@@ -52,6 +52,11 @@ def _in_bfloat16(
 
     if (model.weights.uri or "").endswith(".onnx"):
         raise ModelError(f"{parent} is an ONNX file, which has no bfloat16 form here", hint="write --to int8")
+    if model.weights.kind == "folder":
+        raise ModelError(
+            f"{parent} is a transformers folder, which has no bfloat16 form here",
+            hint="write precision: bf16 in the task: it runs the folder so",
+        )
     card = form.card.model_copy(update={"variant": "bf16", "parent": parent, "kind": form.kind})
     tensors = {
         name: tensor.to(torch.bfloat16) if tensor.dtype == torch.float32 else tensor

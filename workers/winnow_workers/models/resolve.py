@@ -153,10 +153,11 @@ def _registered(reference: str, registry: Registry | None) -> ResolvedModel:
     if registry is None:
         raise ModelError(f"{reference!r}: there is no model registry here", hint="set registry: in the spec")
     entry = registry.resolve(reference)
+    kind: Literal["file", "folder"] = "folder" if entry.is_folder else "file"
     return ResolvedModel(
         name=reference,
         architecture=None,
-        weights=Weights(kind="file", uri=entry.uri, sha256=entry.sha256),
+        weights=Weights(kind=kind, uri=entry.uri, sha256=entry.sha256),
         digest=entry.sha256,
     )
 

@@ -29,7 +29,8 @@ _KINDS: tuple[Task, ...] = ("classify", "segment", "embed")
 # what to do with a model that is neither exported nor quantised
 _INSTEAD: Mapping[str, str] = MappingProxyType(
     {
-        "detect": "torchvision detectors are exported (winnow models export REF --onnx FILE), none is quantised",
+        "detect": "torchvision detectors are exported (winnow models export REF --onnx FILE), none is quantised; "
+        "a DETR runs from its folder",
         "instances": "run it from its safetensors: no ONNX layout here holds masks",
         "anomaly": "run it from its safetensors; fit another one on a smaller backbone if it is too slow",
     }
@@ -70,19 +71,32 @@ def file_model(uri: str, sha256: str, *, name: str) -> ResolvedModel:
     )
 
 
+def folder_model(uri: str, sha256: str, *, name: str) -> ResolvedModel:
+    """A pinned folder as a model."""
+    return ResolvedModel(
+        name=name, architecture=None, weights=Weights(kind="folder", uri=uri, sha256=sha256), digest=sha256
+    )
+
+
 def open_form(model: ResolvedModel, kind: Task | None) -> OpenForm:
-    """Open a model file as the kind that is asked for, else that of its card, else as what its outputs look like.
+    """Open a model file, or a folder of the registry, as the kind that is asked for, else that of its card.
+
+    A file whose card names none is opened as what its outputs look like.
 
     Raises:
         ModelError: it cannot be opened, or is of another kind.
     """
+    if model.weights.kind == "folder":
+        from winnow_workers.models.folder_form import open_folder_form  # which opens forms of this file
+
+        return open_folder_form(model, kind)
     if not is_onnx(model):  # before a network is built around what may hold more than one
-        _check_kind(card_alone(model), model.name)
+        check_kind(card_alone(model), model.name)
     network = open_network(model, device="cpu", n_labels=None)
     card = network.card
     if card is None:
         raise ModelError(f"{model.name} has no card", hint="register it with one: winnow models add --card card.yaml")
-    _check_kind(card, model.name)
+    check_kind(card, model.name)
     preprocessing = card.preprocessing or default_preprocessing(network.architecture)
     kind = _settle_kind(network, card, kind, preprocessing)
     module = pooled_features(network.module, network.architecture) if kind == "embed" else network.module
@@ -102,7 +116,12 @@ def card_alone(model: ResolvedModel) -> ModelCard | None:
     return read_card(cached(weights.sha256 or "", lambda: fetch(weights), where=where), where=where)
 
 
-def _check_kind(card: ModelCard | None, name: str) -> None:
+def check_kind(card: ModelCard | None, name: str) -> None:
+    """Make sure that a model is of a kind that has other forms.
+
+    Raises:
+        ModelError: it is of another one; says what to do instead.
+    """
     if card is None or card.kind in _KINDS:
         return
     kind = card.kind
