@@ -143,12 +143,12 @@ def test_quantize__below_the_gate_nothing_is_registered(
 @pytest.mark.parametrize(
     ("command", "kind", "instead"),
     [
-        ("quantize", "detect", "torchvision detectors are exported"),
+        ("quantize", "detect", "torchvision detectors and DETRs are exported"),
         ("export", "instances", "run it from its safetensors: no ONNX layout"),
         ("quantize", "instances", "run it from its safetensors: no ONNX layout"),
         ("export", "anomaly", "run it from its safetensors; fit another one"),
         ("quantize", "anomaly", "run it from its safetensors; fit another one"),
-        ("quantize", "layout", "torchvision detectors are exported"),
+        ("quantize", "layout", "torchvision detectors and DETRs are exported"),
     ],
 )
 def test_made__other_kinds_are_refused_before_they_are_opened(

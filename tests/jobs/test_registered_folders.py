@@ -219,15 +219,16 @@ def test_quantize__a_folder_becomes_an_int8_file_and_keeps_bfloat16_for_the_task
 
 
 def test_other_forms__what_an_onnx_file_cannot_say_is_refused(
-    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     registry = ("--registry", tmp_path / "registry")
     pixels = [one.pixels for one in sharp.pictures()[:2]]
     write_classifier(tmp_path / "cut", "mobilevit", pixels)
     write_classifier(tmp_path / "several", "vit", pixels)
     say_problem(tmp_path / "several", "multi_label_classification")
+    write_folder(tmp_path / "masks", "rf_detr_seg")
     for name, place, said in (
-        ("things", folder, "is a model of the kind detect"),
+        ("masks", tmp_path / "masks", "is a model of the kind instances"),
         ("cut", tmp_path / "cut", "its own image processor makes its input"),
         ("several", tmp_path / "several", "several labels may hold"),
     ):

@@ -10,6 +10,7 @@ from torch import nn
 
 from tests.jobs.test_models_command import run
 from tests.workers.operators import sharp
+from tests.workers.operators.detrs import write_folder
 from tests.workers.operators.making import opened, view
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import ModelError
@@ -69,6 +70,31 @@ def parity(folder: Path, name: str) -> None:
     assert (card.kind, card.labels, card.parent) == ("detect", ("__background__", "a", "b", "c"), f"{name}@1")
     assert card.metrics["parity_agreement"] == found.agreement
     print(f"{name}: agreement {found.agreement:.6f}, scores within {found.max_abs_difference:.2g}")
+
+
+@pytest.mark.parametrize("family", ["rt_detr", "rt_detr_v2", "d_fine", "rf_detr"])
+def test_export__a_detr_finds_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path, family: str) -> None:
+    write_folder(tmp_path / family, family)
+    registry = ("--registry", tmp_path / "registry")
+    run(capsys, "models", "add", "things", tmp_path / family, *registry)
+    code, made, _ = run(capsys, "models", "export", "things@1", "--onnx", tmp_path / "made.onnx", *registry)
+    assert (code, made.get("kind"), made.get("parent")) == (0, "detect", "things@1"), made
+    assert made["parity"]["agreement"] >= 0.995
+    assert made["parity"]["max_abs_difference"] <= 1e-3
+    code, added, _ = run(capsys, "models", "add", "file", tmp_path / "made.onnx", *registry)
+    assert (code, added["card"]["labels"]) == (0, ["cat", "dog", "cow"])
+    # both stretch an image of any size by the same filter
+    ours = opened("detect", f"transformers/{tmp_path / family}").run(sharp.pictures())
+    theirs = opened("detect", str(tmp_path / "made.onnx")).run(sharp.pictures())
+    for one, other in zip(ours, theirs, strict=True):
+        assert len(one.fields["boxes"]) == len(other.fields["boxes"]) > 0
+        for box in one.fields["boxes"]:
+            assert any(
+                box["label"] == another["label"]
+                and box["score"] == pytest.approx(another["score"], abs=1e-3)
+                and box["box"] == pytest.approx(another["box"], abs=0.5)
+                for another in other.fields["boxes"]
+            )
 
 
 @pytest.mark.long

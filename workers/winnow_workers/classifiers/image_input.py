@@ -113,6 +113,21 @@ def folder_input(folder: Path, wanted: Preprocessing | None, name: str) -> Image
     return ProcessorInput(_open_processor(folder, name), name)
 
 
+def plain_input(folder: Path, name: str) -> Preprocessing:
+    """What a folder says of its input, as a card can say it.
+
+    Raises:
+        ModelError: it cannot: the folder's own processor has to be run.
+    """
+    found = folder_input(folder, None, name)
+    if not isinstance(found, OwnInput):
+        raise ModelError(
+            f"{name}: its own image processor makes its input, in a way that the card of an ONNX file cannot say",
+            hint="run the folder as it is, or save it with a processor that stretches to one size, bilinear",
+        )
+    return found.stand_in
+
+
 def _open_processor(folder: Path, name: str) -> Any:
     try:
         with quiet_import():

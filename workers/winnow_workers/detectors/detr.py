@@ -14,9 +14,11 @@ from torch import nn
 from winnow_storage.errors import ModelError
 from winnow_storage.ids import digest_value
 from winnow_workers.boxes import clipped
+from winnow_workers.classifiers.image_input import plain_input
 from winnow_workers.detectors.detector import Detector, Search
 from winnow_workers.detectors.found import Found, Patch, strongest
 from winnow_workers.models.fixed_batch import FixedBatch
+from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.transformers_model import open_transformers, quiet_import
 from winnow_workers.operator import View
@@ -43,6 +45,7 @@ class DetrDetector(Detector):
                 f"{model.name}: its preprocessor_config.json says its input, which the task cannot replace",
                 hint="remove input:, min_side_px: and max_side_px:, or save the folder with another size",
             )
+        self._folder, self._name = opened.folder, model.name
         self._processor = _open_processor(opened.folder, model.name)
         self._search = search
         self.max_iou = search.max_iou if search.max_iou is not None else _MERGE_IOU
@@ -70,6 +73,14 @@ class DetrDetector(Detector):
     def batch_size(self) -> int:
         """The fixed batch, where all inputs are of one size."""
         return 8 if self._batch is None else self._batch.at_once
+
+    def of_queries(self) -> tuple[nn.Module, Preprocessing]:
+        """The network that answers (n, 3, height, width) with boxes, scores and labels, and its input.
+
+        Raises:
+            ModelError: the folder's own processor makes the input.
+        """
+        return _Queries(self._raw), plain_input(self._folder, self._name)
 
     def find(self, views: Sequence[View]) -> list[Found]:
         """What is in each view."""
@@ -133,13 +144,13 @@ class _Joined(nn.Module):
 
     def __init__(self, inner: nn.Module, *, masks: bool) -> None:
         super().__init__()
-        self._inner = inner
+        self.inner = inner
         self._masks = masks
         self._grid = (0, 0)
 
     def forward(self, images_nchw: torch.Tensor) -> torch.Tensor:
         """Logits, boxes (cxcywh over the image's sides) and mask logits, side by side."""
-        said: Any = self._inner(pixel_values=images_nchw)
+        said: Any = self.inner(pixel_values=images_nchw)
         parts = [said.logits, said.pred_boxes]
         if self._masks:
             self._grid = tuple(said.pred_masks.shape[-2:])
@@ -152,6 +163,22 @@ class _Joined(nn.Module):
         classes = output.shape[1] - 4 - rows * columns
         masks = output[:, classes + 4 :].reshape(-1, rows, columns) if self._masks else None
         return output[:, :classes], output[:, classes : classes + 4], masks
+
+
+class _Queries(nn.Module):
+    """The strongest (query, class) pairs, as many as queries: what RT-DETR and its kin make of their outputs."""
+
+    def __init__(self, joined: _Joined) -> None:
+        super().__init__()
+        self._inner = joined.inner
+
+    def forward(self, images_nchw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(n, k, 4) boxes, cxcywh over the image's sides, (n, k) scores and (n, k) labels."""
+        said: Any = self._inner(pixel_values=images_nchw)
+        queries, classes = said.logits.shape[1:]
+        scores, places = torch.topk(said.logits.sigmoid().flatten(1), queries, dim=1)
+        rows = (places // classes)[..., None].expand(-1, -1, 4)
+        return torch.gather(said.pred_boxes, 1, rows), scores, places % classes
 
 
 def _drawn(logits: torch.Tensor, view: View) -> Patch:

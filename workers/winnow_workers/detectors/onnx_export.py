@@ -1,11 +1,12 @@
-"""How does a torchvision detector become an ONNX file? Traced at one input size, and only kept if it finds the same.
+"""How does a detector become an ONNX file? Traced at one input size, and only kept if it finds the same.
 
-Its own suppression of doubles, class by class, is in the file, which answers in the layout `named`. The exporter that
-traces is used: torch.export cannot follow filters whose number of boxes depends on the pixels.
+The file answers in the layout `named`. Of torchvision's the suppression of doubles, class by class, is in it; of DETRs,
+which leave none, the choice of the strongest pairs of query and class. The exporter that traces is used: torch.export
+cannot follow filters whose number of boxes depends on the pixels.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from winnow_workers.detectors.found import Found
 from winnow_workers.detectors.onnx_detector import FLOOR_KEY, OnnxDetector
 from winnow_workers.detectors.torchvision_detector import TorchvisionDetector
 from winnow_workers.models.architectures import is_detector
+from winnow_workers.models.folder import local_folder
+from winnow_workers.models.folder_card import folder_card
 from winnow_workers.models.load import keep
 from winnow_workers.models.model_file import ModelCard, Preprocessing
 from winnow_workers.models.onnx_export import AGREES, OPSET, TOLERANCE, first_line, quietly
@@ -36,12 +39,14 @@ _CLOSE_PX = 0.5
 
 
 def exports_boxes(model: ResolvedModel) -> bool:
-    """Whether a model file is a detector that is exported here: of torchvision, without masks and keypoints.
+    """Whether a model is a detector that is exported here: a DETR's folder, or torchvision's without masks, keypoints.
 
     Raises:
         ModelError, StoreError: it cannot be read.
     """
-    card = None if model.weights.kind == "folder" else card_alone(model)
+    if model.weights.kind == "folder":
+        return folder_card(local_folder(model)).kind == "detect"
+    card = card_alone(model)
     if card is None or not is_detector(card.architecture):
         return False
     return not card.architecture.startswith(("torchvision/maskrcnn", "torchvision/keypointrcnn"))
@@ -54,10 +59,10 @@ def exported_detector(model: ResolvedModel, images: Sequence[Pixels]) -> tuple[b
         ModelError: torch cannot export it, it finds something else as an ONNX file, or nothing to compare.
     """
     search = Search(floor=FLOOR, most=_MOST)
-    detector = TorchvisionDetector(model, search, "cpu")
-    network, given = detector.at_one_size()
-    card = _card(model, detector.labels, given)
-    data = with_card(_traced(_Batched.of(network), given, where=model.name), card, where=model.name)
+    detector, network, card = _opened(model, search)
+    given = card.preprocessing
+    assert given is not None  # noqa: S101 - _opened puts it there
+    data = with_card(_traced(network, given, where=model.name), card, where=model.name)
     sha256 = digest_bytes(data)
     keep(data, sha256)  # so that it is found by its digest; it has no other place yet
     file = file_model(f"file:///{sha256}.onnx", sha256, name=model.name)
@@ -71,7 +76,7 @@ def exported_detector(model: ResolvedModel, images: Sequence[Pixels]) -> tuple[b
         raise ModelError(
             f"the ONNX file of {model.name} finds other things than torch in {found.images} images: "
             f"{found.agreement:.4f} of the boxes are in both (needed {AGREES})",
-            hint="nothing was written; run it from its safetensors",
+            hint="nothing was written; run it as it is",
         )
     metrics = dict(card.metrics) | {
         "parity_images": found.images,
@@ -81,17 +86,35 @@ def exported_detector(model: ResolvedModel, images: Sequence[Pixels]) -> tuple[b
     return with_card(data, card.model_copy(update={"metrics": metrics}), where=model.name), found
 
 
-def _card(model: ResolvedModel, labels: tuple[str, ...], given: Preprocessing) -> ModelCard:
-    card = card_alone(model)
-    assert card is not None  # noqa: S101 - it is a detector by its card
+def _opened(model: ResolvedModel, search: Search) -> tuple[Detector, "nn.Module", ModelCard]:
+    """A detector, its network as ONNX has it, and the file's card."""
+    if model.weights.kind == "folder":
+        from winnow_workers.detectors.detr import DetrDetector
+
+        queries = DetrDetector(model, search, "cpu")
+        network, given = queries.of_queries()
+        own = folder_card(local_folder(model))
+        of_boxes = {"layout": {"kind": "named", "box": "cxcywh", "unit": "ratio"}}
+        return queries, network.eval(), _card(own, model.name, queries.labels, given, of_boxes)
+    detector = TorchvisionDetector(model, search, "cpu")
+    network, given = detector.at_one_size()
+    found = card_alone(model)
+    assert found is not None  # noqa: S101 - it is a detector by its card
+    card = _card(found, model.name, detector.labels, given, {"layout": {"kind": "named"}, FLOOR_KEY: FLOOR})
+    return detector, _Batched.of(network), card
+
+
+def _card(
+    card: ModelCard, parent: str, labels: tuple[str, ...], given: Preprocessing, extra: Mapping[str, Any]
+) -> ModelCard:
     return card.model_copy(
         update={
             "arguments": {},
             "kind": "detect",
             "labels": labels,
-            "parent": model.name,
+            "parent": parent,
             "preprocessing": given,
-            "extra": dict(card.extra) | {"layout": {"kind": "named"}, FLOOR_KEY: FLOOR},
+            "extra": dict(card.extra) | dict(extra),
         }
     )
 
@@ -136,7 +159,7 @@ def _traced(module: "nn.Module", given: Preprocessing, *, where: str) -> bytes:
                 )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(
-                f"{where}: torch cannot export it to ONNX: {first_line(error)}", hint="run it from its safetensors"
+                f"{where}: torch cannot export it to ONNX: {first_line(error)}", hint="run it as it is"
             ) from error
         return file.read_bytes()
 

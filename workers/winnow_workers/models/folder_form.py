@@ -3,11 +3,10 @@
 from typing import TYPE_CHECKING, cast
 
 from winnow_storage.errors import ModelError
-from winnow_workers.classifiers.image_input import OwnInput, folder_input
+from winnow_workers.classifiers.image_input import plain_input
 from winnow_workers.models.agreement import Compares
 from winnow_workers.models.folder import local_folder, read_config
 from winnow_workers.models.folder_card import folder_card
-from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.precision import TorchParams, Wanted, open_batch
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.transformers_model import TransformersModel, open_transformers
@@ -34,24 +33,13 @@ def open_folder_form(model: ResolvedModel, kind: Task | None) -> OpenForm:
             hint="run the folder as it is, with choose: several",
         )
     opened = open_transformers(model, wanted, device="cpu")
-    given = _input(opened, wanted, model.name)
+    # those that embed and paint scale images by Winnow's own filter, whatever the folder's is
+    given = opened.preprocessing if wanted != "classify" else None
+    given = given or plain_input(opened.folder, model.name)
     compares: Compares = "direction" if wanted == "embed" else "choice"
     module = _module(opened, wanted, model.name)
     batch = open_batch(module, "cpu", Wanted(TorchParams().precision, given, compares, model))
     return OpenForm(batch, module, card, given, wanted)
-
-
-def _input(opened: TransformersModel, kind: Task, name: str) -> Preprocessing:
-    said = opened.preprocessing
-    if kind == "classify":
-        image_input = folder_input(opened.folder, None, name)
-        said = image_input.stand_in if isinstance(image_input, OwnInput) else None
-    if said is None:
-        raise ModelError(
-            f"{name}: its own image processor makes its input, in a way that the card of an ONNX file cannot say",
-            hint="run the folder as it is, or save it with a processor that stretches to one size, bilinear",
-        )
-    return said
 
 
 def _module(opened: TransformersModel, kind: Task, name: str) -> "nn.Module":

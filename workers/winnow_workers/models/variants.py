@@ -29,8 +29,8 @@ _KINDS: tuple[Task, ...] = ("classify", "segment", "embed")
 # what to do with a model that is neither exported nor quantised
 _INSTEAD: Mapping[str, str] = MappingProxyType(
     {
-        "detect": "torchvision detectors are exported (winnow models export REF --onnx FILE), none is quantised; "
-        "a DETR runs from its folder",
+        "detect": "torchvision detectors and DETRs are exported (winnow models export REF --onnx FILE), none is "
+        "quantised",
         "instances": "run it from its safetensors: no ONNX layout here holds masks",
         "anomaly": "run it from its safetensors; fit another one on a smaller backbone if it is too slow",
     }
