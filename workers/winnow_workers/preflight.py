@@ -68,7 +68,8 @@ def check_folder(model: ResolvedModel, kind: Kind | None) -> None:
         )
     if operator == "classify" and pair_of(model) is not None:
         operator = "embed"  # it has no labels of its own
-    _without_memory(TaskConfig(model.name, operator, model)).close()
+    params = {"choose": "several"} if operator == "classify" else {}  # which opens those for one label as well
+    _without_memory(TaskConfig(model.name, operator, model, params)).close()
 
 
 def _opened(task: TaskConfig) -> Operator[Any]:

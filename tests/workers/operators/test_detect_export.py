@@ -9,23 +9,25 @@ from PIL import Image
 from torch import nn
 
 from tests.jobs.test_models_command import run
+from tests.workers.models.test_onnx_export import lively
 from tests.workers.operators import sharp
 from tests.workers.operators.detrs import write_folder
 from tests.workers.operators.making import opened, view
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import ModelError
-from winnow_storage.ids import digest_bytes
+from winnow_storage.ids import digest_bytes, digest_files
 from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
 from winnow_workers.detectors import onnx_export
 from winnow_workers.detectors.onnx_export import exported_detector, exports_boxes
 from winnow_workers.models.check import check_file
+from winnow_workers.models.folder_card import CARD_FILE, as_model_folder
 from winnow_workers.models.model_file import Preprocessing
 from winnow_workers.models.onnx_file import check_onnx
 from winnow_workers.models.preprocess import to_canvas
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.sample_images import sample_images
-from winnow_workers.models.variants import file_model
+from winnow_workers.models.variants import file_model, folder_model
 
 RCNN = "fasterrcnn_mobilenet_v3_large_320_fpn"
 LONG = ("ssd300_vgg16", "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn",
@@ -72,12 +74,46 @@ def parity(folder: Path, name: str) -> None:
     print(f"{name}: agreement {found.agreement:.6f}, scores within {found.max_abs_difference:.2g}")
 
 
-@pytest.mark.parametrize("family", ["rt_detr", "rt_detr_v2", "d_fine", "rf_detr"])
+def save_photos(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for number, pixels in enumerate(sample_images(count)):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+def test_export__a_detr_whose_processor_scales_otherwise_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path / "detr", "rf_detr")  # it scales floats without antialiasing
+    files = as_model_folder(tmp_path / "detr", card=None).files
+    (tmp_path / "detr" / CARD_FILE).write_bytes(files[CARD_FILE])
+    model = folder_model(str(tmp_path / "detr"), digest_files(files), name="things@1")
+    assert exports_boxes(model)
+    with pytest.raises(ModelError, match="its own image processor makes its input"):
+        exported_detector(model, sample_images(2))
+
+
+def distinct(detr: nn.Module) -> None:
+    """Signals that live on to the last layer: as they are drawn, all places look alike, and any may become a query."""
+    lively(detr)
+    norms = [part for part in detr.modules() if isinstance(part, nn.BatchNorm2d)]
+    for part in norms:
+        part.train()
+        part.momentum = None
+    with torch.no_grad():
+        detr(pixel_values=torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(9)))
+    for part in norms:
+        part.eval()
+        part.momentum = 0.1
+
+
+@pytest.mark.parametrize("family", ["rt_detr", "rt_detr_v2", "d_fine"])
 def test_export__a_detr_finds_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path, family: str) -> None:
-    write_folder(tmp_path / family, family)
+    model, _ = write_folder(tmp_path / family, family)
+    distinct(model)
+    model.save_pretrained(tmp_path / family)
     registry = ("--registry", tmp_path / "registry")
     run(capsys, "models", "add", "things", tmp_path / family, *registry)
-    code, made, _ = run(capsys, "models", "export", "things@1", "--onnx", tmp_path / "made.onnx", *registry)
+    save_photos(tmp_path / "photos", 3)
+    export = ("models", "export", "things@1", "--onnx", tmp_path / "made.onnx", *registry)
+    code, made, _ = run(capsys, *export, "--images", tmp_path / "photos")
     assert (code, made.get("kind"), made.get("parent")) == (0, "detect", "things@1"), made
     assert made["parity"]["agreement"] >= 0.995
     assert made["parity"]["max_abs_difference"] <= 1e-3
@@ -113,9 +149,7 @@ def test_export__a_registered_detector_runs_as_an_onnx_file(capsys: pytest.Captu
     assert card is not None
     registry = tmp_path / "registry"
     Registry(open_store(parse(str(registry)))).add("things", file.read_bytes(), card.model_dump(mode="json"))
-    (tmp_path / "photos").mkdir()
-    for number, pixels in enumerate(sample_images(2)):
-        Image.fromarray(pixels).save(tmp_path / f"photos/{number}.png")
+    save_photos(tmp_path / "photos", 2)
     command = ("models", "export", "things@1", "--onnx", tmp_path / "made.onnx", "--registry", registry)
     code, made, _ = run(capsys, *command, "--images", tmp_path / "photos")
     assert (code, made["kind"], made["parent"]) == (0, "detect", "things@1"), made

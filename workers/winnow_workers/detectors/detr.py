@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from winnow_storage.errors import ModelError
 from winnow_storage.ids import digest_value
 from winnow_workers.boxes import clipped
-from winnow_workers.classifiers.image_input import plain_input
 from winnow_workers.detectors.detector import Detector, Search
 from winnow_workers.detectors.found import Found, Patch, strongest
 from winnow_workers.models.fixed_batch import FixedBatch
 from winnow_workers.models.model_file import Preprocessing
+from winnow_workers.models.preprocess import to_tensor
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.transformers_model import open_transformers, quiet_import
 from winnow_workers.operator import View
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _REVISION = 1
+_SAME_INPUT = 1e-3  # of numbers about -2 to 2: less than a tenth of a level of 255
 _MERGE_IOU = 0.5  # of boxes of two tiles; within one look a DETR has had its say
 
 
@@ -45,7 +47,7 @@ class DetrDetector(Detector):
                 f"{model.name}: its preprocessor_config.json says its input, which the task cannot replace",
                 hint="remove input:, min_side_px: and max_side_px:, or save the folder with another size",
             )
-        self._folder, self._name = opened.folder, model.name
+        self._name = model.name
         self._processor = _open_processor(opened.folder, model.name)
         self._search = search
         self.max_iou = search.max_iou if search.max_iou is not None else _MERGE_IOU
@@ -78,9 +80,36 @@ class DetrDetector(Detector):
         """The network that answers (n, 3, height, width) with boxes, scores and labels, and its input.
 
         Raises:
-            ModelError: the folder's own processor makes the input.
+            ModelError: the folder's processor makes an input that Winnow's own preprocessing does not make.
         """
-        return _Queries(self._raw), plain_input(self._folder, self._name)
+        return _Queries(self._raw), self._plain_input()
+
+    def _plain_input(self) -> Preprocessing:
+        """What the processor does, as a card says it: tried on images that are scaled up, and down."""
+        drawn = np.random.default_rng(0)
+        looks = [drawn.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in ((40, 60), (1500, 1100))]
+        made = [self._input(View(pixels, pixels.shape[1], pixels.shape[0])) for pixels in looks]
+        says_colours = bool(getattr(self._processor, "do_normalize", True))
+        height, width = made[0].shape[1:]
+        try:
+            given = Preprocessing(
+                height_px=height,
+                width_px=width,
+                mean=tuple(self._processor.image_mean) if says_colours else (0.0, 0.0, 0.0),
+                std=tuple(self._processor.image_std) if says_colours else (1.0, 1.0, 1.0),
+            )
+        except (ValidationError, TypeError, AttributeError):
+            given = None
+        if given is None or not all(
+            one.shape == ours.shape and float((one - ours).abs().max()) <= _SAME_INPUT
+            for one, ours in zip(made, (to_tensor(pixels, given) for pixels in looks), strict=True)
+        ):
+            raise ModelError(
+                f"{self._name}: its own image processor makes its input, in a way that the card of an ONNX file "
+                "cannot say",
+                hint="run the folder as it is, or save it with a processor that stretches to one size, bilinear",
+            )
+        return given
 
     def find(self, views: Sequence[View]) -> list[Found]:
         """What is in each view."""
