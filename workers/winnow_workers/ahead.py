@@ -19,6 +19,7 @@ from winnow_workers.fetch import Fetched, Item
 
 REQUESTS = 32  # images on their way at once
 GROUP = 8  # images that a thread hands over together, at most, where nobody decodes ahead
+GROUPS_LEAST = 16  # of a shard; the next shard's are on their way beside them
 ENCODED_BYTES = 64 * 2**20  # and what they hold, by the listing; a larger one is on its way alone
 UNKNOWN_BYTES = ENCODED_BYTES // 4  # counted for what the listing knows no size of: rows and pages bring others along
 PIXEL_BYTES = 64 * 2**20  # decoded and waiting; beyond that nothing more is decoded
@@ -40,9 +41,9 @@ class ReadAhead:
         self._items = items
         self._pool = pool
         self._decoders = decoders
-        # Enough groups for every thread; where a thread waits for its turn to decode, what it would have left to bring
-        # could be what is waited for.
-        self._group = 1 if decoders else min(GROUP, -(-len(items) // REQUESTS))
+        # Of a small shard small groups, so that many are on their way; where a thread waits for its turn to decode,
+        # what it would have left to bring could be what is waited for.
+        self._group = 1 if decoders else min(GROUP, -(-len(items) // GROUPS_LEAST))
         self._turns = _Turns(decoders)
         self._waiting: deque[Future[list[Decode]]] = deque()
         self._here: deque[Decode] = deque()  # of the next images, in order
