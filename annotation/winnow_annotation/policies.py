@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, model_validator
 
+from winnow_annotation.committee import LEAST_MEMBERS
 from winnow_annotation.item_lists import NO_ITEMS, ItemList
 from winnow_annotation.people_spec import PeopleModel, PeopleSpec
 from winnow_storage.errors import SpecError
@@ -207,13 +208,24 @@ class SelectSpec(PeopleModel):
     """How reviews are chosen where there are more than the budget has places for.
 
     `by`: the lowest margin between the two best classes, the highest entropy, the lowest score, the lowest p_ok, or
-    random; predictions that have no margin or entropy go by p_ok, then score. `diverse`: of the most unsure only such
-    as differ, by the vectors of a task of operator embed in the same run, `vectors` if there are several.
+    random; or the highest disagreement of a `committee`: classify tasks of the same labels that look at the same image.
+    Predictions that have no such number go by p_ok, then score. `diverse`: of the most unsure only such as differ, by
+    the vectors of a task of operator embed in the same run, `vectors` if there are several.
     """
 
-    by: Literal["margin", "entropy", "score", "p_ok", "random"] = "margin"
+    by: Literal["margin", "entropy", "score", "p_ok", "disagreement", "random"] = "margin"
     diverse: bool = True
     vectors: str | None = None
+    # left out where there is none, so that plans of before it was keep their digests
+    committee: tuple[str, ...] = Field(default=(), exclude_if=lambda tasks: not tasks)
+
+    @model_validator(mode="after")
+    def _a_committee_disagrees(self) -> Self:
+        if (self.by == "disagreement") != bool(self.committee):
+            raise ValueError("by: disagreement and committee: [TASK, TASK, ...] belong together")
+        if self.committee and len(set(self.committee)) < LEAST_MEMBERS:
+            raise ValueError("a committee of one disagrees with nobody: name two tasks or more")
+        return self
 
 
 class DriftSpec(PeopleModel):

@@ -82,7 +82,7 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
         UsageError: the spec names no Label Studio.
         LabelStudioError: it is unreachable or refuses; what was sent is known, and the same call goes on.
     """
-    from winnow_annotation.push import PushSummary, push
+    from winnow_annotation.push import Asking, PushSummary, push
 
     client = client_of(spec)
     output = runs.store.root.uri
@@ -103,8 +103,8 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
         items = _mixed([item for item in [*_push_items(runs, run_id), *further] if item.dedupe_key in keys])
         if spec.review.blind:
             items = [replace(item, prediction=None) if item.route == Purpose.REVIEW else item for item in items]
-        people = spec.review.overlap
-        done = push(client, ledger, items, output=runs.store, labels=labels, render=render, overlap=people)
+        asking = Asking({name: spec.review.limits(name).overlap for name in labels}, spec.review.instructions)
+        done = push(client, ledger, items, output=runs.store, labels=labels, render=render, asking=asking)
         total = PushSummary(total.sent + done.sent, total.already + done.already, total.swept + done.swept)
     return total
 
