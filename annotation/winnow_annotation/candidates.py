@@ -113,10 +113,11 @@ def _urgency(predictions: Predictions, wanted: SelectSpec, seed: str) -> tuple[s
         return by, np.array([position(seed, item) for item in predictions.item_ids.to_pylist()]), score
     if by == "score":
         return by, score, p_ok
-    told = predictions.field(by) if by in URGENCY_FIELDS else None
+    told = predictions.disagreement if by == "disagreement" else None
+    told = predictions.field(by) if by in URGENCY_FIELDS else told
     if told is None:  # a raw score does not compare with a probability, so what has no p_ok comes last
         return "p_ok, score", p_ok, score
-    return by, _or_last(-told if by == "entropy" else told), score
+    return by, _or_last(told if by == "margin" else -told), score
 
 
 def _or_last(values: Numbers) -> Numbers:

@@ -11,6 +11,7 @@ import httpx
 from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
+from winnow_annotation.label_studio_records import FoundTask, Project, Standing
 from winnow_annotation.policies import LabelStudioSpec, S3Images, resolve_secret
 from winnow_storage.errors import LabelStudioError, LabelStudioRefused
 
@@ -27,35 +28,6 @@ _LOGIN_HINT = (
     "review.label_studio.token names (legacy tokens are off by default)"
 )
 _SERVER_HINT = "read Label Studio's log, then run the same command again: nothing is sent twice"
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A project as the server has it; `overlap`: how many people answer a task at first; `is_new`: made just now."""
-
-    id: int
-    config: str
-    overlap: int = 1
-    is_new: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FoundTask:
-    """A task that stands in a project: its answers, how many people are to answer it, and how many skipped it."""
-
-    id: int
-    annotations: int
-    overlap: int = 1
-    skips: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Of the tasks with a dedupe_key in a project: how many, the newest one's id, and how many answers (not skips)."""
-
-    tasks: int
-    newest_id: int | None
-    answers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +98,11 @@ class LabelStudioClient:
                 raise
             return _project(found)
 
-    def ensure_project(self, title: str, config: str) -> Project:
+    def ensure_project(self, title: str, config: str, *, instructions: str = "") -> Project:
         """The oldest project of that title (cut to what is allowed), with tasks if any has; made if there is none.
 
-        On SQLite Label Studio may leave an empty one beside it where two are made at once.
+        People read the instructions when they ask for them. On SQLite
+        Label Studio may leave an empty one beside it where two are made at once.
         """
         title = title if len(title) <= _MAX_TITLE else f"{title[: _MAX_TITLE - 1]}…"
         with self._asking(f"make the project {title!r}"):
@@ -137,7 +110,9 @@ class LabelStudioClient:
             if same:
                 oldest = min(same, key=lambda found: (not found.task_number, int(found.id)))
                 return _project(oldest)
-            made = self._sdk.projects.create(title=title, label_config=config, description="Filled by winnow push")
+            made = self._sdk.projects.create(
+                title=title, label_config=config, expert_instruction=instructions, description="Filled by winnow push"
+            )
             return replace(_project(made), is_new=True)
 
     def remove_empty(self, project_id: int) -> None:
@@ -156,6 +131,11 @@ class LabelStudioClient:
         """Let so many people answer each task of the project, those that stand in it included."""
         with self._asking(f"change how many people answer the tasks of project {project_id}"):
             self._sdk.projects.update(project_id, maximum_annotations=overlap)
+
+    def change_instructions(self, project_id: int, instructions: str) -> None:
+        """Show people this before they begin, and whenever they ask for it."""
+        with self._asking(f"change the instructions of project {project_id}"):
+            self._sdk.projects.update(project_id, expert_instruction=instructions, show_instruction=True)
 
     def raise_overlaps(self, project_id: int, wanted: Mapping[str, int]) -> int:
         """Let that many people answer the tasks with these dedupe_keys, where it is fewer now; how many that were.
@@ -374,7 +354,8 @@ def _parsed(answer: httpx.Response) -> Any:
 
 
 def _project(found: Any) -> Project:
-    return Project(int(found.id), str(found.label_config), int(found.maximum_annotations or 1))
+    said = str(found.expert_instruction or "")
+    return Project(int(found.id), str(found.label_config), int(found.maximum_annotations or 1), said)
 
 
 def instant(text: str) -> datetime:

@@ -1,7 +1,7 @@
 """What may a job spec say about several people answering the same item? Keys of its `review` section."""
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,6 +9,7 @@ from winnow_annotation.consensus.decision import Limits
 from winnow_annotation.consensus.opinions import Method
 
 MOST_PEOPLE = 50
+Instructions = Annotated[str, Field(min_length=1, max_length=20_000)]
 
 
 class PeopleModel(BaseModel):
@@ -50,11 +51,21 @@ class SecondLookSpec(PeopleModel):
     vectors: str | None = None
 
 
+class OverlapSpec(PeopleModel):
+    """How many people are asked about the items of one task, and when they are sure; what is left out is as for all."""
+
+    overlap: int | None = Field(default=None, ge=1, le=MOST_PEOPLE)
+    max_overlap: int | None = Field(default=None, ge=1, le=MOST_PEOPLE)
+    sure: float | None = Field(default=None, gt=0.5, lt=1)
+
+
 class PeopleSpec(PeopleModel):
     """The keys of `review` that say how many people are asked about an item, and what is made of their answers.
 
-    `overlap` answers are wanted in any case, another one only while the consensus is not sure, `max_overlap` at most.
-    `gold` is by task. `blind`: nobody sees the model's answer, so that theirs and its are evidence of their own.
+    `overlap` answers are wanted in any case, another one only while the consensus is not sure, `max_overlap` at most;
+    `overlaps` says so of single tasks. `gold` is by task. `blind`: nobody sees the model's answer, so that theirs and
+    its are evidence of their own.
+    `instructions`, by task, are what people read before they answer, in HTML; else what its interface asks.
     """
 
     overlap: int = Field(default=1, ge=1, le=MOST_PEOPLE)
@@ -64,18 +75,30 @@ class PeopleSpec(PeopleModel):
     adjudicate: AdjudicateSpec | None = None
     gold: Mapping[str, GoldSpec] = {}
     second_look: SecondLookSpec | None = None
+    # these are left out where there are none, so that plans of before they were keep their digests
+    overlaps: Mapping[str, OverlapSpec] = Field(default={}, exclude_if=lambda tasks: not tasks)
+    instructions: Mapping[str, Instructions] = Field(default={}, exclude_if=lambda told: not told)
 
     @model_validator(mode="after")
     def _overlaps_are_ordered(self) -> Self:
-        if self.max_overlap is not None and self.max_overlap < self.overlap:
-            raise ValueError(f"max_overlap ({self.max_overlap}) is less than overlap ({self.overlap})")
+        own = {"": OverlapSpec(max_overlap=self.max_overlap), **self.overlaps}
+        for task, one in own.items():
+            least = self.limits(task).overlap
+            if one.max_overlap is not None and one.max_overlap < least:
+                of = f"overlaps.{task}: " if task else ""
+                raise ValueError(f"{of}max_overlap ({one.max_overlap}) is less than overlap ({least})")
         return self
 
-    @property
-    def limits(self) -> Limits:
-        """When somebody else is asked."""
-        return Limits(self.overlap, self.max_overlap or self.overlap, self.consensus.sure)
+    def limits(self, task: str) -> Limits:
+        """When somebody else is asked about an item of a task."""
+        own = self.overlaps.get(task, _AS_FOR_ALL)
+        overlap = self.overlap if own.overlap is None else own.overlap
+        most = self.max_overlap if own.max_overlap is None else own.max_overlap
+        sure = self.consensus.sure if own.sure is None else own.sure
+        return Limits(overlap, max(overlap, most or overlap), sure)
 
+
+_AS_FOR_ALL = OverlapSpec()
 
 # What of `review` says how people are asked, and decides neither rows nor routes.
 PEOPLE_KEYS = tuple(PeopleSpec.model_fields)

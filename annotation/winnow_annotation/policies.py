@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, model_validator
 
+from winnow_annotation.committee import LEAST_MEMBERS
 from winnow_annotation.item_lists import NO_ITEMS, ItemList
 from winnow_annotation.people_spec import PeopleModel, PeopleSpec
 from winnow_storage.errors import SpecError
@@ -27,6 +28,7 @@ def _server_url(text: str) -> str:
 
 # The name of an environment variable as `${NAME}`. The secret itself is never in a spec, so a spec can be stored.
 EnvSecret = Annotated[str, AfterValidator(_placeholder)]
+ProjectName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ -]{0,39}$")]
 ServerUrl = Annotated[str, AfterValidator(_server_url)]
 
 
@@ -65,12 +67,15 @@ class LabelStudioSpec(_Model):
     """Which Label Studio the review tasks go to.
 
     `document_root` is that server's LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, below which images in folders must lie.
+    `projects`, by task: tasks of one name here, and of one interface, share a project; others have one each.
     """
 
     url: ServerUrl
     token: EnvSecret = "${LABEL_STUDIO_TOKEN}"  # noqa: S105  (a name, not a token)
     document_root: str = Field(default="/", pattern="^/")
     s3: S3Images = S3Images()
+    # left out where there are none, so that plans of before they were keep their digests
+    projects: Mapping[str, ProjectName] = Field(default={}, exclude_if=lambda names: not names)
 
 
 class ScoreBelow(_Model):
@@ -207,13 +212,24 @@ class SelectSpec(PeopleModel):
     """How reviews are chosen where there are more than the budget has places for.
 
     `by`: the lowest margin between the two best classes, the highest entropy, the lowest score, the lowest p_ok, or
-    random; predictions that have no margin or entropy go by p_ok, then score. `diverse`: of the most unsure only such
-    as differ, by the vectors of a task of operator embed in the same run, `vectors` if there are several.
+    random; or the highest disagreement of a `committee`: classify tasks of the same labels that look at the same image.
+    Predictions that have no such number go by p_ok, then score. `diverse`: of the most unsure only such as differ, by
+    the vectors of a task of operator embed in the same run, `vectors` if there are several.
     """
 
-    by: Literal["margin", "entropy", "score", "p_ok", "random"] = "margin"
+    by: Literal["margin", "entropy", "score", "p_ok", "disagreement", "random"] = "margin"
     diverse: bool = True
     vectors: str | None = None
+    # left out where there is none, so that plans of before it was keep their digests
+    committee: tuple[str, ...] = Field(default=(), exclude_if=lambda tasks: not tasks)
+
+    @model_validator(mode="after")
+    def _a_committee_disagrees(self) -> Self:
+        if (self.by == "disagreement") != bool(self.committee):
+            raise ValueError("by: disagreement and committee: [TASK, TASK, ...] belong together")
+        if self.committee and len(set(self.committee)) < LEAST_MEMBERS:
+            raise ValueError("a committee of one disagrees with nobody: name two tasks or more")
+        return self
 
 
 class DriftSpec(PeopleModel):

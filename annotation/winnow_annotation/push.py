@@ -5,17 +5,42 @@ the server has is looked up before anything is sent, and copies that came about 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from winnow_annotation.images import Render, image_reference, image_sources, showable_uri
+from winnow_annotation.instructions import instructions
 from winnow_annotation.label_set import Labels
 from winnow_annotation.label_studio import LabelStudioClient
+from winnow_annotation.label_studio_records import Project
 from winnow_annotation.labelling_config import config_hash, labelling_config
 from winnow_annotation.outbox import Outbox
 from winnow_annotation.tasks import PushItem
 from winnow_storage.blobs import BlobStore
+from winnow_storage.errors import SpecError
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import LabelStudioProject, PushState
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How people are asked, by task: how many answer each review task (one), until more are asked for; the instructions
+    that they read instead of those that its interface has; and the name of the project that it shares with others.
+    """
+
+    overlaps: Mapping[str, int] = field(default_factory=dict)
+    instructions: Mapping[str, str] = field(default_factory=dict)
+    projects: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, queue: str) -> str:
+        """Of a queue's project, below the job's name; its own if it shares none."""
+        return self.projects.get(queue, queue)
+
+    def is_shared(self, queue: str) -> bool:
+        """Whether other tasks go to the same project."""
+        return sum(self.name(one) == self.name(queue) for one in {*self.overlaps, *self.projects}) > 1
+
+
+BY_DEFAULT = Asking()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +60,11 @@ def push(
     output: BlobStore,
     labels: Mapping[str, Labels],
     render: Render,
-    overlap: int = 1,
+    asking: Asking = BY_DEFAULT,
 ) -> PushSummary:
     """Send what is not there yet, most urgent first as given; `labels` has the label set of each task that needs one.
 
-    `render` makes a JPEG of an image that browsers do not open as it is. `overlap` people answer each, until more are
-    asked for.
+    `render` makes a JPEG of an image that browsers do not open as it is.
 
     Raises:
         SpecError: a task that people cannot answer, or images that Label Studio could not show.
@@ -51,8 +75,7 @@ def push(
     sent = swept = 0
     for queue in dict.fromkeys(item.queue for item in items):
         own = [item for item in items if item.queue == queue]
-        people = overlap if queue == own[0].task else 1  # one adjudicator decides
-        project = _project(client, ledger, own[0], labels.get(own[0].task, ()), overlap=people)
+        project = _project(client, ledger, own[0], labels.get(own[0].task, ()), asking)
         outbox = Outbox(client, ledger, output.root.uri, project.project_id)
         outbox.settle()
         todo = _not_pushed(ledger, own, output, project.project_id)
@@ -64,22 +87,28 @@ def push(
 
 
 def _project(
-    client: LabelStudioClient, ledger: Ledger, item: PushItem, labels: Labels, *, overlap: int
+    client: LabelStudioClient, ledger: Ledger, item: PushItem, labels: Labels, asking: Asking
 ) -> LabelStudioProject:
     """The project of an item's task: the one in the ledger if the server still has it, with the right interface."""
     config = labelling_config(item.operator, labels)
+    decides = item.queue != item.task
+    overlap = 1 if decides else asking.overlaps.get(item.task, 1)  # one adjudicator decides
+    own = asking.instructions.get(item.task)
+    told = instructions(item.operator, labels, own=own, decides=decides)
     known = ledger.project(client.url, item.job, item.queue)
     served = None if known is None else client.project(known.project_id)
     if known is not None and served is not None:
         if served.overlap < overlap:  # a person may have set more in Label Studio: theirs stays
             client.change_overlap(known.project_id, overlap)
+        if own is not None and served.instructions != told:
+            client.change_instructions(known.project_id, told)
         if known.config_hash == config_hash(config):
             return known  # a person may have refined the interface since: theirs stays
         client.change_config(served.id, config)
     else:
-        served = client.ensure_project(f"{item.job} / {item.queue}", config)
-        if served.config != config:
-            client.change_config(served.id, config)
+        served = _ensured(client, item, config, told, asking)
+        if own is not None:
+            client.change_instructions(served.id, told)
         if served.overlap < overlap:
             client.change_overlap(served.id, overlap)
     project = LabelStudioProject(client.url, item.job, item.queue, served.id, config_hash(config))
@@ -88,7 +117,21 @@ def _project(
         return standing
     if served.is_new:
         client.remove_empty(served.id)
-    return _project(client, ledger, item, labels, overlap=overlap)  # another push was faster: theirs is everybody's
+    return _project(client, ledger, item, labels, asking)  # another push was faster: theirs is everybody's
+
+
+def _ensured(client: LabelStudioClient, item: PushItem, config: str, told: str, asking: Asking) -> Project:
+    """The project of that title, with this interface."""
+    name = asking.name(item.queue)
+    served = client.ensure_project(f"{item.job} / {name}", config, instructions=told)
+    if served.config != config and asking.is_shared(item.queue):
+        raise SpecError(
+            f"task {item.task} asks people something else than the project {name!r} that it shares",
+            hint="tasks of one interface share one: give it a name of its own in review.label_studio.projects",
+        )
+    if served.config != config:
+        client.change_config(served.id, config)
+    return served
 
 
 def _not_pushed(ledger: Ledger, items: Sequence[PushItem], output: BlobStore, project_id: int) -> list[PushItem]:

@@ -120,6 +120,7 @@ class Choice:
         self._codes: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(len(Code), np.int64))
         self._again: dict[str, int] = defaultdict(int)
         self._withheld: dict[str, list[str]] = defaultdict(list)
+        self._asked: dict[str, list[tuple[int, str]]] = defaultdict(list)  # by task: place, item
         self._vectors: Mapping[str, Vectors] = {}
         self._sent: list[Sent] | None = None
 
@@ -156,6 +157,9 @@ class Choice:
         self._compete(task, predictions, codes, place)
 
     def _compete(self, task: str, predictions: Predictions, codes: Codes, place: int) -> None:
+        if predictions.is_asked is not None:
+            asked = predictions.item_ids.filter(predictions.is_asked).to_pylist()
+            self._asked[task] += [(place, item) for item in asked]
         if self._review.audit > 0:
             self._audit(task, predictions, codes, place)
         urgent = self._reviews.setdefault(task, MostUrgent(self._review, f"{self._seed}\0{task}"))
@@ -179,13 +183,16 @@ class Choice:
         return found
 
     def pool(self) -> dict[int, set[str]]:
-        """By place, the items whose vectors help to choose among the reviews; none if there is room for all."""
+        """By place, the items whose vectors help to choose among the reviews, and those of what people were asked
+        about before; none if there is room for all.
+        """
         found: dict[int, set[str]] = defaultdict(set)
         if self._review.select.diverse:
             left, room = self._left(self._kept_draws())
             for task, some in left.items():
-                for one in some if len(some) > room[task] else ():
-                    found[one.place].add(one.item)
+                if len(some) > room[task]:
+                    for place, item in [*((one.place, one.item) for one in some), *self._asked[task]]:
+                        found[place].add(item)
         return found
 
     def compare(self, vectors: Mapping[str, Vectors]) -> None:
@@ -258,7 +265,8 @@ class Choice:
         if vectors is None:
             return [_review(task, one, f"{rule}: {at} of {among}") for at, one in enumerate(wanted[:count], 1)]
         seed = int(position(f"{self._seed}\0groups", task) * 2**32)
-        chosen = select(vectors, count, seed=seed, typical=rule == "random")
+        known = stacked(self._vectors, [item for _, item in self._asked[task]])
+        chosen = select(vectors, count, seed=seed, typical=rule == "random", known=known)
         return [
             _review(task, wanted[one.place], f"{rule}: {one.place + 1} of {among}, of a group of {one.group}")
             for one in chosen

@@ -29,23 +29,29 @@ class Selected:
     group: int
 
 
-def select(vectors: Vectors, count: int, *, seed: int, typical: bool = False) -> list[Selected]:
+def select(
+    vectors: Vectors, count: int, *, seed: int, typical: bool = False, known: Vectors | None = None
+) -> list[Selected]:
     """`count` of the candidates, most unsure first; all of them if there are not more.
 
     `vectors` is (n, width), of any length (zero: like nothing), in the order of the candidates, the most unsure first.
-    Without scores (`typical`) the one next to the centre of each group is taken. Near-duplicates of what is taken are
-    asked about only once nothing else is left. The same for the same arguments.
+    Without scores (`typical`) the one next to the centre of each group is taken. Near-duplicates of what is taken, and
+    of what people were asked about before (`known`, (m, width)), are asked about only once nothing else is left. The
+    same for the same arguments.
     """
     if count >= len(vectors):
         return [Selected(place, 1) for place in range(len(vectors))]
     if count <= 0:
         return []
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    unit = _unit(vectors)
     groups, distances = _grouped(unit, count, seed)
     order = np.lexsort((np.arange(len(unit)), distances)) if typical else np.arange(len(unit))
     sizes = np.bincount(groups, minlength=count)
     taken: list[int] = []
     is_open = np.ones(len(unit), np.bool_)  # neither taken nor like one that was
+    others = np.empty((0, unit.shape[1]), np.float32) if known is None else _unit(known)
+    for start in range(0, len(others), _BLOCK):
+        is_open &= (unit @ others[start : start + _BLOCK].T).max(axis=1) < ALIKE
     for by_group in (True, False):  # what groups of near-duplicates leave goes to the most unsure of all
         done = set[int]()
         for place in order.tolist():
@@ -88,6 +94,12 @@ def stacked(vectors: Mapping[str, Vectors], items: Sequence[str]) -> Vectors | N
         return None
     nothing = np.zeros(width, np.float32)
     return np.stack([vectors.get(item, nothing) for item in items]).astype(np.float32)
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    found: Vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return found
 
 
 def _grouped(unit: Vectors, count: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

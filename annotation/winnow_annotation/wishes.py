@@ -53,6 +53,7 @@ class Predictions:
     `is_repeated` says that the run has the same prediction of the same bytes before, `is_asked` that an earlier run
     sent the item to a person: nobody is asked a second time. `details` has the task's structs, with what
     `ranks.fields_read` names; without it only scores and p_ok are known. `keys` are needed where a policy lists items.
+    `disagreement` (n,) is that of the task's committee, NaN where there is none.
     """
 
     item_ids: pa.StringArray
@@ -64,6 +65,7 @@ class Predictions:
     details: pa.StructArray | None = None
     keys: pa.StringArray | None = None
     is_asked: pa.BooleanArray | None = None
+    disagreement: Numbers | None = None
 
     def listed(self, items: ItemList) -> Mask:
         """(n,) which of them are of listed items."""

@@ -36,6 +36,7 @@ from winnow_storage.schemas import Route
 from winnow_workers.confidence.calibrator import Calibrator, FittedOn, Subject, fit_calibrator
 from winnow_workers.confidence.features import Features, Floats, features, fields_of, said
 from winnow_workers.confidence.neighbours import SAYS, Neighbours, gather
+from winnow_workers.confidence.part_curves import PartCurves
 from winnow_workers.evaluation.acceptance import Acceptance
 
 _CHOSEN = (Route.REVIEW, Route.AUDIT)  # by what the model said, so that they are no uniform draw
@@ -60,6 +61,37 @@ class Learned:
     calibrator: Calibrator
     is_new: bool
     left_out: Mapping[str, int]
+
+    @property
+    def text(self) -> str:
+        """A line for people."""
+        one, draw = self.calibrator, self.calibrator.fitted_on
+        return (
+            f"{one.id}{'' if self.is_new else ' (the same as before)'}, {one.form}, from {draw.labels} labels, "
+            f"{draw.right} right ({draw.source})"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        one = self.calibrator
+        return {
+            "calibrator": one.id,
+            "digest": one.digest,
+            "new": self.is_new,
+            "mask_iou": one.subject.mask_iou,
+            "form": one.form,
+            "log_losses": dict(one.log_losses),
+            "parts": None if one.parts is None else _parts_record(one.parts),
+            "neighbours": None if one.neighbours is None else one.neighbours.task,
+            "fitted_on": one.fitted_on.model_dump(mode="json"),
+            "labels_left_out": dict(self.left_out),
+        }
+
+
+def _parts_record(parts: PartCurves) -> dict[str, Any]:
+    return parts.model_dump(mode="json", include={"form", "parts", "right", "log_losses"}) | {
+        "classes": sorted(parts.by_class)
+    }
 
 
 def learn(

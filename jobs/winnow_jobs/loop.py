@@ -6,7 +6,7 @@ stored, so no image is fetched), and sends the next questions.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -22,11 +22,14 @@ from winnow_jobs.events import Listener, Note
 from winnow_jobs.head_learning.head_task import HeadJob, head_job
 from winnow_jobs.head_learning.learn_heads import HeadOptions, LearnedHead, learn_heads
 from winnow_jobs.job import Ended, run_job
+from winnow_jobs.learn import learn
 from winnow_jobs.machine import ledger_of
 from winnow_jobs.options import Options
 from winnow_jobs.people import ask_further, pull_labels, push_pending, sync_ledger
 from winnow_jobs.plan import Selection
+from winnow_jobs.recalibrated import to_calibrate
 from winnow_jobs.resolved import ResolvedSpec, resolve_spec
+from winnow_jobs.review_notes import run_alarms
 from winnow_jobs.runs import Runs
 from winnow_jobs.spec_source import load_spec
 from winnow_jobs.words import counted
@@ -66,6 +69,14 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn of a scheduled loop did, and what ended it before its last round, if anything."""
+
+    steps: tuple[Step, ...]
+    error: WinnowError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outside:
     """What the loop takes from outside: who listens, the clock, and an engine that its runs share with others'.
 
@@ -90,6 +101,30 @@ def loop(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
         yield from _rounds(path, options, replace(outside, engine=engine))
 
 
+def scheduled(path: Path, options: LoopOptions, outside: Outside, *, every_s: float) -> Iterator[Step | Turn]:
+    """The loop again and again, a turn every `every_s` seconds: its steps, as they are done, then what it was.
+
+    An error ends its turn only: the next one goes on with what is there. Without end.
+
+    Raises:
+        WinnowError: nothing at all could be done.
+    """
+    is_first = True
+    while True:
+        begun, steps, error = outside.elapsed(), list[Step](), None
+        try:
+            for step in loop(path, options, outside):
+                steps.append(step)
+                yield step
+        except WinnowError as raised:
+            if is_first and not steps:
+                raise
+            error = raised
+        yield Turn(tuple(steps), error)
+        is_first = False
+        outside.sleep(max(0.0, begun + every_s - outside.elapsed()))
+
+
 def _rounds(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step]:
     job = head_job(load_spec(path), [])
     _check_stages(job)
@@ -103,6 +138,8 @@ def _rounds(path: Path, options: LoopOptions, outside: Outside) -> Iterator[Step
         yield _pull(path, number, options, outside)
         yield _agree(path, number, options, outside)
         learned = yield from _learn(path, number, options)
+        promoted = {one.task for one in learned if one.promoted is not None}
+        yield from _calibrate(path, number, outside, without=promoted)
         yield _run(path, number, options, outside, ask_again=number < options.rounds)
         enough = [one.stopping.advice is Advice.ENOUGH for one in learned]
         if options.until_enough and enough and all(enough):
@@ -135,6 +172,8 @@ def _run(path: Path, number: int, options: LoopOptions, outside: Outside, *, ask
         _, runs, ledger = _places(path)
         pushed = _patiently(lambda: push_pending(spec, runs, ledger, outside.listener), options, outside)
         ended.record["review"]["pushed"] = pushed.sent
+    for text in run_alarms(ended.record):  # drift, broken promises: as `winnow run` tells them
+        outside.listener(Note(text, warning=True))
     return Step(number, "run", _run_text(ended), ended.record)
 
 
@@ -197,6 +236,21 @@ def _learn(path: Path, number: int, options: LoopOptions) -> Generator[Step, Non
         text = f"{task.name}: {named} from {counted(found.labels, 'label')}; {sentence(found.verdict)}"
         yield Step(number, "learn", f"{text}; {advice_text(found.stopping)}", {"task": task.name} | found.record())
     return learned
+
+
+def _calibrate(path: Path, number: int, outside: Outside, *, without: Collection[str]) -> Iterator[Step]:
+    """A step for each task where p_ok decides something; `without` those whose new head has predicted nothing yet."""
+    spec, runs, _ = _places(path)
+    for task, known in to_calibrate(spec, runs.store):
+        if task.name in without:
+            continue
+        beside = None if known is None or known.neighbours is None else known.neighbours.task
+        found = learn(spec, runs, tasks=[task.name], truth=None, at=outside.now(), neighbours=beside)[task.name]
+        if isinstance(found, UsageError):
+            record = {"task": task.name, "error": found.message, "hint": found.hint}
+            yield Step(number, "calibrate", found.message, record)
+        else:
+            yield Step(number, "calibrate", f"{task.name}: {found.text}", {"task": task.name} | found.record())
 
 
 def _patiently(act: Callable[[], Done], options: LoopOptions, outside: Outside) -> Done:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from winnow_jobs.audit import audit_alarms, audit_records
+from winnow_jobs.audit import audit_records
 from winnow_jobs.drift_records import drift_view
 from winnow_jobs.quality import Target, measure
 from winnow_jobs.report_evaluations import Evaluation, evaluation_views
@@ -23,10 +23,10 @@ from winnow_jobs.report_people import people_views
 from winnow_jobs.report_promises import promise_views
 from winnow_jobs.report_tasks import ROUTE_COLUMNS, TaskRoutes, routes_by_task
 from winnow_jobs.resolved import ResolvedSpec
-from winnow_jobs.review_notes import held_lines, review_warnings
+from winnow_jobs.review_notes import held_lines, run_alarms
 from winnow_jobs.routes import iter_routes
 from winnow_jobs.runs import PlanDocument, Runs
-from winnow_jobs.support import support_alarms, support_records
+from winnow_jobs.support import support_records
 from winnow_jobs.views import run_status
 from winnow_storage.dataset import iter_results, read_results, results_glob
 from winnow_storage.errors import StoreError, UsageError
@@ -125,7 +125,7 @@ def _context(plan: PlanDocument, runs: Runs, ledger: Ledger, truth: Truth | None
             for name in names
         ],
         "quality": _quality(plan, runs, truth),
-        "warnings": [*audit_alarms(audits), *support_alarms(support), *review_warnings(review)],
+        "warnings": run_alarms({"audit": audits, "support": support, "review": review}),
         "support": support,
         "promises": promise_views(plan, runs, review, audits),
         "heads": head_views(plan),

@@ -36,6 +36,7 @@ from winnow_jobs.calibrators import (
     with_p_ok,
 )
 from winnow_jobs.calibrators import fields_read as calibrator_fields
+from winnow_jobs.committee_rows import committee_columns, with_disagreement
 from winnow_jobs.copies import repeated_rows
 from winnow_jobs.drift import drift_part
 from winnow_jobs.held import HeldOver, Leaving, held_over, held_view
@@ -127,12 +128,13 @@ def choose(
     routing: Routing, choices: Sequence[Choice], shards: Shards, again: HeldOver, also: Sequence[ReviewSpec] = ()
 ) -> None:
     """Show every prediction of the run, and what competes again, to the choices, perhaps of other sections `also`."""
-    columns = list(
-        dict.fromkeys(name for of in (routing.review, *also) for name in _columns(replace(routing, review=of)))
-    )
+    select = routing.review.select
+    read = [name for of in (routing.review, *also) for name in _columns(replace(routing, review=of))]
+    columns = list(dict.fromkeys([*read, *committee_columns(select)]))
     for shard, rows in _read(routing.store, routing.plan, routing.calibrators, shards, columns):
         for task in routing.plan.tasks():
-            predictions = _predictions(_usable(rows, task.name), task, routing.asked)
+            usable = _usable(rows, task.name)
+            predictions = with_disagreement(_predictions(usable, task, routing.asked), usable, task.name, select)
             again.predicted_anew(task.name, predictions.item_ids)
             for choice in choices:
                 choice.see(task.name, predictions, place=shard)
@@ -140,7 +142,7 @@ def choose(
         for task, some in _again(routing.plan, again, place, rows):
             for choice in choices:
                 is_part = again.is_part(task.name)
-                predictions = _predictions(some, task, routing.asked)
+                predictions = with_disagreement(_predictions(some, task, routing.asked), some, task.name, select)
                 choice.see_again(task.name, predictions, place=place, is_part=is_part)
     shards = {**shards, **again.places}
     for choice, review in zip(choices, also or [routing.review], strict=True):

@@ -6,8 +6,16 @@ Sentences from the `review` part of a run's record, for the end of a run, the st
 from collections.abc import Mapping
 from typing import Any
 
+from winnow_jobs.audit import audit_alarms
 from winnow_jobs.drift_records import drift_warnings
+from winnow_jobs.support import support_alarms
 from winnow_jobs.words import counted
+
+
+def run_alarms(record: Mapping[str, Any]) -> list[str]:
+    """Everything that people must be told at the end of a run, from its record, most serious first."""
+    said = audit_alarms(record.get("audit", ())) + support_alarms(record.get("support", ()))
+    return [*said, *review_warnings(record["review"])]
 
 
 def review_warnings(review: Mapping[str, Any]) -> list[str]:

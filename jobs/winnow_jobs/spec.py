@@ -162,13 +162,20 @@ class JobSpec(Section):
 
     @model_validator(mode="after")
     def _policies_name_tasks(self) -> "JobSpec":
-        for section, named in (("policies", self.review.policies), ("gold", self.review.gold)):
+        named_in = {one: getattr(self.review, one) for one in ("policies", "gold", "instructions", "overlaps")}
+        studio = self.review.label_studio
+        named_in |= {} if studio is None else {"label_studio.projects": studio.projects}
+        for section, named in named_in.items():
             unknown = sorted(set(named) - {task.name for task in self.tasks})
             if unknown:
                 names = ", ".join(task.name for task in self.tasks)
                 raise ValueError(
                     f"review.{section} names {unknown[0]!r}, which is no task of this job (tasks: {names})"
                 )
+        for name in self.review.select.committee:
+            member = next((task for task in self.tasks if task.name == name), None)
+            if member is None or member.operator != "classify" or member.params.get("choose") == "several":
+                raise ValueError(f"review.select.committee names {name!r}, which is no classify task of one label")
         vectors, embed = self.review.select.vectors, [task.name for task in self.tasks if task.operator == "embed"]
         if vectors is not None and vectors not in embed:
             raise ValueError(

@@ -61,21 +61,33 @@ class LocalStore:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Whether this call created the object; the link of a synced file is the moment at which it exists."""
         target = self._target(key)
-        with _translated(target, "write"):
-            if os.path.lexists(target):
-                return False
-            with self._temporary(target, data) as temporary:
-                if not _link(temporary, target):
-                    return False
-            _sync_folder(target.parent)
-        return True
+        linked = False
+
+        def once() -> bool:
+            nonlocal linked
+            with _translated(target, "write"):
+                if not linked:  # a link that was made stands, even if its folder could not be synced
+                    if os.path.lexists(target):
+                        return False
+                    with self._temporary(target, data) as temporary:
+                        linked = _link(temporary, target)
+                    if not linked:
+                        return False
+                _sync_folder(target.parent)
+            return True
+
+        return self._again(once)
 
     def put(self, key: str, data: bytes) -> None:
         """Create or replace atomically."""
         target = self._target(key)
-        with _translated(target, "write"), self._temporary(target, data) as temporary:
-            temporary.replace(target)
-            _sync_folder(target.parent)
+
+        def once() -> None:
+            with _translated(target, "write"), self._temporary(target, data) as temporary:
+                temporary.replace(target)
+                _sync_folder(target.parent)
+
+        self._again(once)
 
     def walk(self, prefix: str = "") -> Iterator[BlobInfo]:
         """Every object whose key starts with `prefix`, sorted by the UTF-8 bytes of the key; none if no root is there.
@@ -94,15 +106,7 @@ class LocalStore:
     def folders(self, prefix: str = "") -> list[str]:
         """The folders below the folder `prefix` that hold an object, sorted, without slashes."""
         _check_parts(prefix, "prefix")
-        folder = self._root / prefix
-        with _translated(folder, "list"):
-            if not folder.is_dir():
-                return []
-            names = [
-                _text(os.fsencode(entry.name), folder)
-                for entry in os.scandir(folder)
-                if entry.is_dir(follow_symlinks=False)
-            ]
+        names = self._again(lambda: self._folders(prefix))
         found = (name for name in names if next(self.walk(f"{prefix}{name}/"), None) is not None)
         return sorted(found, key=lambda name: name.encode())
 
@@ -135,6 +139,17 @@ class LocalStore:
     def _scan(self, at: str) -> list[tuple[bytes, os.DirEntry[str]]]:
         with _translated(self._root / at, "list"):
             return sorted((_sort_name(entry), entry) for entry in os.scandir(self._root / at))
+
+    def _folders(self, prefix: str) -> list[str]:
+        folder = self._root / prefix
+        with _translated(folder, "list"):
+            if not folder.is_dir():
+                return []
+            return [
+                _text(os.fsencode(entry.name), folder)
+                for entry in os.scandir(folder)
+                if entry.is_dir(follow_symlinks=False)
+            ]
 
     def _walk_folder(self, at: str, prefix: str) -> Iterator[BlobInfo]:
         folder = self._root / at

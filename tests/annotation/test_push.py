@@ -18,7 +18,7 @@ from winnow_annotation.fences import close_fences, open_fence, open_fences
 from winnow_annotation.label_studio import LabelStudioClient
 from winnow_annotation.labelling_config import labelling_config
 from winnow_annotation.pull import pull
-from winnow_annotation.push import PushSummary, push
+from winnow_annotation.push import Asking, PushSummary, push
 from winnow_annotation.tasks import PushItem, review_task
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 from winnow_storage.blobs import BlobStore
@@ -334,6 +334,47 @@ def test_push__a_new_label_set_changes_the_interface_unless_answers_forbid_it(
     person.choose(person.tasks(project_id)[0]["id"], "owl")
     with pytest.raises(LabelStudioError, match="refused to change the interface"):
         push(client, ledger, items, output=output, labels={"kind": ["cat", "dog & cow"]}, render=render)
+
+
+def test_push__people_read_what_is_asked_of_them(
+    label_studio: LabelStudioServer,
+    client: LabelStudioClient,
+    ledger: Ledger,
+    output: BlobStore,
+    job: str,
+    tmp_path: Path,
+) -> None:
+    person, items = Person(label_studio), kinds(tmp_path, job, 3)
+
+    def told(count: int, asking: Asking) -> tuple[str, bool]:
+        push(client, ledger, items[:count], output=output, labels=LABELS, render=render, asking=asking)
+        project = person.ask("GET", f"/api/projects/{project_of(ledger, client, job)}/")
+        return project["expert_instruction"], project["show_instruction"]
+
+    usual, is_shown = told(1, Asking())
+    assert usual.startswith("Choose the label that fits the image best.")
+    assert not is_shown  # they are there for who looks for them
+    own = "Calves are <b>cows</b>."
+    assert told(2, Asking(instructions={"kind": own})) == (own, True)
+    assert told(3, Asking()) == (own, True)  # without words in the spec, what stands in Label Studio stays
+
+
+def test_push__people_are_asked_in_the_order_given(
+    label_studio: LabelStudioServer,
+    client: LabelStudioClient,
+    ledger: Ledger,
+    output: BlobStore,
+    job: str,
+    tmp_path: Path,
+) -> None:
+    person, items = Person(label_studio), kinds(tmp_path, job, 4)[::-1]
+    push(client, ledger, items, output=output, labels=LABELS, render=render)
+    project, asked = project_of(ledger, client, job), []
+    for _ in items:
+        task = person.ask("GET", f"/api/projects/{project}/next")
+        asked.append(task["data"]["dedupe_key"])
+        person.choose(task["id"], "cat")
+    assert asked == [one.dedupe_key for one in items]
 
 
 def test_push__a_project_that_was_deleted_is_made_again(

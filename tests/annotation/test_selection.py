@@ -48,6 +48,17 @@ def test_select__asks_about_near_duplicates_last() -> None:
     assert chosen[4:] == [1, 2]
 
 
+def test_select__asks_last_about_what_is_like_those_that_were_asked_about() -> None:
+    asked = np.stack([2 * THREE[3], THREE[21]])
+    chosen = {one.place for one in select(THREE, 3, seed=0, known=asked)}
+    unit, known = (some / np.linalg.norm(some, axis=1, keepdims=True) for some in (THREE, asked))
+    alike = set(np.flatnonzero((unit @ known.T).max(axis=1) >= 0.995).tolist())
+    assert {0, 3, 21} <= alike  # the first is the most unsure of all
+    assert len(chosen) == 3
+    assert not alike & chosen
+    assert select(THREE, 3, seed=0, known=asked[:0]) == select(THREE, 3, seed=0)
+
+
 def test_select__what_has_no_vector_is_like_nothing() -> None:
     vectors = stacked({"a": THREE[0], "c": THREE[0]}, ["a", "b", "c", "d", "e"])
     assert vectors is not None

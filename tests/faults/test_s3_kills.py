@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.winnow import WINNOW
+from tests.faults.over_s3 import assert_sound, rows, run_in_this_process
 from tests.faults.processes import actors_of, end_session, send
 from tests.faults.tally import save_numbered
-from tests.faults.test_s3_faults import assert_sound, rows, run_in_this_process
 from tests.servers.faulty_s3 import Fault, FaultyS3, Kind, S3Request, faulty_s3
 from tests.servers.s3 import S3Server
 

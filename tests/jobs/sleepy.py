@@ -1,23 +1,26 @@
-"""An operator that takes as long as an image's first pixel says, and notes every time that it is opened."""
+"""An operator that takes as long as an image's first pixel says, and notes every time that it is opened, or is not."""
 
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from winnow_storage.errors import ModelError
 from winnow_workers.operator import Operator, OperatorParams, Prediction, View
 
 TICK_S = 0.1
 
 
 class SleepyParams(OperatorParams):
-    """Where the openings are noted."""
+    """Where the openings are noted, and what they do: the model loads, or it does not."""
 
     log: str
+    opening: Literal["loads", "refuses", "ends", "hangs"] = "loads"
 
 
 class SleepyOperator(Operator[SleepyParams]):
@@ -29,6 +32,13 @@ class SleepyOperator(Operator[SleepyParams]):
     def open(self) -> None:
         with Path(self.params.log).open("a", encoding="utf-8") as log:
             log.write(f"{os.getpid()}\n")
+        match self.params.opening:
+            case "refuses":
+                raise ModelError("its weights are of another network", hint="name the model that they are of")
+            case "ends":
+                os._exit(1)
+            case "hangs":
+                time.sleep(3600)
 
     @property
     def preproc(self) -> str:

@@ -39,3 +39,23 @@ def test_route_run__asks_about_others_when_a_head_predicts_again(tmp_path: Path,
     assert reasons.count("asked_before") == 30
     assert reasons.count("over_budget") == 40
     assert what_if(resolved, runs, run_id="0002")["variants"][0]["routes"] == {"hold": 70, "review": 30}
+
+
+def test_route_run__asks_a_heads_questions_about_near_duplicates_once(tmp_path: Path) -> None:
+    review = ReviewSpec(policies={TASK: Policy()}, budget=5)
+    resolved, runs = job(tmp_path, review, with_vectors=True, is_head=True)
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(50, 8))
+    vectors[:20] = vectors[0] * rng.uniform(1, 2, (20, 1))  # copies, of which the head is least sure
+    first = np.concatenate([rng.uniform(0.50, 0.55, 20), rng.uniform(0.6, 0.9, 30)])
+    probabilities = np.stack([first, 1 - first], axis=1)
+    keys = [f"{number:03d}.jpg" for number in range(50)]
+    found = []
+    for _ in range(4):
+        plan = commit_run(runs, resolved, keys, probabilities, CLASSES[:2], vectors)
+        route_run(runs.store, plan)
+        found.append(sent(runs, plan.run_id))
+    assert [len(one) for one in found] == [5, 5, 5, 5]
+    asked = set.union(*found)
+    assert len(asked) == 20
+    assert len(asked & set(keys[:20])) == 1

@@ -54,21 +54,13 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-def config_over(folder: Path, ticks: Sequence[int], *, log: str = "opened") -> WorkerConfig:
-    """One image a shard, which takes so many ticks."""
+def config_over(folder: Path, ticks: Sequence[int], *, log: str = "opened", opening: str = "loads") -> WorkerConfig:
+    """One image a shard, which takes so many ticks; what opening the model does, and where it is noted."""
     paths = [save_sleepy(folder / f"corpus/{at:03d}.png", count) for at, count in enumerate(ticks)]
     work = make_work(folder, paths, tasks=[["sleepy"]] * len(paths), shard_items=1)
-    params = {"log": str(folder.parent / log)}
+    params = {"log": str(folder.parent / log), "opening": opening}
     task = TaskConfig("sleepy", "tests.jobs.sleepy:SleepyOperator", resolve_model("builtin/fingerprint"), params)
     return replace(pipeline_over(work).config, tasks=(task,))
-
-
-def unopened(folder: Path, how: str) -> WorkerConfig:
-    """One image, for a task whose model does not load."""
-    config = config_over(folder / "a", [0])
-    params = {"log": str(folder / "opened"), "how": how}
-    task = TaskConfig("unopened", "tests.jobs.unopened:UnopenedOperator", config.tasks[0].model, params)
-    return replace(config, tasks=(task,))
 
 
 def execute(config: WorkerConfig, placement: Placement, *, engine: Engine | None = None) -> ShardExecutor:
@@ -159,7 +151,7 @@ def test_run__actors_stay_warm_for_a_run_with_the_same_tasks(engine: Engine, tmp
 @pytest.mark.usefixtures("engine")
 def test_run__a_model_that_is_refused_ends_the_run_at_once(tmp_path: Path) -> None:
     with (
-        execute(unopened(tmp_path, "refuses"), Placement(1, "cpu", 1)) as driven,
+        execute(config_over(tmp_path / "a", [0], opening="refuses"), Placement(1, "cpu", 1)) as driven,
         pytest.raises(ModelError, match="its weights are of another network") as caught,
     ):
         list(driven.run(range(1), {}))
@@ -170,7 +162,7 @@ def test_run__a_model_that_is_refused_ends_the_run_at_once(tmp_path: Path) -> No
 @pytest.mark.usefixtures("engine")
 def test_run__a_model_that_ends_its_process_is_tried_three_times(tmp_path: Path) -> None:
     with (
-        execute(unopened(tmp_path, "ends"), Placement(1, "cpu", 1)) as driven,
+        execute(config_over(tmp_path / "a", [0], opening="ends"), Placement(1, "cpu", 1)) as driven,
         pytest.raises(RayError, match="an actor died 3 times while it loaded its models"),
     ):
         list(driven.run(range(1), {}))
@@ -182,7 +174,7 @@ def test_run__a_model_that_hangs_has_its_deadline(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(module, "OPEN_DEADLINE_S", 1.0)
     monkeypatch.setattr(module, "OPEN_ATTEMPTS", 2)
     with (
-        execute(unopened(tmp_path, "hangs"), Placement(1, "cpu", 1)) as driven,
+        execute(config_over(tmp_path / "a", [0], opening="hangs"), Placement(1, "cpu", 1)) as driven,
         pytest.raises(RayError, match="died 2 times while it loaded its models: models not loaded within 1 s"),
     ):
         list(driven.run(range(1), {}))

@@ -8,6 +8,7 @@ import pytest
 from tests.jobs.histories import make_corpus, output_runs, spec, work_off
 from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.begin import begin_or_go_on
+from winnow_jobs.doctor import _output
 from winnow_jobs.draft import draft_run
 from winnow_jobs.events import Event, Note
 from winnow_jobs.job import resume_run, run_job
@@ -88,3 +89,13 @@ def test_resume_run__an_output_without_conditional_puts_is_refused(tmp_path: Pat
     with pytest.raises(StoreError, match="does not honour conditional puts"):
         resume_run(resolved.output, plan.run_id, Options(), lambda _: None)
     assert not list((tmp_path / "out").glob("runs/0001/results/*"))
+
+
+def test_doctor__says_what_a_store_without_conditional_puts_needs(tmp_path: Path) -> None:
+    resolved = spec(tmp_path)
+    output_runs(tmp_path).store.put(RECORD, b'{"conditional_put": false}')
+    with pytest.raises(StoreError, match="does not honour conditional puts"):
+        _output(resolved)
+    assert _output(resolved.model_copy(update={"single_writer": True})).endswith(
+        "is writable; exactly-once depends on output.single_writer being true"
+    )

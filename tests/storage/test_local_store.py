@@ -137,6 +137,23 @@ def test_mount__stutters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: 
     assert len(time.waits_s) == 2
 
 
+@pytest.mark.parametrize("method", ["put", "put_if_absent"])
+def test_mount__stutters_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    plain = os.fsync
+    stutters = iter([True, False, True])  # over the file; then over its folder, when the object is there already
+
+    def stuttering(descriptor: int) -> None:
+        if next(stutters, False):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", stuttering)
+    time = FakeTime()
+    assert getattr(LocalStore(parse(str(tmp_path)), retrying=time.retrying()), method)("a", b"data") in (None, True)
+    assert len(time.waits_s) == 2
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"data"}
+
+
 @pytest.mark.parametrize("code", [errno.EEXIST, errno.ETIMEDOUT, errno.EIO])
 def test_put_if_absent__answer_to_the_link_gets_lost(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, code: int
@@ -164,6 +181,18 @@ def test_put_if_absent__another_one_links_first(store: LocalStore, monkeypatch: 
     monkeypatch.setattr(os, "link", link)
     assert not store.put_if_absent("a", b"mine")
     assert store.get("a") == b"another"
+
+
+def test_put_if_absent__a_file_system_without_links(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))  # as vfat says
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(StoreError, match="no hard links") as caught:
+        store.put_if_absent("a", b"mine")
+    assert "s3://" in str(caught.value.hint)
+    assert caught.value.exit_code == 4
+    assert list(Path(store.root.path).iterdir()) == []
 
 
 @pytest.mark.parametrize("method", ["put", "put_if_absent"])

@@ -2,13 +2,16 @@
 
 import hashlib
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.servers.faulty_s3 import faulty_s3
 from tests.servers.s3 import S3Server
 from tests.servers.scripted import Answer, Request, scripted_server
 from tests.storage.fake_time import FakeTime
@@ -88,6 +91,40 @@ def test_profile__unknown(aws: pytest.MonkeyPatch) -> None:
     aws.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(StoreDenied, match="nobody"):
         S3Store(parse("s3://bucket")).get("x")
+
+
+def test_credentials__of_a_process_that_a_profile_names_and_that_gives_others_later(
+    s3: S3Server, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member of boto3's chain whose keys expire, for both clients: they are asked for again before that."""
+    given, settings = tmp_path / "given.json", tmp_path / "config"
+
+    def give(access_key: str, secret_key: str) -> None:
+        soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()  # botocore renews a quarter of an hour before
+        keys = {"Version": 1, "AccessKeyId": access_key, "SecretAccessKey": secret_key, "Expiration": soon}
+        given.write_text(json.dumps(keys))
+
+    settings.write_text(f"[profile nightly]\nregion = us-east-1\ncredential_process = cat {given}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(settings))
+    monkeypatch.setenv("AWS_PROFILE", "nightly")
+    give(s3.access_key, s3.secret_key)
+    with faulty_s3(s3, lambda _: None) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint_url)
+        store = S3Store(parse(s3_bucket))
+        store.put("x", b"data")
+        assert store.read_bulk("x").data == b"data"
+        programs = [one.request.headers["user-agent"].split("/")[0] for one in proxy.log]
+        assert programs[-1] == "object_store"
+        first = [one.request.headers["authorization"] for one in proxy.log]
+        assert all(f"Credential={s3.access_key}/" in one for one in first)
+
+        s3.admin("key", "create", "--uid=winnow", "--key-type=s3", "--access-key=second", "--secret-key=of-later")
+        give("second", "of-later")
+        assert store.read("x").data == b"data"
+        assert "Credential=second/" in proxy.log[-1].request.headers["authorization"]
+    assert len(proxy.log) == len(first) + 1
 
 
 def test_endpoint__malformed(aws: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -21,6 +21,12 @@ def item(number: int, size_bytes: int = 10) -> Item:
 
 def image(one: Item, pixels: int = 4) -> Fetched:
     return Fetched(one, Decoded(np.zeros((1, pixels, 3), np.uint8), pixels, 1, "png"), None)
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(ahead.REQUESTS) as threads:
+        yield threads
 
 
 class Watch:
@@ -59,21 +65,21 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("decoders", [0, 3])
-def test_take__in_order_whoever_is_ready_first(decoders: int) -> None:
+def test_take__in_order_whoever_is_ready_first(decoders: int, pool: ThreadPoolExecutor) -> None:
     def fetch(one: Item) -> Callable[[], Fetched]:
         time.sleep(0.02 if int(one.item_id) % 3 == 0 else 0)
         return lambda: image(one)
 
-    with closing(ReadAhead(fetch, [item(n) for n in range(100)], decoders=decoders)) as read:
+    with closing(ReadAhead(fetch, [item(n) for n in range(100)], pool, decoders=decoders)) as read:
         taken = []
         while read:
             taken.append(read.take().item.item_id)
     assert taken == [str(n) for n in range(100)]
 
 
-def test_requests__many_are_on_their_way_and_few_decode() -> None:
+def test_requests__many_are_on_their_way_and_few_decode(pool: ThreadPoolExecutor) -> None:
     watch = Watch()
-    with closing(ReadAhead(watch.fetch, [item(n) for n in range(100)], decoders=2)) as read:
+    with closing(ReadAhead(watch.fetch, [item(n) for n in range(100)], pool, decoders=2)) as read:
         until(lambda: watch.fetching == ahead.REQUESTS)
         watch.bytes_are_there.set()
         until(lambda: watch.decoding >= 2)
@@ -84,11 +90,11 @@ def test_requests__many_are_on_their_way_and_few_decode() -> None:
     assert len(watch.asked) == 100
 
 
-def test_requests__bounded_by_bytes_but_never_none() -> None:
+def test_requests__bounded_by_bytes_but_never_none(pool: ThreadPoolExecutor) -> None:
     watch = Watch()
     half = ahead.ENCODED_BYTES // 2
     sizes = [half, half, half, 3 * half, 1, 1]
-    with closing(ReadAhead(watch.fetch, [item(n, size) for n, size in enumerate(sizes)], decoders=2)) as read:
+    with closing(ReadAhead(watch.fetch, [item(n, size) for n, size in enumerate(sizes)], pool, decoders=2)) as read:
         until(lambda: watch.fetching == 2)
         time.sleep(0.05)
         assert watch.asked == ["0", "1"]
@@ -100,12 +106,12 @@ def test_requests__bounded_by_bytes_but_never_none() -> None:
     assert taken == ["0", "1", "2", "3", "4", "5"]
 
 
-def test_decoding__stops_while_enough_pixels_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoding__stops_while_enough_pixels_wait(monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor) -> None:
     monkeypatch.setattr(ahead, "PIXEL_BYTES", 250)
     watch = Watch(pixels=100)  # 300 bytes each
     watch.bytes_are_there.set()
     watch.is_decoded.set()
-    with closing(ReadAhead(watch.fetch, [item(n) for n in range(20)], decoders=1)) as read:
+    with closing(ReadAhead(watch.fetch, [item(n) for n in range(20)], pool, decoders=1)) as read:
         waiting = read._turns  # what stands decoded is not to be seen from outside
         until(lambda: waiting._waiting_bytes >= 300 and watch.decoding == 0)
         seen = []
@@ -116,7 +122,7 @@ def test_decoding__stops_while_enough_pixels_wait(monkeypatch: pytest.MonkeyPatc
     assert len(seen) == 20
 
 
-def test_take__without_decoders_whoever_takes_an_image_decodes_it() -> None:
+def test_take__without_decoders_whoever_takes_an_image_decodes_it(pool: ThreadPoolExecutor) -> None:
     threads: list[threading.Thread] = []
 
     def fetch(one: Item) -> Callable[[], Fetched]:
@@ -126,36 +132,49 @@ def test_take__without_decoders_whoever_takes_an_image_decodes_it() -> None:
 
         return decode
 
-    with closing(ReadAhead(fetch, [item(n) for n in range(50)], decoders=0)) as read:
+    with closing(ReadAhead(fetch, [item(n) for n in range(50)], pool, decoders=0)) as read:
         while read:
             read.take()
             assert threads == [threading.current_thread()]
             threads.clear()
 
 
+def test_requests__without_decoders_a_thread_hands_several_over_together(pool: ThreadPoolExecutor) -> None:
+    half = ahead.ENCODED_BYTES // 2
+    sizes = [10] * 4 * ahead.GROUPS_LEAST + [half, half, half, 3 * half, 10, 10]
+    items = [item(n, size) for n, size in enumerate(sizes)]
+    with closing(ReadAhead(lambda one: lambda: image(one), items, pool, decoders=0)) as read:
+        groups = [len(future.result(30)) for future in read._waiting]  # what came together is not to be seen outside
+        taken = []
+        while read:
+            taken.append(read.take().item)
+    assert set(groups[:-1]) == {5}  # enough groups that many are on their way
+    assert taken == items
+
+
 @pytest.mark.parametrize("decoders", [0, 1])
-def test_take__raises_what_the_decoding_raises(decoders: int) -> None:
+def test_take__raises_what_the_decoding_raises(decoders: int, pool: ThreadPoolExecutor) -> None:
     def fetch(one: Item) -> Callable[[], Fetched]:
         def decode() -> Fetched:
             raise RuntimeError(one.item_id)
 
         return decode
 
-    with closing(ReadAhead(fetch, [item(0)], decoders=decoders)) as read, pytest.raises(RuntimeError, match="0"):
+    with closing(ReadAhead(fetch, [item(0)], pool, decoders=decoders)) as read, pytest.raises(RuntimeError, match="0"):
         read.take()
 
 
-def test_take__raises_what_the_fetch_raises() -> None:
+def test_take__raises_what_the_fetch_raises(pool: ThreadPoolExecutor) -> None:
     def fetch(one: Item) -> Callable[[], Fetched]:
         raise OSError(one.item_id)
 
-    with closing(ReadAhead(fetch, [item(0)], decoders=1)) as read, pytest.raises(OSError, match="0"):
+    with closing(ReadAhead(fetch, [item(0)], pool, decoders=1)) as read, pytest.raises(OSError, match="0"):
         read.take()
 
 
-def test_close__nobody_decodes_any_more() -> None:
+def test_close__nobody_decodes_any_more(pool: ThreadPoolExecutor) -> None:
     watch = Watch()
-    read = ReadAhead(watch.fetch, [item(n) for n in range(10)], decoders=1)
+    read = ReadAhead(watch.fetch, [item(n) for n in range(10)], pool, decoders=1)
     futures = list(read._waiting)
     watch.bytes_are_there.set()
     until(lambda: watch.decoding >= 1)

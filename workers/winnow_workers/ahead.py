@@ -5,7 +5,8 @@ asked for at once, a few are decoded at once, and no more are decoded while enou
 whatever the sizes of the images; only the one whose turn it is may always go on.
 
 Where the models have one core, and other actors have the others, nobody decodes ahead: threads that take turns on a
-core lost a third of it to each other (docs/benchmarks.md), and there is nothing to overlap.
+core lost a third of it to each other (docs/benchmarks.md), and there is nothing to overlap. Every image that a thread
+hands over costs that core something too, so there a thread brings several before it hands them over together.
 """
 
 import heapq
@@ -17,6 +18,8 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from winnow_workers.fetch import Fetched, Item
 
 REQUESTS = 32  # images on their way at once
+GROUP = 8  # images that a thread hands over together, at most, where nobody decodes ahead
+GROUPS_LEAST = 16  # of a shard; the next shard's are on their way beside them
 ENCODED_BYTES = 64 * 2**20  # and what they hold, by the listing; a larger one is on its way alone
 UNKNOWN_BYTES = ENCODED_BYTES // 4  # counted for what the listing knows no size of: rows and pages bring others along
 PIXEL_BYTES = 64 * 2**20  # decoded and waiting; beyond that nothing more is decoded
@@ -29,26 +32,38 @@ Fetch = Callable[[Item], Decode]  # brings the bytes
 class ReadAhead:
     """The images of a shard in order, the next ones being fetched and decoded from the start."""
 
-    def __init__(self, fetch: Fetch, items: Sequence[Item], *, decoders: int) -> None:
-        """`fetch` is called in threads; at most `decoders` of them decode at once. 0: whoever takes an image does."""
+    def __init__(self, fetch: Fetch, items: Sequence[Item], pool: ThreadPoolExecutor, *, decoders: int) -> None:
+        """`fetch` is called in `pool`; at most `decoders` of its threads decode at once. 0: whoever takes an image.
+
+        The pool outlives this, and should have `REQUESTS` threads for each that is open.
+        """
         self._fetch = fetch
         self._items = items
-        self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="winnow-fetch")
+        self._pool = pool
         self._decoders = decoders
+        # Of a small shard small groups, so that many are on their way; where a thread waits for its turn to decode,
+        # what it would have left to bring could be what is waited for.
+        self._group = 1 if decoders else min(GROUP, -(-len(items) // GROUPS_LEAST))
         self._turns = _Turns(decoders)
-        self._waiting: deque[Future[tuple[Item, Decode]]] = deque()
+        self._waiting: deque[Future[list[Decode]]] = deque()
+        self._here: deque[Decode] = deque()  # of the next images, in order
         self._asked = 0
+        self._taken = 0
         self._asked_bytes = 0
         self._fill()
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return self._taken < len(self._items)
 
     def take(self) -> Fetched:
         """The next image, when it is there."""
-        item, decode = self._waiting.popleft().result()
-        self._asked_bytes -= _listed_bytes(item)
-        self._fill()
+        if not self._here:
+            self._here.extend(self._waiting.popleft().result())
+        decode = self._here.popleft()
+        self._asked_bytes -= _listed_bytes(self._items[self._taken])
+        self._taken += 1
+        if not self._here:
+            self._fill()
         fetched = decode()
         if self._decoders:
             self._turns.taken(_pixel_bytes(fetched))
@@ -57,23 +72,33 @@ class ReadAhead:
     def close(self) -> None:
         """Fetch no more."""
         self._turns.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for future in self._waiting:
+            future.cancel()
         self._waiting.clear()
+        self._here.clear()
+        self._taken = len(self._items)
 
     def _fill(self) -> None:
         while self._asked < len(self._items) and len(self._waiting) < REQUESTS:
-            item = self._items[self._asked]
-            if self._waiting and self._asked_bytes + _listed_bytes(item) > ENCODED_BYTES:
+            first = self._asked
+            while self._asked < min(first + self._group, len(self._items)):
+                more_bytes = _listed_bytes(self._items[self._asked])
+                is_first = self._asked == first
+                if self._asked_bytes + more_bytes > ENCODED_BYTES and (self._waiting or not is_first):
+                    break
+                self._asked += 1
+                self._asked_bytes += more_bytes
+            if self._asked == first:
                 return
-            self._waiting.append(self._pool.submit(self._get, self._asked))
-            self._asked += 1
-            self._asked_bytes += _listed_bytes(item)
+            self._waiting.append(self._pool.submit(self._get, range(first, self._asked)))
 
-    def _get(self, number: int) -> tuple[Item, Decode]:
-        item = self._items[number]
-        decode = self._fetch(item)
+    def _get(self, numbers: range) -> list[Decode]:
         if not self._decoders:
-            return item, decode
+            return [self._fetch(self._items[number]) for number in numbers]
+        return [self._decoded(number) for number in numbers]
+
+    def _decoded(self, number: int) -> Decode:
+        decode = self._fetch(self._items[number])
         self._turns.begin(number)
         pixel_bytes = 0
         try:
@@ -81,7 +106,7 @@ class ReadAhead:
             pixel_bytes = _pixel_bytes(fetched)
         finally:
             self._turns.end(pixel_bytes)
-        return item, lambda: fetched
+        return lambda: fetched
 
 
 class _Turns:

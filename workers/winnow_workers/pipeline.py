@@ -21,7 +21,7 @@ from winnow_storage.parts import WorkPart, WorkReader
 from winnow_storage.schemas import result_schema
 from winnow_storage.shards import Receipt, commit_shard, encode_shard
 from winnow_storage.uri import parse
-from winnow_workers.ahead import EXTRA_DECODERS, ReadAhead
+from winnow_workers.ahead import EXTRA_DECODERS, REQUESTS, ReadAhead
 from winnow_workers.catalogue import operator_of
 from winnow_workers.copies import Leader, LeaderReader, Wanted, with_copies
 from winnow_workers.decode import DecodeLimits, DecodeSettings
@@ -93,6 +93,7 @@ class Pipeline:
         # the one before are written.
         self._models = threading.Lock()
         self._pool = ThreadPoolExecutor(LEADER_READS, thread_name_prefix="winnow-leaders")
+        self._fetches = ThreadPoolExecutor(2 * REQUESTS, thread_name_prefix="winnow-fetch")
 
     def open(self) -> None:
         """Load every model of the run.
@@ -149,7 +150,7 @@ class Pipeline:
         stages = Stages()
         self._entering(FETCH)
         items = self.items(shard)
-        with closing(ReadAhead(self._fetch, items, decoders=self._decoders)) as ahead, self._turn():
+        with closing(ReadAhead(self._fetch, items, self._fetches, decoders=self._decoders)) as ahead, self._turn():
             batches, last = self._through_models(ahead, stages, shard)
         batches += [self._rows(*one, shard) for one in last]  # while the models turn to the next shard
         return self.commit(shard, batches, stages, stored=stored_among(items))

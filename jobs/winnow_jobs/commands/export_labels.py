@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from winnow_jobs.commands.options import AsJson, SpecPath, split
+from winnow_jobs.label_export.spread import Spread
 from winnow_jobs.label_export.write import LabelFormat, Only, Wanted
 from winnow_jobs.label_export.write import export_labels as write_labels
 from winnow_jobs.render import Screen
@@ -47,6 +48,19 @@ def export_labels(
         list[str] | None,
         typer.Option(help="Only answers asked for these: audit,calibrate are the random ones.", show_default=False),
     ] = None,
+    spread: Annotated[
+        float | None,
+        typer.Option(
+            metavar="COSINE",
+            min=0.5,
+            max=1.0,
+            help="Classes and verdicts also for images this much like an answered one, such as 0.995.",
+            show_default=False,
+        ),
+    ] = None,
+    vectors: Annotated[
+        str | None, typer.Option(help="The embed task by whose vectors images are alike.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write people's answers to files: as rows that say who, when and what they saw, or as a truth to train on.
@@ -58,12 +72,28 @@ def export_labels(
     for name in chosen:
         if name not in known:
             raise UsageError(f"--task {name!r}: the spec has no such task", hint=f"it has {', '.join(known)}")
-    wanted = Wanted(form, to, _only(form, only), frozenset(chosen), frozenset(split(purpose)))
+    wanted = Wanted(
+        form, to, _only(form, only), frozenset(chosen), frozenset(split(purpose)), _spread(form, only, spread, vectors)
+    )
     runs = Runs(open_store(parse(source.spec.output.uri, base=source.base)))
     record = {"job": source.spec.name} | write_labels(runs, wanted)
     screen = Screen(as_json=as_json)
     if not screen.record(record):
         _show(screen, record)
+
+
+def _spread(form: LabelFormat, only: Only | None, least: float | None, vectors: str | None) -> Spread | None:
+    if least is None:
+        if vectors is not None:
+            raise UsageError("--vectors belongs to --spread", hint="add --spread 0.995, or leave it out")
+        return None
+    is_told = form is LabelFormat.CSV or (form is LabelFormat.PARQUET and only is Only.CONSENSUS)
+    if not is_told:
+        raise UsageError(
+            "--spread is for one answer an image, of classes and verdicts",
+            hint="--format csv, or --format parquet --only consensus",
+        )
+    return Spread(least, vectors)
 
 
 def _only(form: LabelFormat, only: Only | None) -> Only:

@@ -2,7 +2,7 @@
 
 import getpass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,7 +18,6 @@ from winnow_jobs.spec_source import load_spec
 from winnow_storage.blobs import open_store
 from winnow_storage.errors import UsageError
 from winnow_storage.uri import parse
-from winnow_workers.confidence.part_curves import PartCurves
 
 
 def learn_command(
@@ -85,7 +84,7 @@ def learn_command(
     if errors and not learned:
         raise next(iter(errors.values()))
     refused = {name: {"error": error.message, "hint": error.hint} for name, error in errors.items()}
-    if screen.record({"job": resolved.job, "learned": {n: _record(o) for n, o in learned.items()}, "refused": refused}):
+    if screen.record({"job": resolved.job, "learned": {n: o.record() for n, o in learned.items()}, "refused": refused}):
         return
     for name, one in learned.items():
         _tell(screen, name, one)
@@ -99,35 +98,10 @@ def _refuse(*given: tuple[str, object], belong_to: str) -> None:
             raise UsageError(f"{name} belongs to {belong_to}", hint=f"leave it out, or give {belong_to}")
 
 
-def _record(one: Learned) -> dict[str, Any]:
-    calibrator = one.calibrator
-    return {
-        "calibrator": calibrator.id,
-        "digest": calibrator.digest,
-        "new": one.is_new,
-        "mask_iou": calibrator.subject.mask_iou,
-        "form": calibrator.form,
-        "log_losses": dict(calibrator.log_losses),
-        "parts": None if calibrator.parts is None else _parts_record(calibrator.parts),
-        "neighbours": None if calibrator.neighbours is None else calibrator.neighbours.task,
-        "fitted_on": calibrator.fitted_on.model_dump(mode="json"),
-        "labels_left_out": dict(one.left_out),
-    }
-
-
-def _parts_record(parts: PartCurves) -> dict[str, Any]:
-    return parts.model_dump(mode="json", include={"form", "parts", "right", "log_losses"}) | {
-        "classes": sorted(parts.by_class)
-    }
-
-
 def _tell(screen: Screen, name: str, one: Learned) -> None:
-    calibrator, draw = one.calibrator, one.calibrator.fitted_on
+    calibrator = one.calibrator
     others = sorted((loss, form) for form, loss in calibrator.log_losses.items() if form != calibrator.form)
-    screen.say(
-        f"{name}: {calibrator.id}{'' if one.is_new else ' (the same as before)'}, {calibrator.form}, from "
-        f"{draw.labels} labels, {draw.right} right ({draw.source})"
-    )
+    screen.say(f"{name}: {one.text}")
     loss = calibrator.log_losses[calibrator.form]
     screen.say(f"  held-out log loss {loss:.4f}; next best {others[0][1]} {others[0][0]:.4f}")
     if calibrator.parts is not None:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from winnow_jobs.audit import audit_alarms
 from winnow_jobs.backfill import Backfill, backfilled
 from winnow_jobs.commands.options import AsJson, SpecPath, now, split
 from winnow_jobs.events import Listener
@@ -20,9 +19,8 @@ from winnow_jobs.plan import Selection, read_since
 from winnow_jobs.profile import profile_lines
 from winnow_jobs.render import Screen, outcomes_text
 from winnow_jobs.resolved import resolve_spec
-from winnow_jobs.review_notes import held_lines, review_lines, review_warnings
+from winnow_jobs.review_notes import held_lines, review_lines, run_alarms
 from winnow_jobs.spec_source import load_spec
-from winnow_jobs.support import support_alarms
 from winnow_jobs.words import counted
 from winnow_storage.errors import UsageError
 from winnow_storage.schemas import Outcome
@@ -176,8 +174,7 @@ def _drive(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if not screen.record(ended.record):
         _show(screen, ended.record)
-    alarms = audit_alarms(ended.record.get("audit", ())) + support_alarms(ended.record.get("support", ()))
-    for text in [*alarms, *review_warnings(ended.record["review"])]:
+    for text in run_alarms(ended.record):
         screen.note(text, warning=True)
     code = _exit_code(screen, ended.record, tolerated, again)
     if ended.push_error is not None:

@@ -182,7 +182,7 @@ class _Former:
 
     def _limits(self, purposes: set[str]) -> Limits:
         """Who looks again comes on top, and so does somebody to decide where that one differs."""
-        limits = self.spec.review.limits
+        limits = self.spec.review.limits(self.task.name)
         return replace(limits, max_overlap=limits.max_overlap + 2) if Purpose.SECOND_LOOK in purposes else limits
 
     def _gold(self) -> dict[str, Value]:

@@ -20,7 +20,10 @@ Sizes = Mapping[tuple[str, str, str], tuple[int, int]]  # (task, item_id, versio
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """What the answers about an item's version say together, in our frames; `labels` are those that stand."""
+    """What the answers about an item's version say together, in our frames; `labels` are those that stand.
+
+    `like`: the key of the near-duplicate that they are about, where nobody was asked about the item itself.
+    """
 
     key: str
     item_id: str
@@ -29,6 +32,7 @@ class Agreed:
     value: Mapping[str, Any]
     labels: tuple[Label, ...]
     size: tuple[int, int] | None = None  # (height, width) px of the upright image, where it is known
+    like: str | None = None
 
     @property
     def people(self) -> list[str]:
@@ -37,8 +41,8 @@ class Agreed:
 
     @property
     def purposes(self) -> list[str]:
-        """What they were asked for."""
-        return sorted({label.purpose for label in self.labels})
+        """What they were asked for: of a near-duplicate nothing, so that it passes for no draw."""
+        return [] if self.like is not None else sorted({label.purpose for label in self.labels})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,12 @@ class TaskAnswers:
     deleted: int
     other_interface: int  # a person changed the interface, so that the answer is none of ours
     not_last: int  # the same person answered again, or a newer version of the image was answered
+    spread: int = 0  # of the items, near-duplicates that nobody was asked about
+    contradicting: int = 0  # near-duplicates of several answered ones that differ
 
     def counts(self) -> dict[str, int]:
         """As records have them."""
-        names = ("answers", "skipped", "deleted", "other_interface", "not_last")
+        names = ("answers", "skipped", "deleted", "other_interface", "not_last", "spread", "contradicting")
         return {"items": len(self.items)} | {name: getattr(self, name) for name in names}
 
 
@@ -128,6 +134,7 @@ def answer_rows(answers: Iterable[TaskAnswers]) -> list[dict[str, Any]]:
             "purposes": one.purposes,
             "labels": [label.label_id for label in one.labels],
             "answered_at": _newest(one.labels),
+            "like": one.like,
         }
         for of in answers
         for one in of.items

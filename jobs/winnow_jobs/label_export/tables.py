@@ -23,7 +23,8 @@ def class_csv(operator: str, items: Sequence[Agreed]) -> tuple[str, int]:
     """
     columns, row_of = _LAYOUTS[operator](items)
     sink = io.StringIO()
-    writer = csv.DictWriter(sink, ["key", *columns, *_ABOUT], lineterminator="\n")
+    about = _ABOUT if all(one.like is None for one in items) else (*_ABOUT, "like")
+    writer = csv.DictWriter(sink, ["key", *columns, *about], lineterminator="\n")
     writer.writeheader()
     empty = 0
     for one in items:
@@ -96,7 +97,7 @@ def _about(one: Agreed) -> Row:
         "answers": str(len(one.labels)),
         "people": " ".join(one.people),
         "purposes": " ".join(one.purposes),
-    }
+    } | ({} if one.like is None else {"like": one.like})
 
 
 _LAYOUTS: Mapping[str, Callable[[Sequence[Agreed]], _Layout]] = MappingProxyType(

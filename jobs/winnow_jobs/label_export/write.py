@@ -23,6 +23,8 @@ from winnow_jobs.label_export.answers import (
 )
 from winnow_jobs.label_export.coco import categories_of, coco_document
 from winnow_jobs.label_export.mask_files import labels_csv, numbered, painted, palette_of, png
+from winnow_jobs.label_export.spread import OPERATORS as SPREAD_OPERATORS
+from winnow_jobs.label_export.spread import Spread, spread_answers
 from winnow_jobs.label_export.tables import class_csv, text_of
 from winnow_jobs.people import label_set_of
 from winnow_jobs.runs import Runs
@@ -65,19 +67,24 @@ ANSWERS = pa.schema(
         pa.field("purposes", pa.list_(pa.string()), nullable=False),
         pa.field("labels", pa.list_(pa.string()), nullable=False),  # label_id of each
         pa.field("answered_at", UTC_US),
+        pa.field("like", pa.string()),  # key of the near-duplicate that the answers are about
     ]
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be exported, and where to: a file, or a folder. No task and no purpose named means all."""
+    """What is to be exported, and where to: a file, or a folder. No task and no purpose named means all.
+
+    `spread`: with the near-duplicates of what was answered.
+    """
 
     form: LabelFormat
     to: Path
     only: Only
     tasks: Collection[str] = ()
     purposes: Collection[str] = ()
+    spread: Spread | None = None
 
     @property
     def is_file(self) -> bool:
@@ -112,16 +119,18 @@ def export_labels(runs: Runs, wanted: Wanted) -> dict[str, Any]:
         raise UsageError(f"nobody has answered anything{about}{asked} yet", hint="winnow pull SPEC")
     needs_sizes = wanted.form in (LabelFormat.COCO, LabelFormat.MASKS)
     answers = answers_of(runs.store, events, sizes_of(runs) if needs_sizes else None)
+    if wanted.spread is not None:
+        answers = spread_answers(runs, answers, wanted.spread)
     if wanted.form is LabelFormat.PARQUET:
         path = wanted.to if wanted.is_file else wanted.to / "labels.parquet"
-        written = {of.task: _Written(notes=_selected(of)) for of in answers}
+        written = {of.task: _Written(notes=_selected(of) + _of_spread(of, wanted)) for of in answers}
         _write_rows(path, events if wanted.only is Only.ROWS else None, answers)
         files = [path]
     else:
         answers = _fitting(answers, wanted)
         written = {of.task: _WRITERS[wanted.form](runs, of, wanted) for of in answers}
         for of in answers:
-            written[of.task].notes += _selected(of)
+            written[of.task].notes += _selected(of) + _of_spread(of, wanted)
         files = [file for one in written.values() for file in one.files]
     return {
         "output": str(runs.store.root),
@@ -152,11 +161,22 @@ def _fitting(answers: Sequence[TaskAnswers], wanted: Wanted) -> list[TaskAnswers
 
 
 def _selected(of: TaskAnswers) -> list[str]:
-    shown = sum(label.purpose not in BLIND for one in of.items for label in one.labels)
+    shown = sum(label.purpose not in BLIND for one in of.items if one.like is None for label in one.labels)
     if not shown:
         return []
     whom = "are of items sent for being unsure, or with the model's answer in view: they hold for those, not for all"
     return [f"{shown:,} answers about {of.task} {whom} (--purpose audit,calibrate takes the random, blind ones)"]
+
+
+def _of_spread(of: TaskAnswers, wanted: Wanted) -> list[str]:
+    if wanted.spread is None:
+        return []
+    if of.operator not in SPREAD_OPERATORS:
+        return [f"answers about {of.task} do not spread: what {of.operator} finds stands elsewhere in another image"]
+    differ = f"; {of.contradicting:,} more are like several whose answers differ" if of.contradicting else ""
+    how = f"cosine at least {wanted.spread.least:g}, column like"
+    what = f"{of.spread:,} images have the answer about {of.task} of one they are like"
+    return [f"{what} ({how}): nobody looked at them, so nothing is measured by them{differ}"]
 
 
 def _write_rows(path: Path, events: Sequence[Label] | None, answers: Sequence[TaskAnswers]) -> None:

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tests.annotation.people import Person
 from tests.benchmarks.engine.line import say
-from tests.jobs.head_learning.digits_job import DigitsJob, put_first_head, vectors_of, write_digits
+from tests.jobs.head_learning.digits_job import DigitsJob, put_first_head, vectors_of, write_digits, write_loop_spec
 from tests.jobs.whole_nights import night
 from tests.servers.label_studio import running_label_studio
 from winnow_jobs.commands.options import now
@@ -32,23 +33,7 @@ from winnow_storage.registry import Registry
 from winnow_workers.heads import load_head
 
 IMAGES, HIDDEN, FIRST = 1200, 400, 20
-SPEC = """\
-name: digits
-corpus: corpus
-output: out
-registry: registry
-ledger: "sqlite:///{folder}/ledger.db"
-tasks:
-  - {{name: look, operator: embed, model: builtin/fingerprint}}
-  - {{name: kind, operator: classify, vectors: look, model: models/kind@prod}}
-review:
-  label_studio: {{url: "{url}", document_root: "{root}"}}
-  policies: {{kind: {{}}}}
-  budget: 60
-  calibrate: 25
-learn: {{gold: 0.5}}
-run: {{actors: 1}}
-"""
+SPEC: dict[str, Any] = {"budget": 60, "calibrate": 25, "gold": 0.5}
 
 
 def accuracy(registry: Registry, hidden: DigitsJob) -> float:
@@ -107,8 +92,7 @@ def main() -> None:
         write_digits(folder, numbers[:IMAGES])
         hidden = DigitsJob(write_digits(Path(scratch) / "hidden", numbers[IMAGES:]))
         night(hidden.job().spec)
-        spec = folder / "job.yaml"
-        spec.write_text(SPEC.format(folder=folder, url=server.url, root=scratch))
+        spec = write_loop_spec(folder, url=server.url, root=Path(scratch), **SPEC)
         registry = DigitsJob(folder).registry
         put_first_head(registry, hidden, FIRST)
         told, steps, begun = [accuracy(registry, hidden)], list[Step](), time.monotonic()

@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.annotation.people import Person
 from tests.benchmarks.annotation.loop import SPEC, answering
 from tests.benchmarks.engine.line import say
-from tests.jobs.head_learning.digits_job import DigitsJob, put_first_head, write_digits
+from tests.jobs.head_learning.digits_job import DigitsJob, put_first_head, write_digits, write_loop_spec
 from tests.jobs.head_learning.loop_checks import harm
 from tests.jobs.whole_nights import night
 from tests.servers.label_studio import running_label_studio
@@ -77,11 +77,11 @@ def main() -> int:
     kills, misses, took = Counter[str](), 0, dict[int, float]()
     with tempfile.TemporaryDirectory(prefix="winnow-loop-") as scratch, running_label_studio(Path(scratch)) as server:
         folder = write_digits(Path(scratch) / "job", range(IMAGES))
-        digits, spec = DigitsJob(folder), folder / "job.yaml"
+        digits = DigitsJob(folder)
         hidden = DigitsJob(write_digits(Path(scratch) / "hidden", range(IMAGES, IMAGES + 2 * FIRST)))
         night(hidden.job().spec)
         put_first_head(digits.registry, hidden, FIRST)
-        spec.write_text(SPEC.format(folder=folder, url=server.url, root=scratch))
+        spec = write_loop_spec(folder, url=server.url, root=Path(scratch), **SPEC)
         os.environ["LABEL_STUDIO_TOKEN"] = server.token
         with answering(server):
             while kills.total() < given.kills and misses < given.kills:

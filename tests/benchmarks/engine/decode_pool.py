@@ -62,7 +62,7 @@ def main() -> int:
                 turn.append(rate(pool, files))
         rates.append(turn)
     say(
-        "decoding: images a second of a pool of threads / of processes",
+        "4, images decoded a second of a pool of threads / of processes",
         [threads / processes for threads, processes in rates],
         at_least=1.0,
         setup=f"{options.images} JPEGs of 800 x 600 to the pixels of a 224 px model, {cores} of either",

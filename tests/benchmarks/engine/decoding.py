@@ -39,21 +39,21 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         files = [path.read_bytes() for path in jpegs(Path(scratch) / "photos", options.images)]
     say(
-        "decoding: 800 x 600 JPEG to a 224 px tensor, of a tight simplejpeg loop",
+        "4, 800 x 600 JPEG to a 224 px tensor, of a tight simplejpeg loop",
         [_cost(_tight, files) / _cost(_ours, files) for _ in range(options.repeats)],
         at_least=0.85,
         setup=f"one thread, {options.images} images",
     )
     big = _big()
     say(
-        "decoding: 12 MP JPEG to 224 px, beside Pillow's full decode",
+        "4, 12 MP JPEG to 224 px, beside Pillow's full decode",
         [_cost(_full, big) / _cost(_ours, big) for _ in range(options.repeats)],
         at_least=7.0,
         setup="one thread, 4 images of 4000 x 3000",
     )
     found = agreement(options.train, options.test, seed=0)
     say(
-        "decoding: top-1 labels that DCT-scaled and full decoding have in common",
+        "4, top-1 labels that DCT-scaled and full decoding have in common",
         [found.same],
         at_least=0.995,
         setup=f"{options.test} crops of {found.labels} photographs, a small network trained on {options.train} others",

@@ -32,7 +32,7 @@ def kills(seed: int, count: int) -> dict[str, object]:
     """The engine under the faults of `make test`."""
     with tempfile.TemporaryDirectory(prefix="winnow-faults-") as scratch:
         done = campaign(prepare(Path(scratch), Shape()), seed, "short", kills=count, whole=True, tell=_tell)
-    return line_of("kills, short form", done, count)
+    return line_of("5, kills, short form", done, count)
 
 
 def peer() -> dict[str, object]:
@@ -41,7 +41,7 @@ def peer() -> dict[str, object]:
         figure = {"ray_data": _two_runners(Path(scratch) / "ray"), "winnow": _two_drivers(Path(scratch) / "winnow")}
     ours = figure["winnow"]
     return {
-        "point": "two runners on one checkpoint",
+        "point": "5, two runners on one checkpoint",
         "figure": figure,
         "target": "ours: every row once",
         "holds": ours["rows"] == ROWS and ours["doubled"] == 0,

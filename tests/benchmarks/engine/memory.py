@@ -1,9 +1,10 @@
-"""Does an actor's memory stay flat and bounded? The most that is resident in every shard.
+"""Does an actor's memory stay flat and bounded? The most that is resident in any of them while shards are worked on.
 
-One process, the pipeline as an actor runs it, images of 200 px with 50-megapixel ones among them, every pixel of which
-is asked for. Flat: the shards' peaks in the last quarter have a median within a tenth of the first quarter's; the first
-shards warm the allocator up, which a few hundred images show as growth. The bound follows from the limits of the
-pipeline, with P for the decoded bytes of the largest image:
+`winnow run` with as many actors as cores, images of 200 px with 50-megapixel ones among them, every pixel of which is
+asked for. The actors are looked at from outside, whenever a shard's object has appeared. Flat: the peaks of the last
+quarter of the run have a median within a tenth of the first quarter's; the first shards warm the allocator up, which a
+few hundred images show as growth. The bound follows from the limits of the pipeline, with P for the decoded bytes of
+the largest image:
 
     what stands before the first shard
     + CHUNK_BYTES + P                      a chunk is closed by the image that reaches its limit
@@ -16,11 +17,13 @@ pipeline, with P for the decoded bytes of the largest image:
 """
 
 import argparse
-import json
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +31,12 @@ from PIL import Image
 from skimage import data
 
 from tests.benchmarks.engine.line import say
-from tests.benchmarks.engine.pipeline_side import open_pipeline, run_shards
 from tests.benchmarks.engine.rates import quartile_change
-from winnow_storage.shards import Receipt
+from tests.benchmarks.engine.whole_pixels import NOTE
+from tests.benchmarks.engine.winnow_side import WINNOW, shard_times_s
+from tests.faults.processes import actors_of, end_session
 from winnow_workers.actor import SHARDS_AT_ONCE
 from winnow_workers.ahead import ENCODED_BYTES, EXTRA_DECODERS, PIXEL_BYTES
-from winnow_workers.models.resolve import resolve_model
-from winnow_workers.operator import TaskConfig
 from winnow_workers.pipeline import CHUNK_BYTES
 
 ROOT = Path(__file__).parents[3]
@@ -42,9 +44,16 @@ HUGE_PX = (8660, 5774)  # 50 megapixels
 HUGE_EVERY = 25
 SHARDS_MIN, SHARD_ITEMS_MAX = 16, 200
 FLAT = 0.10
-TASK = TaskConfig(
-    "vector", "tests.benchmarks.engine.whole_pixels:WholePixelsOperator", resolve_model("builtin/fingerprint")
-)
+POLL_S = 0.01
+SPEC = """\
+name: memory
+corpus: {folder}/photos
+output: {folder}/out
+ledger: sqlite:///{folder}/ledger.db
+tasks:
+  - {{name: vector, operator: "tests.benchmarks.engine.whole_pixels:WholePixelsOperator", model: builtin/fingerprint}}
+run: {{actors: {actors}, device: cpu, shard_items: {shard_items}}}
+"""
 
 
 def bound_bytes(base_bytes: int, largest_bytes: int) -> int:
@@ -77,61 +86,73 @@ def mixed_images(folder: Path, count: int) -> list[Path]:
     return made
 
 
-def resident_bytes() -> int:
-    """Of this process, now (Linux)."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def take_peak_bytes() -> int:
-    """The most that was resident in this process since this was asked last (Linux)."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+def take_peak_bytes(pid: int) -> int:
+    """The most that was resident in a process since this was asked last (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-def worker(folder: Path, images: int) -> dict[str, object]:
-    """In a process of its own: what is resident before, and at most while each shard is worked on."""
-    paths = sorted((folder / "photos").iterdir())
+def run(folder: Path, images: int) -> tuple[int, list[int]]:
+    """What an actor of a `winnow run` has resident before its first image, at most, and then from shard to shard.
+
+    Raises:
+        SystemExit: it does not end `done`, or an actor has to be replaced.
+    """
+    actors = len(os.sched_getaffinity(0))
     shard_items = max(1, min(SHARD_ITEMS_MAX, images // SHARDS_MIN))
-    pipeline, shards = open_pipeline(folder / "run", paths, [TASK], shard_items=shard_items, device="cpu")
-    base, peaks = resident_bytes(), list[int]()
-    take_peak_bytes()
+    spec, note = folder / "job.yaml", folder / "opened"
+    spec.write_text(SPEC.format(folder=folder, actors=actors, shard_items=shard_items), encoding="utf-8")
+    environ = os.environ | {NOTE: str(note), "PYTHONPATH": str(ROOT)}
+    peaks: list[int] = []
+    seen = 0
+    with (folder / "said").open("wb") as said:
+        driver = subprocess.Popen(
+            [WINNOW, "run", spec, "--json"], env=environ, stdout=said, stderr=said, start_new_session=True
+        )
+        try:
+            while driver.poll() is None:
+                if (count := len(shard_times_s(str(folder / "out")))) > seen:
+                    seen = count
+                    peaks += _highest(actors_of(driver.pid))
+                time.sleep(POLL_S)
+        finally:
+            end_session(driver.pid)
+            driver.wait()
+    opened = note.read_text(encoding="ascii").split() if note.exists() else []
+    if driver.returncode != 0 or len(opened) != actors:
+        raise SystemExit(f"ended with {driver.returncode} after {len(opened)} actors: {(folder / 'said').read_text()}")
+    return max(map(int, opened)), peaks
 
-    def sample(_: Receipt) -> None:
-        peaks.append(take_peak_bytes())
 
-    run_shards(pipeline, shards, after=sample)
-    return {"base": base, "peaks": peaks}
+def _highest(pids: Sequence[int]) -> list[int]:
+    """The highest peak of these processes since they were asked last; none if all have ended."""
+    peaks = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            peaks.append(take_peak_bytes(pid))
+    return [max(peaks)] if peaks else []
 
 
 def measure(images: int) -> None:
     """Two lines."""
     with tempfile.TemporaryDirectory() as scratch:
         mixed_images(Path(scratch) / "photos", images)
-        command = [sys.executable, "-m", "tests.benchmarks.engine.memory", "--worker", scratch]
-        command += ["--images", str(images)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
-    seen = json.loads(done.stdout)
-    bound = bound_bytes(seen["base"], HUGE_PX[0] * HUGE_PX[1] * 3)
-    setup = f"{images} images of 200 px, every {HUGE_EVERY}th of 50 megapixels, all pixels asked for, one process"
-    peak = max(seen["peaks"])
-    mib = {name: round(value / 2**20) for name, value in (("base", seen["base"]), ("peak", peak), ("bound", bound))}
-    change = quartile_change(seen["peaks"])
-    say("8, peak memory of a shard, the last quarter of the shards beside the first, change either way", [abs(change)],
-        at_most=FLAT, setup=setup, change=round(change, 3), shards=len(seen["peaks"]))  # fmt: skip
-    say("8, peak memory / its bound", [peak / bound], at_most=1.0, setup=setup, mib=mib)
+        base, peaks = run(Path(scratch), images)
+    bound = bound_bytes(base, HUGE_PX[0] * HUGE_PX[1] * 3)
+    setup = f"{images} images of 200 px, every {HUGE_EVERY}th of 50 megapixels, all pixels asked for, the largest actor"
+    mib = {name: round(value / 2**20) for name, value in (("base", base), ("peak", max(peaks)), ("bound", bound))}
+    change = quartile_change(peaks)
+    say("8, peak memory of an actor, the last quarter of the run beside the first, change either way", [abs(change)],
+        at_most=FLAT, setup=setup, change=round(change, 3), samples=len(peaks))  # fmt: skip
+    say("8, peak memory of an actor / its bound", [max(peaks) / bound], at_most=1.0, setup=setup, mib=mib)
 
 
 def main() -> int:
     """Measure; 0 whether it holds or not: the lines say it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=400)
-    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker is not None:
-        sys.stdout.write(json.dumps(worker(options.worker, options.images)) + "\n")
-    else:
-        measure(options.images)
+    measure(parser.parse_args().images)
     return 0
 
 

@@ -274,19 +274,19 @@ def measure(folder: Path, items: int) -> Iterator[dict[str, Any]]:
     steps = {"first plan": first, "resume": resumed, "1 %-new night": night, "night after a compaction": after}
     for name, one in steps.items():
         yield {
-            "point": f"planning memory, {name}",
+            "point": f"7, planning memory, {name}",
             "figure": f"{one['peak_bytes'] / 2**20:.0f} MiB peak ({base / 2**20:.0f} MiB of it is the program itself)",
             "target": "2048 MiB at 10,000,000 items",
             "holds": one["peak_bytes"] <= MEMORY_TARGET_BYTES,
         }
     yield {
-        "point": "planning cost, first plan",
+        "point": "7, planning cost, first plan",
         "figure": f"{_cost_text(first)}; {first['due']} due in {first['shards']} shards",
         "target": f"{COST_TARGET_US} us of CPU an item, without the listing",
         "holds": _cost_us(first) <= COST_TARGET_US and first["due"] == items,
     }
     yield {
-        "point": "planning cost, resume with half of the shards committed",
+        "point": "7, planning cost, resume with half of the shards committed",
         "figure": f"{resumed['cpu_seconds'] / items * 1e6:.2f} us of CPU an item, "
         f"{resumed['cpu_seconds'] / max(1, resumed['committed']) * 1e3:.2f} ms a committed shard, "
         f"{resumed['seconds']:.1f} s of wall time; {resumed['committed']} committed, {resumed['missing']} missing",
@@ -295,13 +295,13 @@ def measure(folder: Path, items: int) -> Iterator[dict[str, Any]]:
         and resumed["committed"] + resumed["missing"] == first["shards"],
     }
     yield {
-        "point": "planning cost, 1 %-new night",
+        "point": "7, planning cost, 1 %-new night",
         "figure": f"{_cost_text(night)}; {night['due']} due; {ratio:.2f} of the first plan's CPU",
         "target": f"{NIGHT_TARGET_RATIO} of the first plan's CPU",
         "holds": ratio <= NIGHT_TARGET_RATIO and night["due"] == night["listed"] - items == -(-items // NEW_SHARE),
     }
     yield {
-        "point": "planning cost, the same night after a compaction",
+        "point": "7, planning cost, the same night after a compaction",
         "figure": f"{_cost_text(after)}; {after['due']} due; "
         f"{_cost_us(after) / _cost_us(night):.2f} of the cost without; "
         f"the compaction itself: {compaction['cpu_seconds'] / items * 1e6:.1f} us of CPU an item, "

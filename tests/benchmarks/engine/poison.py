@@ -86,7 +86,7 @@ def measure(shape: Shape, poisoned: int, seed: int, *, judge_time: bool) -> dict
     target = "exactly the poisoned fail, with their reason"
     in_time = hurt.seconds <= RATIO * plain.seconds + deadlines_s
     return {
-        "point": "poison" if judge_time else "poison, short form",
+        "point": "6, poison" if judge_time else "6, poison, short form",
         "figure": figure,
         "target": f"{target}, in {RATIO} x the undisturbed time plus the deadlines" if judge_time else target,
         "holds": not problems and (in_time or not judge_time),

@@ -49,7 +49,7 @@ def measure(folder: Path, items: int) -> dict[str, Any]:
     one = step("route", folder, items, module="routing")
     count = one["predictions"]
     return {
-        "point": "routing",
+        "point": "7, routing",
         "figure": f"{one['peak_bytes'] / 2**20:.0f} MiB peak ({base / 2**20:.0f} MiB of it is the program itself), "
         f"{one['cpu_seconds'] / count * 1e6:.1f} us of CPU a prediction, {one['object_bytes'] / count:.0f} bytes each; "
         f"{count} predictions, {one['selected']} to people",
@@ -59,7 +59,7 @@ def measure(folder: Path, items: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run it; 0 if it holds."""
+    """Run it; 0 whether it holds or not: the line says it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, help="where the output is made (a temporary folder by default)")
@@ -72,7 +72,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         line = measure(Path(scratch), options.items) | {"setup": setup}
     sys.stdout.write(json.dumps(line) + "\n")
-    return 0 if line["holds"] else 1
+    return 0
 
 
 if __name__ == "__main__":

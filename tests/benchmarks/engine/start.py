@@ -56,7 +56,7 @@ def main() -> int:
             ours = _timed([Path(sys.executable).parent / "winnow", "run", spec, "--json"])
             ratios.append(ours / bare)
             seconds.append((round(ours, 2), round(bare, 2)))
-    say("start: winnow run of 10 images / a bare Ray script with one torch actor", ratios, at_most=1.3,
+    say("9, winnow run of 10 images / a bare Ray script with one torch actor", ratios, at_most=1.3,
         setup="whole processes", seconds=seconds)  # fmt: skip
     return 0
 

@@ -35,7 +35,7 @@ class Point:
 
 
 POINTS = (
-    Point("decode-bound (MobileNetV3-small)", "mobilenet_v3_small", 3000, 64, 0.90),
+    Point("decode-bound (MobileNetV3-small)", "mobilenet_v3_small", 6000, 256, 0.90),
     Point("model-bound (ResNet-50)", "resnet50", 800, 16, 0.95),
 )
 PLACES: tuple[Where, ...] = ("folder", "s3")

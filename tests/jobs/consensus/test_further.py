@@ -52,6 +52,31 @@ def test_settle__asks_another_until_sure_and_then_stops(tmp_path: Path) -> None:
     assert again.people_posterior != again.posterior
 
 
+def test_settle__of_a_task_asks_as_many_as_it_says(tmp_path: Path) -> None:
+    answers = [(0, "ann", "0"), (1, "ann", "1")]
+    states = {}
+    for name, review in {
+        "as for all": {"max_overlap": 3},
+        "its own": {"overlaps": {TASK: {"max_overlap": 3}}},
+        "of others": {"overlaps": {"boxes": {"max_overlap": 3}}},
+        "two in any case": {"overlaps": {TASK: {"overlap": 2}}},
+        "never sure": {"max_overlap": 2, "overlaps": {TASK: {"sure": 0.9999}}},
+    }.items():
+        job = crowd(tmp_path / name, **review)
+        job.answer(answers)
+        job.settle()
+        rows = job.standing()
+        states[name] = (rows[0].state, rows[1].state, rows[1].wanted)
+    asking = State.ASKING
+    assert states == {
+        "as for all": (State.SETTLED, asking, 2),
+        "its own": (State.SETTLED, asking, 2),
+        "of others": (State.SETTLED, State.UNSURE, 1),
+        "two in any case": (asking, asking, 2),
+        "never sure": (asking, asking, 2),
+    }
+
+
 def test_settle__again_changes_nothing(tmp_path: Path) -> None:
     job = crowd(tmp_path)
     job.answer([(place, "ann", "0") for place in range(12)])
@@ -181,7 +206,9 @@ def test_standing_rows__a_damaged_object_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"overlap": 3, "max_overlap": 2}, "less than overlap"),
+        ({"overlap": 3, "max_overlap": 2}, r"max_overlap \(2\) is less than overlap \(3\)"),
+        ({"overlap": 3, "overlaps": {"kind": {"max_overlap": 2}}}, r"overlaps\.kind: max_overlap \(2\) is less than"),
+        ({"overlaps": {"kind": {"sure": 0.4}}}, "greater than 0.5"),
         ({"consensus": {"sure": 0.3}}, "greater than 0.5"),
         ({"adjudicate": {"people": []}}, "at least 1 item"),
     ],

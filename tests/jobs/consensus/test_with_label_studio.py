@@ -47,7 +47,7 @@ def test_people__answer_in_label_studio_until_sure(
         np.tile(SURE, (4, 1)),
         images=images,
         label_studio=server,
-        max_overlap=2,
+        overlaps={TASK: {"max_overlap": 2}},
         adjudicate={"people": [label_studio.email]},
         gold={TASK: {"truth": str(truth), "per_run": 1}},
     )

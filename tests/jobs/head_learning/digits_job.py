@@ -34,6 +34,23 @@ AT = datetime(2026, 11, 25, tzinfo=UTC)
 SIDE_PX = 32
 HEAD = {"name": "kind", "operator": "classify", "vectors": "look", "model": "models/kind@prod"}
 LOOK = {"name": "look", "operator": "embed", "model": "builtin/fingerprint"}
+LOOP_SPEC = """\
+name: digits
+corpus: corpus
+output: out
+registry: registry
+ledger: "sqlite:///{folder}/ledger.db"
+tasks:
+  - {{name: look, operator: embed, model: builtin/fingerprint}}
+  - {{name: kind, operator: classify, vectors: look, model: models/kind@prod}}
+review:
+  label_studio: {{url: "{url}", document_root: "{root}"}}
+  policies: {{kind: {policy}}}
+  budget: {budget}
+  calibrate: {calibrate}
+learn: {{gold: {gold}}}
+run: {{actors: 1, device: cpu, shard_items: {shard_items}}}
+"""
 
 
 @dataclass(frozen=True)
@@ -93,6 +110,17 @@ def write_digits(folder: Path, numbers: Iterable[int]) -> Path:
         large = cv2.resize(pixels, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(folder / "corpus" / f"{number:04d}-{data.target[number]}.png"), large)
     return folder
+
+
+def write_loop_spec(folder: Path, *, url: str, root: Path, budget: int, **more: Any) -> Path:
+    """The spec of a loop over a folder's digits, whose Label Studio at `url` has `root` as its document root.
+
+    `more`: calibrate, gold, shard_items and policy, as the spec has them.
+    """
+    usual = {"calibrate": 0, "gold": 0.2, "shard_items": "auto", "policy": "{}"}
+    path = folder / "job.yaml"
+    path.write_text(LOOP_SPEC.format(folder=folder, url=url, root=root, budget=budget, **usual | more))
+    return path
 
 
 def vectors_of(digits: DigitsJob) -> tuple[np.ndarray, list[str]]:

@@ -1,4 +1,7 @@
-"""What is wrong of a loop that was killed and started again? Bucket, ledger, registry and Label Studio compared."""
+"""What is wrong of a loop that was killed and started again? Bucket, ledger, registry and Label Studio compared.
+
+And what its tests put in the place of Ray.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.annotation.people import Person
+from tests.jobs.whole_nights import work_through
 from winnow_jobs.consensus.rows import standing_rows
 from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.routes import TO_PEOPLE, iter_sent
-from winnow_jobs.runs import Runs
+from winnow_jobs.run import Tally
+from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.spec_source import load_spec
 from winnow_jobs.verify.labels import read_labels
 from winnow_jobs.verify.run import verify_run
@@ -18,6 +23,22 @@ from winnow_storage.ledger import open_ledger
 from winnow_storage.records import PushState
 from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
+
+
+def projects_of(person: Person) -> list[int]:
+    """Of the job, whose name every test here uses."""
+    found = person.ask("GET", "/api/projects/?page_size=1000")["results"]
+    return [one["id"] for one in found if one["title"] == "digits / kind"]
+
+
+def in_this_process(runs: Runs, plan: PlanDocument, *_: object, **__: object) -> tuple[Tally, float]:
+    """The work of a run by a pipeline in this process, as `winnow_jobs.run.work_through` has it done by actors."""
+    standing = {shard for shard, _ in runs.receipts(plan.run_id)}
+    work_through(runs, plan, shards=[shard for shard in range(plan.shards) if shard not in standing])
+    tally = Tally()
+    for _, receipt in runs.receipts(plan.run_id):
+        tally.add(receipt, now=False)
+    return tally, 1.0
 
 
 def harm(path: Path, person: Person) -> dict[str, Any]:

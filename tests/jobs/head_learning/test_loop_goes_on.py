@@ -13,23 +13,18 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.annotation.people import Person
-from tests.jobs.head_learning.digits_job import DigitsJob, put_first_head
-from tests.jobs.head_learning.loop_checks import harm
-from tests.jobs.whole_nights import begin, work_through
+from tests.jobs.head_learning.digits_job import DigitsJob, put_first_head, write_loop_spec
+from tests.jobs.head_learning.loop_checks import harm, projects_of
+from tests.jobs.whole_nights import begin
 from tests.servers.studio_gateway import Gateway, Weather, gateway_of
-from winnow_annotation import fences, outbox
 from winnow_annotation.label_studio import LabelStudioClient
-from winnow_jobs import job as job_module
 from winnow_jobs.backfill import Backfill, backfilled
 from winnow_jobs.commands.options import now
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
-from winnow_jobs.engine import Engine
 from winnow_jobs.events import silent
 from winnow_jobs.loop import LoopOptions, Outside, Step, loop
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import resolve_spec
-from winnow_jobs.run import Tally
-from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.spec_source import load_spec
 from winnow_storage import ledger as ledger_module
 from winnow_storage.local_store import LocalStore
@@ -37,23 +32,6 @@ from winnow_storage.local_store import LocalStore
 Done = TypeVar("Done")
 
 KILLS = 5
-SPEC = """\
-name: digits
-corpus: corpus
-output: out
-registry: registry
-ledger: "sqlite:///{folder}/ledger.db"
-tasks:
-  - {{name: look, operator: embed, model: builtin/fingerprint}}
-  - {{name: kind, operator: classify, vectors: look, model: models/kind@prod}}
-review:
-  label_studio: {{url: "{url}", document_root: "{root}"}}
-  policies: {{kind: {{}}}}
-  budget: 20
-  calibrate: 8
-learn: {{gold: 0.3}}
-run: {{actors: 1, shard_items: 150}}
-"""
 
 
 class Killed(BaseException):
@@ -100,42 +78,13 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
 
 
 @pytest.fixture
-def spec(
-    digits: DigitsJob,
-    label_studio: LabelStudioServer,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Path]:
-    monkeypatch.setenv("LABEL_STUDIO_TOKEN", label_studio.token)
-    monkeypatch.setattr(Engine, "begin", lambda _: None)
-    monkeypatch.setattr(job_module, "work_through", in_this_process)
-    monkeypatch.setattr(outbox, "_PAUSE_S", 0.01)
-    monkeypatch.setattr(fences, "_PAUSE_S", 0.01)
-    path, root = digits.folder / "job.yaml", tmp_path_factory.getbasetemp()
+def spec(digits: DigitsJob, studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.getbasetemp()
     put_first_head(digits.registry, digits, 20)
-    gateway = Gateway(label_studio.url, "http://127.0.0.1:9", random.Random(5), Weather(slow=0.0, late_s=0.2))
+    gateway = Gateway(studio.url, "http://127.0.0.1:9", random.Random(5), Weather(slow=0.0, late_s=0.2))
     with gateway_of(gateway) as (url, _):
-        path.write_text(SPEC.format(folder=digits.folder, url=url, root=root))
-        yield path
+        yield write_loop_spec(digits.folder, url=url, root=root, budget=20, calibrate=8, gold=0.3, shard_items=150)
     assert gateway.done["lost"] > 0
-    person = Person(label_studio)
-    for project in projects_of(person):
-        person.ask("DELETE", f"/api/projects/{project}/")
-
-
-def projects_of(person: Person) -> list[int]:
-    """Of the job, whose name every test here uses."""
-    found = person.ask("GET", "/api/projects/?page_size=1000")["results"]
-    return [one["id"] for one in found if one["title"] == "digits / kind"]
-
-
-def in_this_process(runs: Runs, plan: PlanDocument, *_: object, **__: object) -> tuple[Tally, float]:
-    standing = {shard for shard, _ in runs.receipts(plan.run_id)}
-    work_through(runs, plan, shards=[shard for shard in range(plan.shards) if shard not in standing])
-    tally = Tally()
-    for _, receipt in runs.receipts(plan.run_id):
-        tally.add(receipt, now=False)
-    return tally, 1.0
 
 
 def looping(spec: Path, person: Person, rounds: int = 2) -> Iterator[Step]:

@@ -1,33 +1,16 @@
 """The runs of one loop share a cluster and its actors: real Ray, a real Label Studio, nobody who answers."""
 
 import os
-from pathlib import Path
 
 import pytest
 
 from tests.annotation.people import Person
 from tests.faults.processes import ACTOR, command_of, descendants
-from tests.jobs.head_learning.digits_job import DigitsJob, put_first_head
+from tests.jobs.head_learning.digits_job import DigitsJob, put_first_head, write_loop_spec
 from winnow_jobs.commands.options import now
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 from winnow_jobs.events import silent
 from winnow_jobs.loop import LoopOptions, Outside, loop
-
-SPEC = """\
-name: digits
-corpus: corpus
-output: out
-registry: registry
-ledger: "sqlite:///{folder}/ledger.db"
-tasks:
-  - {{name: look, operator: embed, model: builtin/fingerprint}}
-  - {{name: kind, operator: classify, vectors: look, model: models/kind@prod}}
-review:
-  label_studio: {{url: "{url}", document_root: "{root}"}}
-  policies: {{kind: {{}}}}
-  budget: 5
-run: {{actors: 1, device: cpu}}
-"""
 
 
 def actors() -> set[int]:
@@ -40,9 +23,8 @@ def test_loop__its_runs_have_the_same_actor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("LABEL_STUDIO_TOKEN", label_studio.token)
-    path: Path = digits.folder / "job.yaml"
     root = tmp_path_factory.getbasetemp()
-    path.write_text(SPEC.format(folder=digits.folder, url=label_studio.url, root=root))
+    path = write_loop_spec(digits.folder, url=label_studio.url, root=root, budget=5)
     put_first_head(digits.registry, digits, 20)
     person, seen = Person(label_studio), list[set[int]]()
     try:

@@ -1,6 +1,7 @@
 """Do both engines read clean print, and does the operator say what the library itself says?"""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jiwer
@@ -8,10 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.packed_files import pdf_of
 from tests.servers.require import require_tesseract
 from tests.workers.operators.making import flat, opened, view
+from tests.workers.test_packed import fetch, items_of
 from tests.workers.text import pages
+from winnow_storage.blobs import open_store
 from winnow_storage.errors import ModelError
+from winnow_storage.uri import parse
 from winnow_workers.models import tesseract_data
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import Operator
@@ -48,6 +53,16 @@ def test_engine__two_columns_one_after_the_other(engine: Opened, model: str) -> 
     left, right = ([pages.sentence(rng, 4) for _ in range(4)] for _ in range(2))
     (prediction,) = engine(model).run([view(pages.two_columns(left, right))])
     assert prediction.fields["full_text"] == "\n".join([*left, *right])
+
+
+def test_rapidocr__pages_of_a_document_are_read_one_by_one(engine: Opened, tmp_path: Path) -> None:
+    printed = [pages.page(seed, lines=2) for seed in (40, 41)]
+    (tmp_path / "scan.pdf").write_bytes(pdf_of([Image.fromarray(pixels) for pixels, _ in printed]))
+    items = items_of(open_store(parse(str(tmp_path))))
+    assert list(items) == ["scan.pdf/000001", "scan.pdf/000002"]
+    decoded = [fetch(item).decoded for item in items.values()]
+    said = engine("builtin/rapidocr").run([view(one.pixels) for one in decoded if one is not None])
+    assert [one.fields["full_text"] for one in said] == [text for _, text in printed]
 
 
 def test_rapidocr__batched_says_what_the_library_says_of_each_page(engine: Opened) -> None:

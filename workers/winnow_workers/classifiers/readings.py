@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from winnow_storage.ids import digest_value
@@ -44,8 +45,9 @@ class OneLabel(Reading):
 
     def read(self, logits: Floats) -> Prediction:
         """The surest."""
-        scores = softmax(logits) if self.link == "softmax" else sigmoid(logits)
-        order = np.argsort(-logits, kind="stable")[: max(2, self.top_k)]
+        probabilities = softmax(logits)
+        scores = probabilities if self.link == "softmax" else sigmoid(logits)
+        order = highest(logits, max(2, self.top_k))
         best = float(scores[order[0]])
         second = float(scores[order[1]]) if len(scores) > 1 else 0.0
         p_ok, calibrator = None, None
@@ -57,7 +59,7 @@ class OneLabel(Reading):
                 "label": self.labels[order[0]],
                 "margin": best - second,
                 "top": _entries(self.labels, scores, order[: self.top_k]),
-                "entropy": entropy(softmax(logits)),
+                "entropy": entropy(probabilities),
             },
             score=best,
             score_kind=self.link,
@@ -127,7 +129,7 @@ class Node(Reading):
         sums = self.tree.summed(scores)
         path = self.tree.descend(sums, self.sure)
         node = path[-1] if path else self.tree.best_top(sums)
-        order = np.argsort(-logits, kind="stable")[: max(2, self.top_k)]
+        order = highest(logits, max(2, self.top_k))
         second = float(scores[order[1]]) if len(scores) > 1 else 0.0
         p_ok, calibrator = None, None
         if self.calibrator is not None:
@@ -147,6 +149,17 @@ class Node(Reading):
             p_ok=p_ok,
             calibrator=calibrator,
         )
+
+
+def highest(values: Floats, count: int) -> npt.NDArray[np.intp]:
+    """Where the `count` highest of some finite values stand, the highest first; of equal ones the first one first.
+
+    Without sorting the others: of a thousand labels a few are wanted.
+    """
+    if count >= len(values):
+        return np.argsort(-values, kind="stable")
+    among = np.flatnonzero(values >= np.partition(values, -count)[-count])  # more than `count` where some are equal
+    return among[np.argsort(-values[among], kind="stable")][:count]
 
 
 def softmax(logits: Floats) -> Floats:
