@@ -97,7 +97,7 @@ def test_plan__says_that_a_model_cannot_be_used(capsys: pytest.CaptureFixture[st
 def test_plan__opens_an_operator_of_ones_own_unless_it_is_for_gpus(
     capsys: pytest.CaptureFixture[str], job: Path, device: str
 ) -> None:
-    own = f'"tests.jobs.unopened:UnopenedOperator", how: refuses, log: {job.parent}/log'
+    own = f'"tests.jobs.sleepy:SleepyOperator", opening: refuses, log: {job.parent}/log'
     task = f"{{name: own, operator: {own}}}"
     job.write_text(f"{SPEC.partition('tasks:')[0]}tasks: [{task}]\nrun: {{device: {device}}}\n")
     code, said = planned(capsys, job)

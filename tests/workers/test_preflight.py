@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 
-from tests.jobs import unopened
+from tests.jobs import sleepy
 from tests.workers.contract import bad_operators
 from tests.workers.operators import onnx_files
 from tests.workers.operators.classifier_folders import write_classifier, write_pair
@@ -221,8 +221,8 @@ def test_check_task__an_operator_of_ones_own_is_opened(tmp_path: Path) -> None:
     broken = task(f"{bad_operators.__name__}:Unopened", "builtin/none")
     with pytest.raises(ModelError, match=r"task t: .*:Unopened cannot be opened .*KeyError: 'layer4\.weight' \(bad_op"):
         check_task(broken)
-    own = f"{unopened.__name__}:UnopenedOperator"
-    refusing = task(own, "builtin/fingerprint", how="refuses", log=str(tmp_path / "log"))
+    own = f"{sleepy.__name__}:SleepyOperator"
+    refusing = task(own, "builtin/fingerprint", opening="refuses", log=str(tmp_path / "log"))
     with pytest.raises(ModelError, match="task t: its weights are of another network") as refused:
         check_task(refusing)
     assert refused.value.hint == "name the model that they are of"
