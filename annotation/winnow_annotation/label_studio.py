@@ -11,6 +11,7 @@ import httpx
 from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
+from winnow_annotation.label_studio_records import FoundTask, Project, Standing
 from winnow_annotation.policies import LabelStudioSpec, S3Images, resolve_secret
 from winnow_storage.errors import LabelStudioError, LabelStudioRefused
 
@@ -27,39 +28,6 @@ _LOGIN_HINT = (
     "review.label_studio.token names (legacy tokens are off by default)"
 )
 _SERVER_HINT = "read Label Studio's log, then run the same command again: nothing is sent twice"
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A project as the server has it; `overlap`: how many people answer a task at first; `is_new`: made just now.
-
-    `instructions`: what people may read of what is asked of them, in HTML.
-    """
-
-    id: int
-    config: str
-    overlap: int = 1
-    instructions: str = ""
-    is_new: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FoundTask:
-    """A task that stands in a project: its answers, how many people are to answer it, and how many skipped it."""
-
-    id: int
-    annotations: int
-    overlap: int = 1
-    skips: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Of the tasks with a dedupe_key in a project: how many, the newest one's id, and how many answers (not skips)."""
-
-    tasks: int
-    newest_id: int | None
-    answers: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from winnow_annotation.fences import close_fences, open_fence, open_fences
-from winnow_annotation.label_studio import FoundTask, LabelStudioClient
+from winnow_annotation.label_studio import LabelStudioClient
+from winnow_annotation.label_studio_records import FoundTask
 from winnow_annotation.tasks import PushItem, review_task
 from winnow_storage.errors import LabelStudioError, LabelStudioRefused
 from winnow_storage.ledger import Ledger

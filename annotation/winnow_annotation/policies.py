@@ -28,6 +28,7 @@ def _server_url(text: str) -> str:
 
 # The name of an environment variable as `${NAME}`. The secret itself is never in a spec, so a spec can be stored.
 EnvSecret = Annotated[str, AfterValidator(_placeholder)]
+ProjectName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ -]{0,39}$")]
 ServerUrl = Annotated[str, AfterValidator(_server_url)]
 
 
@@ -66,12 +67,15 @@ class LabelStudioSpec(_Model):
     """Which Label Studio the review tasks go to.
 
     `document_root` is that server's LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, below which images in folders must lie.
+    `projects`, by task: tasks of one name here, and of one interface, share a project; others have one each.
     """
 
     url: ServerUrl
     token: EnvSecret = "${LABEL_STUDIO_TOKEN}"  # noqa: S105  (a name, not a token)
     document_root: str = Field(default="/", pattern="^/")
     s3: S3Images = S3Images()
+    # left out where there are none, so that plans of before they were keep their digests
+    projects: Mapping[str, ProjectName] = Field(default={}, exclude_if=lambda names: not names)
 
 
 class ScoreBelow(_Model):

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow_annotation.events import Origin, events_of, events_of_gone, live_after
-from winnow_annotation.label_studio import LabelStudioClient, Standing
+from winnow_annotation.label_studio import LabelStudioClient
+from winnow_annotation.label_studio_records import Standing
 from winnow_annotation.labelling_config import config_hash
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import LabelStudioError
@@ -57,9 +58,8 @@ def pull(
     """
     projects = [ledger.project(client.url, job, task) for task in tasks]
     summary = PullSummary()
-    for project in projects:
-        if project is not None:
-            summary += _pull_project(client, ledger, output, project)
+    for project in {one.project_id: one for one in projects if one is not None}.values():  # tasks may share one
+        summary += _pull_project(client, ledger, output, project)
     return summary
 
 

@@ -11,22 +11,33 @@ from winnow_annotation.images import Render, image_reference, image_sources, sho
 from winnow_annotation.instructions import instructions
 from winnow_annotation.label_set import Labels
 from winnow_annotation.label_studio import LabelStudioClient
+from winnow_annotation.label_studio_records import Project
 from winnow_annotation.labelling_config import config_hash, labelling_config
 from winnow_annotation.outbox import Outbox
 from winnow_annotation.tasks import PushItem
 from winnow_storage.blobs import BlobStore
+from winnow_storage.errors import SpecError
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import LabelStudioProject, PushState
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How people are asked, by task: how many answer each review task (one), until more are asked for; and the
-    instructions that they read instead of those that its interface has.
+    """How people are asked, by task: how many answer each review task (one), until more are asked for; the instructions
+    that they read instead of those that its interface has; and the name of the project that it shares with others.
     """
 
     overlaps: Mapping[str, int] = field(default_factory=dict)
     instructions: Mapping[str, str] = field(default_factory=dict)
+    projects: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, queue: str) -> str:
+        """Of a queue's project, below the job's name; its own if it shares none."""
+        return self.projects.get(queue, queue)
+
+    def is_shared(self, queue: str) -> bool:
+        """Whether other tasks go to the same project."""
+        return sum(self.name(one) == self.name(queue) for one in {*self.overlaps, *self.projects}) > 1
 
 
 BY_DEFAULT = Asking()
@@ -95,9 +106,7 @@ def _project(
             return known  # a person may have refined the interface since: theirs stays
         client.change_config(served.id, config)
     else:
-        served = client.ensure_project(f"{item.job} / {item.queue}", config, instructions=told)
-        if served.config != config:
-            client.change_config(served.id, config)
+        served = _ensured(client, item, config, told, asking)
         if own is not None:
             client.change_instructions(served.id, told)
         if served.overlap < overlap:
@@ -109,6 +118,20 @@ def _project(
     if served.is_new:
         client.remove_empty(served.id)
     return _project(client, ledger, item, labels, asking)  # another push was faster: theirs is everybody's
+
+
+def _ensured(client: LabelStudioClient, item: PushItem, config: str, told: str, asking: Asking) -> Project:
+    """The project of that title, with this interface."""
+    name = asking.name(item.queue)
+    served = client.ensure_project(f"{item.job} / {name}", config, instructions=told)
+    if served.config != config and asking.is_shared(item.queue):
+        raise SpecError(
+            f"task {item.task} asks people something else than the project {name!r} that it shares",
+            hint="tasks of one interface share one: give it a name of its own in review.label_studio.projects",
+        )
+    if served.config != config:
+        client.change_config(served.id, config)
+    return served
 
 
 def _not_pushed(ledger: Ledger, items: Sequence[PushItem], output: BlobStore, project_id: int) -> list[PushItem]:

@@ -1,7 +1,7 @@
 """How do a job's decisions reach people, and their answers come back? Bucket, ledger and Label Studio together."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -103,7 +103,8 @@ def push_pending(spec: ResolvedSpec, runs: Runs, ledger: Ledger, listener: Liste
         items = _mixed([item for item in [*_push_items(runs, run_id), *further] if item.dedupe_key in keys])
         if spec.review.blind:
             items = [replace(item, prediction=None) if item.route == Purpose.REVIEW else item for item in items]
-        asking = Asking({name: spec.review.limits(name).overlap for name in labels}, spec.review.instructions)
+        overlaps = {name: spec.review.limits(name).overlap for name in labels}
+        asking = Asking(overlaps, spec.review.instructions, _projects(spec))
         done = push(client, ledger, items, output=runs.store, labels=labels, render=render, asking=asking)
         total = PushSummary(total.sent + done.sent, total.already + done.already, total.swept + done.swept)
     return total
@@ -166,6 +167,10 @@ def label_set_of(task: TaskConfig) -> LabelSet:
     """
     tree = task.params.get("tree") if task.operator == "classify" else None
     return LabelSet(labels_of(task), task.params.get("choose") == "several", read_tree(tree) if tree else {})
+
+
+def _projects(spec: ResolvedSpec) -> Mapping[str, str]:
+    return {} if spec.review.label_studio is None else spec.review.label_studio.projects
 
 
 def _render(uri: str, version: str, *, fetcher: Fetcher) -> bytes:

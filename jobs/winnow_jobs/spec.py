@@ -162,8 +162,10 @@ class JobSpec(Section):
 
     @model_validator(mode="after")
     def _policies_name_tasks(self) -> "JobSpec":
-        for section in ("policies", "gold", "instructions", "overlaps"):
-            named = getattr(self.review, section)
+        named_in = {one: getattr(self.review, one) for one in ("policies", "gold", "instructions", "overlaps")}
+        studio = self.review.label_studio
+        named_in |= {} if studio is None else {"label_studio.projects": studio.projects}
+        for section, named in named_in.items():
             unknown = sorted(set(named) - {task.name for task in self.tasks})
             if unknown:
                 names = ", ".join(task.name for task in self.tasks)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from tests.annotation.people import Person, choice
 from winnow_annotation import pull as pull_module
 from winnow_annotation.label_studio import LabelStudioClient
 from winnow_annotation.pull import PullSummary, pull
-from winnow_annotation.push import push
+from winnow_annotation.push import Asking, push
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 from winnow_storage.blobs import BlobStore
-from winnow_storage.errors import LabelStudioError
+from winnow_storage.errors import LabelStudioError, SpecError
 from winnow_storage.ledger import Ledger, open_ledger
 from winnow_storage.schemas import LABELS as LABELS_SCHEMA
 
@@ -240,3 +241,36 @@ def test_pull__a_project_that_is_gone_is_named(
     Person(label_studio).ask("DELETE", f"/api/projects/{project.project_id}/")
     with pytest.raises(LabelStudioError, match="not in Label Studio"):
         pull_now()
+
+
+def test_pull__tasks_that_share_a_project_keep_their_answers_apart(
+    label_studio: LabelStudioServer,
+    client: LabelStudioClient,
+    ledger: Ledger,
+    output: BlobStore,
+    job: str,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "images").mkdir()
+    file = tmp_path / "images" / "one.png"
+    Image.new("RGB", (40, 30)).save(file)
+    kind = item("kind", file.as_uri(), job=job)
+    other = replace(kind, task="other", dedupe_key=f"other {kind.dedupe_key}")
+    asking = Asking(projects={"kind": "shelf", "other": "shelf", "things": "shelf"})
+    labels = LABELS | {"other": LABELS["kind"]}
+    push(client, ledger, [kind, other], output=output, labels=labels, render=render, asking=asking)
+    assert push(client, ledger, [kind, other], output=output, labels=labels, render=render, asking=asking).sent == 0
+    places = {name: ledger.project(client.url, job, name) for name in ("kind", "other")}
+    (project,) = {one.project_id for one in places.values() if one is not None}
+    person = Person(label_studio)
+    assert person.ask("GET", f"/api/projects/{project}/")["title"] == f"{job} / shelf"
+    tasks = {task["data"]["task"]: task["id"] for task in person.tasks(project)}
+    person.choose(tasks["kind"], "cat")
+    person.choose(tasks["other"], "dog & cow")
+    assert pull(client, ledger, output, job=job, tasks=["kind", "other"]).new == 2
+    assert pull(client, ledger, output, job=job, tasks=["kind", "other"]) == PullSummary(tasks=2)
+    said = {label.task: json.loads(label.value or "") for label in ledger.labels(job)}
+    assert said == {"kind": {"label": "cat"}, "other": {"label": "dog & cow"}}
+    boxes = item("things", file.as_uri(), job=job)
+    with pytest.raises(SpecError, match="asks people something else than the project 'shelf' that it shares"):
+        push(client, ledger, [boxes], output=output, labels=labels, render=render, asking=asking)

@@ -94,6 +94,7 @@ run:
         (GOOD + "review: {policies: {text: {never_review_items: legal/*}}}\n", ":8:48: review.policies.text.never_"),
         (GOOD + "review: {policies: {text: {never_review_items: {fiel: x}}}}\n", "'fiel'; did you mean 'file'?"),
         (GOOD + "review: {instructions: {txt: Read it.}}\n", "review.instructions names 'txt', which is no task"),
+        (GOOD + "review: {label_studio: {url: http://ls, projects: {txt: a}}}\n", "label_studio.projects names 'txt'"),
         (GOOD + "review: {select: {by: disagreement, committee: [text, vector]}}\n", "committee names 'text'"),
         (GOOD + "review: {budgt: 3}\n", "/job.yaml:8:10: unknown key 'budgt'; did you mean 'budget'?"),
         (GOOD.replace("embed, model: builtin/fingerprint", "classify"), "names no model"),

@@ -42,9 +42,10 @@ def scripted_server(answer: Callable[[Request], Answer]) -> Iterator[str]:
             length = len(given.body) if given.promised_bytes is None else given.promised_bytes
             for name, value in {"Content-Length": str(length), "Connection": "close", **given.headers}.items():
                 self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(given.body)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # whoever asked was killed meanwhile
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(given.body)
 
         do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = do_PATCH = _reply
 
