@@ -57,7 +57,7 @@ LONG = (
     Script("tax", ("--only", "folder", "--repeats", "5"), LONG_LIMIT_S),
     Script("tax", ("--only", "s3", "--repeats", "5"), LONG_LIMIT_S),
     Script("peers.compare", ("--only", "decode-bound", "--images", "6000", "--repeats", "5"), LONG_LIMIT_S),
-    Script("peers.compare", ("--only", "model-bound", "--heavy-images", "600", "--repeats", "5"), LONG_LIMIT_S),
+    Script("peers.compare", ("--only", "model-bound", "--heavy-images", "1500", "--repeats", "5"), LONG_LIMIT_S),
     Script("five_tasks", ("--images", "200", "--repeats", "5"), LONG_LIMIT_S),
     Script("decoding", ("--repeats", "9"), LONG_LIMIT_S),
     Script("decode_pool", ("--images", "2000", "--repeats", "5"), LONG_LIMIT_S),
