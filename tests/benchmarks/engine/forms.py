@@ -61,6 +61,7 @@ LONG = (
     Script("five_tasks", ("--images", "200", "--repeats", "5"), LONG_LIMIT_S),
     Script("decoding", ("--repeats", "9"), LONG_LIMIT_S),
     Script("decode_pool", ("--images", "2000", "--repeats", "5"), LONG_LIMIT_S),
+    Script("formats"),
     Script("faults", ("--peer",), LONG_LIMIT_S),
     Script("network", ("--images", "480", "--seeds", "5", "--stall-s", "30"), LONG_LIMIT_S),
     Script("poison", (), LONG_LIMIT_S),
