@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from winnow_annotation.policies import ReviewSpec, SelectSpec
 from winnow_annotation.sampling import position
 from winnow_annotation.selection import POOL
-from winnow_annotation.wishes import REVIEWED, Codes, Numbers, Predictions, numbers
+from winnow_annotation.wishes import Codes, Mask, Numbers, Predictions, numbers
 
 URGENCY_FIELDS = ("margin", "entropy")  # of the structs of `classify`
 SLACK = 4096  # candidates above what is wanted that wait for the next sort
@@ -79,13 +79,13 @@ class MostUrgent:
         self.seen = 0
         self.by = ""  # what they are ordered by
 
-    def add(self, predictions: Predictions, codes: Codes, place: int) -> None:
-        """Some more predictions, with their codes."""
-        self.seen += int(REVIEWED[codes].sum())
+    def add(self, predictions: Predictions, codes: Codes, place: int, *, wanted: Mask) -> None:
+        """Some more predictions, with their codes, of which these are `wanted`, (n,)."""
+        self.seen += int(wanted.sum())
         self.by, urgency, and_then = _urgency(predictions, self._select, self._seed)
         last, last_then = self._bound
         near = (urgency < last) | ((urgency == last) & (and_then <= last_then))
-        chosen = np.flatnonzero(REVIEWED[codes] & near)
+        chosen = np.flatnonzero(wanted & near)
         if chosen.size == 0:
             return
         items, versions = (

@@ -120,7 +120,7 @@ class Choice:
         self._codes: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(len(Code), np.int64))
         self._again: dict[str, int] = defaultdict(int)
         self._withheld: dict[str, list[str]] = defaultdict(list)
-        self._asked: dict[str, list[tuple[int, str]]] = defaultdict(list)  # by task: place, item
+        self._asked: dict[str, MostUrgent] = {}  # of what would be reviewed again: near-duplicates are as unsure
         self._vectors: Mapping[str, Vectors] = {}
         self._sent: list[Sent] | None = None
 
@@ -157,13 +157,13 @@ class Choice:
         self._compete(task, predictions, codes, place)
 
     def _compete(self, task: str, predictions: Predictions, codes: Codes, place: int) -> None:
-        if predictions.is_asked is not None:
-            asked = predictions.item_ids.filter(predictions.is_asked).to_pylist()
-            self._asked[task] += [(place, item) for item in asked]
         if self._review.audit > 0:
             self._audit(task, predictions, codes, place)
         urgent = self._reviews.setdefault(task, MostUrgent(self._review, f"{self._seed}\0{task}"))
-        urgent.add(predictions, codes, place)
+        urgent.add(predictions, codes, place, wanted=REVIEWED[codes])
+        if predictions.is_asked is not None:
+            asked = self._asked.setdefault(task, MostUrgent(self._review, f"{self._seed}\0{task}"))
+            asked.add(predictions, codes, place, wanted=codes == Code.ASKED_BEFORE)
 
     def waiting(self) -> dict[str, Waiting]:
         """By task, what compete again next time: reviews that there was no place for, at most POOL times the budget;
@@ -190,9 +190,8 @@ class Choice:
         if self._review.select.diverse:
             left, room = self._left(self._kept_draws())
             for task, some in left.items():
-                if len(some) > room[task]:
-                    for place, item in [*((one.place, one.item) for one in some), *self._asked[task]]:
-                        found[place].add(item)
+                for one in [*some, *self._asked_of(task)] if len(some) > room[task] else ():
+                    found[one.place].add(one.item)
         return found
 
     def compare(self, vectors: Mapping[str, Vectors]) -> None:
@@ -265,12 +264,15 @@ class Choice:
         if vectors is None:
             return [_review(task, one, f"{rule}: {at} of {among}") for at, one in enumerate(wanted[:count], 1)]
         seed = int(position(f"{self._seed}\0groups", task) * 2**32)
-        known = stacked(self._vectors, [item for _, item in self._asked[task]])
+        known = stacked(self._vectors, [one.item for one in self._asked_of(task)])
         chosen = select(vectors, count, seed=seed, typical=rule == "random", known=known)
         return [
             _review(task, wanted[one.place], f"{rule}: {one.place + 1} of {among}, of a group of {one.group}")
             for one in chosen
         ]
+
+    def _asked_of(self, task: str) -> Sequence[Unsure]:
+        return self._asked[task].least() if task in self._asked else ()
 
     def _audit(self, task: str, predictions: Predictions, codes: Codes, place: int) -> None:
         chosen = np.flatnonzero(AUDITED[codes])

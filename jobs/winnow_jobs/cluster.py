@@ -121,6 +121,21 @@ def room_for(device: str, held: int) -> int:
     return min(int(free.get("CPU", 0)), int(ray.cluster_resources().get("memory", 0) // MEMORY_PER_ACTOR) - held)
 
 
+def living_nodes() -> set[str]:
+    """The ids of the nodes that live.
+
+    Raises:
+        RayError: there is none.
+    """
+    alive = {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
+    if not alive:
+        raise RayError(
+            "the Ray cluster has no node left (its raylet was killed, or the machine went away)",
+            hint="what was committed stays; the same command starts or joins a cluster again and goes on",
+        )
+    return alive
+
+
 def _protect_token() -> None:
     # Ray writes its access token readable by everyone on the machine
     token = Path.home() / ".ray" / "auth_token"

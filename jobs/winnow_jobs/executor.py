@@ -16,7 +16,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorErro
 
 from winnow_jobs.attempts import Journal
 from winnow_jobs.calls import Calls
-from winnow_jobs.cluster import Placement, room_for
+from winnow_jobs.cluster import Placement, living_nodes, room_for
 from winnow_jobs.crew import Errand, Pace, Worker, reason_of, situation
 from winnow_jobs.engine import Engine
 from winnow_jobs.retry import Action, Ending, ShardPast, next_attempt
@@ -307,7 +307,7 @@ class ShardExecutor:
 
     def _do_without(self, worker: Worker, errand: Errand, now: float) -> None:
         """The cluster has no place for an actor: if others work, it is not waited for; nor if there is no node."""
-        _nodes()
+        living_nodes()
         if sum(other.node_id is not None for other in self._workers) >= self._least:
             self._forget(worker)
             self._dismiss(worker)
@@ -338,7 +338,7 @@ class ShardExecutor:
         worker.asked = None
 
     def _ending(self, errand: Errand, error: Exception) -> Ending:
-        node_id, alive = errand.worker.node_id, _nodes()
+        node_id, alive = errand.worker.node_id, living_nodes()
         if node_id is not None and node_id not in alive:
             return Ending.NODE_LOST
         # an actor ends a second after its raylet, which nobody then reports; that the node is gone is known much later
@@ -389,18 +389,3 @@ class ShardExecutor:
             )
         self._say(f"shard {shard}: {ending.replace('_', ' ')} ({reason}); it is worked on again")
         self._waiting.appendleft(shard)
-
-
-def _nodes() -> set[str]:
-    """The ids of the nodes that live.
-
-    Raises:
-        RayError: there is none.
-    """
-    alive = {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
-    if not alive:
-        raise RayError(
-            "the Ray cluster has no node left (its raylet was killed, or the machine went away)",
-            hint="what was committed stays; the same command starts or joins a cluster again and goes on",
-        )
-    return alive

@@ -50,10 +50,13 @@ class Begun:
 
 
 def shard_size(items: int, wanted: int | Literal["auto"]) -> int:
-    """How many items a shard holds: what the spec says, or clamp(items / 64, 16, 2048)."""
+    """How many items a shard holds: what the spec says, or clamp(items / 64, 16, 2048), a multiple of 16.
+
+    Networks work in batches of 8 or 16 (on an accelerator 32), which the end of a shard fills up with nothing.
+    """
     if wanted != "auto":
         return wanted
-    return min(max(items // SHARDS_WANTED, SHARD_ITEMS_MIN), SHARD_ITEMS_MAX)
+    return min(max(items // SHARDS_WANTED // SHARD_ITEMS_MIN, 1) * SHARD_ITEMS_MIN, SHARD_ITEMS_MAX)
 
 
 def read_since(text: str) -> str:

@@ -43,7 +43,7 @@ def keys_of(batches: Sequence[pa.RecordBatch]) -> list[str]:
 
 
 def test_shard_size__follows_the_plan_alone() -> None:
-    assert [shard_size(n, "auto") for n in (0, 16, 64 * 16, 6400, 10**9)] == [16, 16, 16, 100, 2048]
+    assert [shard_size(n, "auto") for n in (0, 16, 64 * 16, 6400, 10**9)] == [16, 16, 16, 96, 2048]
     assert shard_size(10, 7) == 7
 
 

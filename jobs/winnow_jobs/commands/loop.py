@@ -52,6 +52,7 @@ def loop_command(
                     _end(screen, rounds, one)
                 else:
                     _tell(screen, one)
+            return
         for step in loop(spec, options, outside):
             steps.append(step)
             _tell(screen, step)

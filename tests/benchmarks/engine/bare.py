@@ -1,7 +1,8 @@
 """How fast is a loop of the same decoder and model with nothing around it? And how fast is each of the two alone?
 
 As many processes as cores, one torch thread and a share of the files each: no Ray, no digest, no rows, nothing
-written. From S3 each process has as many images on their way, in threads, as an actor's pipeline (`ahead.REQUESTS`).
+written. From S3 each process has as many requests on their way, in threads, as an actor's pipeline (`ahead.REQUESTS`),
+and its threads hand as many images over together (`ahead.GROUP`).
 """
 
 import multiprocessing
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tests.benchmarks.engine.batch import batch_size
 from tests.benchmarks.engine.rates import Rate, steady_rate
-from winnow_workers.ahead import REQUESTS
+from winnow_workers.ahead import GROUP, REQUESTS
 
 if TYPE_CHECKING:
     import torch
@@ -103,14 +104,14 @@ def _files(uris: Sequence[str]) -> Iterator[bytes]:
         yield from (Path(uri).read_bytes() for uri in uris)
         return
     read = s3_reader(uris[0].split("/")[2])
-    waiting: deque[Future[bytes]] = deque()
+    waiting: deque[Future[list[bytes]]] = deque()
     with ThreadPoolExecutor(REQUESTS) as pool:
-        for uri in uris:
-            waiting.append(pool.submit(read, uri))
+        for first in range(0, len(uris), GROUP):
+            waiting.append(pool.submit(lambda group: list(map(read, group)), uris[first : first + GROUP]))
             if len(waiting) == REQUESTS:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
 
 
 def s3_reader(bucket: str) -> Callable[[str], bytes]:

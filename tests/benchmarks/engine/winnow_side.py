@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 import boto3
 
 from tests.benchmarks.engine.rates import Rate, steady_rate
+from winnow_jobs.plan import SHARD_ITEMS_MIN
 
+SHARDS_LEAST = 20  # so that enough are left once those of start and end are left out
 WINNOW = Path(sys.executable).parent / "winnow"
 SPEC = """\
 name: speed
@@ -39,6 +41,11 @@ class Job:
     def actors(self) -> int:
         """As many as cores."""
         return len(os.sched_getaffinity(0))
+
+
+def shard_items(items: int, most: int) -> int:
+    """How large the shards of a comparison over so many items are: a multiple of 16, as `auto` makes them."""
+    return min(most, max(1, items // SHARDS_LEAST // SHARD_ITEMS_MIN) * SHARD_ITEMS_MIN)
 
 
 def write_spec(job: Job, folder: Path) -> Path:

@@ -3,13 +3,17 @@
 The whole of it runs against a real Label Studio: `test_loop_goes_on`, `test_loop_learns`, and in the benchmarks.
 """
 
+import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.jobs.head_learning.digits_job import DigitsJob
 from tests.jobs.head_learning.test_learn_heads_command import SPEC, run
+from winnow_jobs import loop as loop_module
 from winnow_jobs.commands.options import now
 from winnow_jobs.events import silent
 from winnow_jobs.loop import LoopOptions, Outside, Step, Turn, scheduled
@@ -66,3 +70,23 @@ def test_scheduled__what_can_never_be_done_ends_it(digits: DigitsJob) -> None:
     path.write_text(SPEC.replace("model: models/kind@prod", "model: models/kind@3"))
     with pytest.raises(UsageError, match="which no gate can replace"):
         next(scheduled(path, LoopOptions(), Outside(silent, now), every_s=60.0))
+
+
+def test_loop__every_so_often_says_what_ended_a_turn(
+    digits: DigitsJob, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(*given: Any, **more: Any) -> Iterator[Step | Turn]:
+        return islice(scheduled(*given, **more), 4)
+
+    monkeypatch.setattr(loop_module, "scheduled", twice)
+    path = digits.folder / "job.yaml"
+    path.write_text(SPEC)
+    code, out, err = run(capsys, "loop", path, "--every", "1")
+    assert code == 0
+    assert out.splitlines() == ["round 1, learn: kind: task kind: nobody has answered anything about it yet"] * 2
+    assert err.count("has no model 'kind'") == 2
+    code, out, _ = run(capsys, "loop", path, "--every", "1", "--json")
+    first, second = map(json.loads, out.splitlines())
+    assert (code, first) == (0, second)
+    assert [step["name"] for step in first["steps"]] == ["learn"]
+    assert "has no model 'kind'" in first["ended_by"]["error"]

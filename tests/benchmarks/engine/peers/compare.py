@@ -26,7 +26,7 @@ from tests.benchmarks.engine.images import jpegs
 from tests.benchmarks.engine.line import say
 from tests.benchmarks.engine.peers.task import Task
 from tests.benchmarks.engine.rates import Rate, steady_rate
-from tests.benchmarks.engine.winnow_side import Job, winnow_rate
+from tests.benchmarks.engine.winnow_side import Job, shard_items, winnow_rate
 
 ROOT = Path(__file__).parents[4]
 DAFT_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
@@ -49,7 +49,7 @@ class Point:
 
     name: str
     model: str
-    shard_items: int
+    shard_items: int  # at most
     peers: tuple[Peer, ...]
 
 
@@ -57,7 +57,7 @@ POINTS = (
     Point(
         "decode-bound (MobileNetV3-small)",
         "mobilenet_v3_small",
-        64,
+        256,
         (
             Peer("Ray Data, its documented pattern", "ray-documented", 1.5, None),
             Peer("Ray Data, tuned", "ray-tuned", 1.15, 1.0),
@@ -68,7 +68,7 @@ POINTS = (
     Point(
         "model-bound (ResNet-50)",
         "resnet50",
-        16,
+        64,
         (
             Peer("Ray Data, its documented pattern", "ray-documented", 1.0, None),
             Peer("Ray Data, tuned", "ray-tuned", 1.0, None),
@@ -109,12 +109,13 @@ def measure(point: Point, images: int, repeats: int) -> None:
         settle_batch(point.model)
         jpegs(folder / "photos", images)
         workers = len(os.sched_getaffinity(0))
+        size = shard_items(images, point.shard_items)
         ours: list[Rate] = []
         theirs: dict[str, list[Rate | None]] = {peer.name: [] for peer in point.peers}
         for turn in range(repeats):
-            job = Job(point.model, images, point.shard_items, str(folder / "photos"), str(folder / f"out-{turn}"))
+            job = Job(point.model, images, size, str(folder / "photos"), str(folder / f"out-{turn}"))
             ours.append(winnow_rate(job, folder))
-            task = Task(point.model, str(folder / "photos"), str(folder / "peer"), point.shard_items, workers)
+            task = Task(point.model, str(folder / "photos"), str(folder / "peer"), size, workers)
             for peer in point.peers:
                 theirs[peer.name].append(peer_rate(peer, task))
     for peer in point.peers:
