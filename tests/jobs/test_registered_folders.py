@@ -182,7 +182,7 @@ def predicted(kind: str, model: str, registry: Registry) -> list[Prediction]:
     return operator.run(sharp.pictures())
 
 
-@pytest.mark.parametrize("kind", ["classify", "segment", "embed"])
+@pytest.mark.parametrize("kind", ["classify", pytest.param("segment", marks=pytest.mark.long), "embed"])
 def test_export__a_folder_answers_alike_as_an_onnx_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
 ) -> None:
