@@ -59,6 +59,7 @@ class ShardExecutor:
         self._least = placement.actors if placement.least is None else placement.least
         self._most = placement.actors if placement.most is None else placement.most
         self._shard_deadline_s = shard_deadline_s
+        self._ask_s = min(ASK_S, shard_deadline_s / 4)
         self._journal = journal
         self._say = say
         self._engine = engine
@@ -134,8 +135,8 @@ class ShardExecutor:
                 if receipt is not None:
                     yield receipt
             self._give_out(free)  # at once, since every note in the ledger costs a transaction
-            if time.monotonic() - looked_at_s >= POLL_S:
-                self._end_stalled()
+            if (unseen_s := time.monotonic() - looked_at_s) >= POLL_S:
+                self._end_stalled(unseen_s)
                 self._journal.flush()
                 looked_at_s = time.monotonic()
             if not self._waiting or time.monotonic() - self._staffed_at_s >= STAFF_S:
@@ -201,10 +202,7 @@ class ShardExecutor:
         if isinstance(answer, Opened):
             self._opened(errand, answer)
         elif errand.shard is None:
-            raise RunFailed(
-                f"an actor answered {answer!r} when it was opened",
-                hint="what was committed stays; this is a defect: run again with --debug and report what it prints",
-            )
+            raise RunFailed(f"an actor answered {answer!r} when it was opened")
         elif isinstance(answer, CareWanted):
             self._again(errand.shard, Ending.NEEDS_CARE, answer.reason)
             self._give_out()
@@ -281,9 +279,15 @@ class ShardExecutor:
         worker.errands.append(Errand(worker, None, now, suspect=suspect))
         self._calls.begin(reference, worker.errands[-1])
 
-    def _end_stalled(self) -> None:
-        """End what loads its models for too long, or makes no step for as long as a shard's deadline."""
+    def _end_stalled(self, unseen_s: float) -> None:
+        """End what loads its models for too long, or makes no step for as long as a shard's deadline.
+
+        `unseen_s` is how long nobody looked: a driver that was stopped, or waited for, blames no actor for that time.
+        """
         now = time.monotonic()
+        if unseen_s > self._ask_s:
+            for worker in self._workers:
+                worker.moved_at_s = min(now, worker.moved_at_s + unseen_s)
         for worker in list(self._workers):
             if not worker.errands:
                 continue
@@ -323,7 +327,7 @@ class ShardExecutor:
 
     def _ask(self, worker: Worker, now: float) -> None:
         if worker.asked is None:
-            if now - worker.asked_at_s >= min(ASK_S, self._shard_deadline_s / 4):
+            if now - worker.asked_at_s >= self._ask_s:
                 worker.asked, worker.asked_at_s = worker.actor.steps.remote(), now
             return
         ready, _ = ray.wait([worker.asked], timeout=0)

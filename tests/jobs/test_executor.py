@@ -149,6 +149,22 @@ def test_run__actors_stay_warm_for_a_run_with_the_same_tasks(engine: Engine, tmp
 
 
 @pytest.mark.usefixtures("engine")
+def test_run__the_time_that_a_driver_was_away_is_not_held_against_actors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "POLL_S", 0.05)  # so that hardly ever a question is under way when it leaves
+    said: list[str] = []
+    config, placement = config_over(tmp_path / "a", [30, 30]), Placement(1, "cpu", 1)
+    with ShardExecutor(config, placement, shard_deadline_s=5.0, journal=NoJournal(), say=said.append) as driven:
+        receipts = driven.run(range(2), {})
+        next(receipts)  # after three seconds without a step
+        time.sleep(2.5)  # the next image takes three seconds as well
+        assert len(list(receipts)) == 1
+    assert said == []
+    assert len(opened(tmp_path)) == 1
+
+
+@pytest.mark.usefixtures("engine")
 def test_run__a_model_that_is_refused_ends_the_run_at_once(tmp_path: Path) -> None:
     with (
         execute(config_over(tmp_path / "a", [0], opening="refuses"), Placement(1, "cpu", 1)) as driven,
