@@ -154,11 +154,11 @@ def test_run__the_time_that_a_driver_was_away_is_not_held_against_actors(
 ) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.05)  # so that hardly ever a question is under way when it leaves
     said: list[str] = []
-    config, placement = config_over(tmp_path / "a", [30, 30]), Placement(1, "cpu", 1)
-    with ShardExecutor(config, placement, shard_deadline_s=5.0, journal=NoJournal(), say=said.append) as driven:
+    config, placement = config_over(tmp_path / "a", [40, 40]), Placement(1, "cpu", 1)
+    with ShardExecutor(config, placement, shard_deadline_s=5.5, journal=NoJournal(), say=said.append) as driven:
         receipts = driven.run(range(2), {})
-        next(receipts)  # after three seconds without a step
-        time.sleep(2.5)  # the next image takes three seconds as well
+        next(receipts)  # after four seconds, in which the actor made no step
+        time.sleep(3.5)  # the next image takes four seconds as well
         assert len(list(receipts)) == 1
     assert said == []
     assert len(opened(tmp_path)) == 1
