@@ -101,8 +101,8 @@ class LabelStudioClient:
     def ensure_project(self, title: str, config: str, *, instructions: str = "") -> Project:
         """The oldest project of that title (cut to what is allowed), with tasks if any has; made if there is none.
 
-        People read the instructions when they ask for them. On SQLite
-        Label Studio may leave an empty one beside it where two are made at once.
+        People read the instructions when they ask for them. On SQLite Label Studio may leave an empty one beside it
+        where two are made at once.
         """
         title = title if len(title) <= _MAX_TITLE else f"{title[: _MAX_TITLE - 1]}…"
         with self._asking(f"make the project {title!r}"):

@@ -67,6 +67,8 @@ class Explainer:
         if details["type"] == "missing":
             return f"{self.marked.where(path)}: the key {key!r} is missing" + (f" in {name!r}" if name else "")
         said = details["msg"].removeprefix("Value error, ")
+        if details["type"] == "model_type":  # pydantic names our class
+            said = f"keys are wanted here (allowed: {', '.join(_keys_at(self.root, details['loc']))})"
         given = details["input"]
         secret = any(path[: len(one)] == one for one in SECRETS)
         shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and not secret else ""

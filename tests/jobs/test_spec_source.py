@@ -97,6 +97,7 @@ run:
         (GOOD + "review: {instructions: {txt: Read it.}}\n", "review.instructions names 'txt', which is no task"),
         (GOOD + "review: {label_studio: {url: http://ls, projects: {txt: a}}}\n", "label_studio.projects names 'txt'"),
         (GOOD + "review: {select: {by: disagreement, committee: [text, vector]}}\n", "committee names 'text'"),
+        (GOOD + "review: {overlaps: {text: 2}}\n", "text: keys are wanted here (allowed: overlap, max_overlap, sure)"),
         (GOOD + "review: {budgt: 3}\n", "/job.yaml:8:10: unknown key 'budgt'; did you mean 'budget'?"),
         (GOOD.replace("embed, model: builtin/fingerprint", "classify"), "names no model"),
         (GOOD + "ledger: postgresql://u:secret@h/db\n", "/job.yaml:8:9: ledger: a password is taken"),
