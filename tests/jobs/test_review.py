@@ -38,8 +38,7 @@ SHARD_ITEMS = 25
 def routed_run(folder: Path, *, items: int = 100, budget: int = 12, audit: float = 0.2) -> tuple[Runs, PlanDocument]:
     """A run with predictions of three tasks, some of which failed or never ran."""
     runs = Runs(open_store(parse(str(folder / "out"))))
-    tasks = [task(name).model_copy(update={"operator": "ocr"}) for name in TASKS]
-    resolved = spec(folder, *tasks).model_copy(
+    resolved = spec(folder, *(task(name, operator="ocr") for name in TASKS)).model_copy(
         update={"review": ReviewSpec(policies=POLICIES, budget=budget, audit=audit)}
     )
     shards = -(-items // SHARD_ITEMS)
