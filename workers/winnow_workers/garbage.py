@@ -11,12 +11,16 @@ from contextlib import contextmanager
 
 @contextmanager
 def not_looked_for() -> Iterator[None]:
-    """What is made in here stays: it is not looked through, neither now nor later, until `look_through_all`."""
+    """What is made in here stays: it is not looked through now, nor, the first time, until `look_through_all`.
+
+    The first time only, since what is garbage at the end of it stays as well: where models come and go it would heap up.
+    """
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if gc.get_freeze_count() == 0:
+            gc.freeze()
         gc.enable()
 
 
