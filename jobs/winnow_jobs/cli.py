@@ -101,12 +101,17 @@ def main(arguments: list[str] | None = None) -> None:
     # what a command makes is modules for the most part; looking through them is a tenth of its start, and, before the
     # interpreter ends, 0.4 s
     gc.set_threshold(100_000)
-    atexit.register(gc.freeze)
+    atexit.register(_keep_garbage)
     given = sys.argv[1:] if arguments is None else arguments
     # --debug is accepted anywhere in the line, since it is added to a line that just failed
     debug = "--debug" in given
     given = (["--debug"] if debug else []) + [one for one in given if one != "--debug"]
     sys.exit(_run(given, debug=debug))
+
+
+def _keep_garbage() -> None:
+    if "torch" not in sys.modules:  # what it brings complains on stderr of what is left
+        gc.freeze()
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:

@@ -1,12 +1,14 @@
 """What do the runs of one process share? A Ray cluster, and actors that stay warm from one run to the next."""
 
 import contextlib
+import gc
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from winnow_workers.garbage import not_looked_for
 from winnow_workers.pipeline import WorkerConfig
 
 if TYPE_CHECKING:
@@ -72,6 +74,9 @@ class Engine:
         self._actors.clear()
         if self._cluster is not None:
             self._cluster = None
+            # what is of Ray and held by garbage (errors of calls, with their frames) goes before Ray does: let go of
+            # while that thread ends Ray, it would end the process
+            gc.collect()
             self._in_turn(self._undo.close)
 
     def _begun(self) -> "Future[Cluster]":
@@ -88,9 +93,10 @@ class Engine:
         return done
 
     def _start(self) -> "Cluster":
-        from winnow_jobs.cluster import Cluster  # Ray costs a second to import
+        with not_looked_for():
+            from winnow_jobs.cluster import Cluster  # Ray costs a second to import
 
-        return self._undo.enter_context(Cluster(debug=self._debug))
+            return self._undo.enter_context(Cluster(debug=self._debug))
 
     def keep(self, config: WorkerConfig, actor: Any, name: str) -> None:
         """An actor of a run with this configuration has nothing left to do."""

@@ -33,7 +33,7 @@ def test_run__nights_over_a_growing_folder(tmp_path: Path) -> None:
     spec = write_spec(tmp_path)
 
     planned = winnow("plan", spec, "--json", cwd=tmp_path)
-    assert planned.code == 0, planned.err
+    assert (planned.code, planned.err) == (0, "")  # nor does torch, which it imports, complain at the end
     assert (planned.record["due_items"], planned.record["other_files"]) == (21, 1)
     assert planned.record["tasks"][0]["why"] == "no run has performed this task"
     assert not (tmp_path / "out").exists()

@@ -1,10 +1,12 @@
 """What runs when a run has a Ray of its own: no more than is asked, from the thread that ends it, and nothing after."""
 
 import contextlib
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 
 import pytest
 import ray
@@ -18,6 +20,10 @@ from winnow_jobs.spec import ExecutionSpec
 
 GONE_S = 20.0
 UNWANTED = (b"dashboard/dashboard.py", b"monitor.py", b"log_monitor.py", b"agent.py", b"agent/main.py")
+
+
+class CallError(Exception):
+    """One that can be referred to weakly."""
 
 
 def test_engine__starts_and_ends_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +55,22 @@ def test_engine__whose_raylet_was_killed_leaves_no_idle_agent(monkeypatch: pytes
             if b"--raylet_socket_name" in command_of(pid):
                 os.kill(pid, signal.SIGKILL)
         _await_the_end_of(idle)
+
+
+def test_engine__lets_go_of_what_garbage_holds_before_ray_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with Engine(is_shared=False) as engine:
+        engine.cluster()
+        gc.disable()
+        try:
+            error = CallError(ray.put(1))
+            error.args = (*error.args, error)
+            held = weakref.ref(error)
+            del error
+            engine.end()  # collected later, in this thread, while another ends Ray, it would end the process
+            assert held() is None
+        finally:
+            gc.enable()
 
 
 def _await_the_end_of(pids: set[int]) -> None:
