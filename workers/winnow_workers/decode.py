@@ -70,8 +70,8 @@ _AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
 
 # What Pillow's parsers raise on damaged files; DecompressionBombError is about a limit and handled apart
 _PARSER_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, RuntimeError,
-    struct.error, zlib.error,
+    OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, EOFError,
+    RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
 
 _UPRIGHT = {
@@ -262,6 +262,8 @@ def _decode_image(
         if scale > 1:
             image.draft(None, (size[0] // scale, size[1] // scale))
     image.load()
+    if image.mode == "P" and image.palette is None:
+        raise Unreadable(f"damaged {name}: its pixels are numbers in a palette, and it has none")
     # after load: a PNG may carry its EXIF behind the pixels. Pillow turns TIFFs itself.
     orientation = 1 if name == "tiff" else _orientation(image)
     whole = png_samples.rounded(image, data) if name == "png" else image
