@@ -27,7 +27,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from winnow_workers import jpeg, png_samples, tiff_samples
+from winnow_workers import jpeg, plain, png_samples, tiff_samples
 from winnow_workers.colour import Rgb, to_srgb
 from winnow_workers.device_jpegs import NVJPEG, DeviceJpegs
 from winnow_workers.headers import avif, bmp, gif, png, tiff, webp
@@ -135,12 +135,16 @@ def decode(
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         if name == "jpeg":
-            plain = _decode_plain_jpeg(data, needed_side_px=needed_side_px, limits=limits, on_device=on_device)
-            if plain is not None:
-                return plain
+            usual = _decode_plain_jpeg(data, needed_side_px=needed_side_px, limits=limits, on_device=on_device)
+            if usual is not None:
+                return usual
         if name == "tiff":
             return _decode_tiff(data, page, limits=limits, settings=settings)
-        check_claim(_KINDS[name][1](data, limits), len(data), limits)
+        claim = _KINDS[name][1](data, limits)
+        check_claim(claim, len(data), limits)
+        pixels = plain.decode_plain(data, name, (claim.width_px, claim.height_px))
+        if pixels is not None:
+            return Decoded(pixels, claim.width_px, claim.height_px, name)
         return _decode_by_pillow(data, name, needed_side_px=needed_side_px, limits=limits, settings=settings)
     except MemoryError as error:
         raise OutOfMemory(f"decoding its {len(data)} bytes takes more memory than there is") from error
