@@ -3,7 +3,6 @@
 Runs inside one process and needs no Ray: the actor is a thin frontier around it.
 """
 
-import gc
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ from winnow_workers.decode import DecodeLimits, DecodeSettings
 from winnow_workers.device_jpegs import AT_ONCE, open_device_jpegs
 from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
+from winnow_workers.garbage import look_through_all, not_looked_for
 from winnow_workers.limits import WHITE
 from winnow_workers.operator import NO_PIXELS, Operator, OperatorParams, Prediction, TaskConfig, View
 from winnow_workers.operators.head import check_widths
@@ -102,18 +102,22 @@ class Pipeline:
             ModelError: one of them cannot be used.
             EnvironmentFault: JPEGs are to be decoded on a GPU, and that cannot be had.
         """
-        for task in self.config.tasks:
-            operator = operator_of(task, self.config.device)
-            operator.threads = self.config.threads
-            operator.images = sum(part.rows for part in self.config.work)
-            operator.open()
-            self.operators[task.name] = operator
-            runners = self.runners if operator.vectors_of is None else self.heads
-            runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)
+        with not_looked_for():
+            for task in self.config.tasks:
+                self._open_task(task)
         check_widths(self.operators)
         if "torch" in sys.modules:  # some tasks need none, and it takes two seconds to import
             sys.modules["torch"].set_num_threads(self.config.threads)
         self._opened()
+
+    def _open_task(self, task: TaskConfig) -> None:
+        operator = operator_of(task, self.config.device)
+        operator.threads = self.config.threads
+        operator.images = sum(part.rows for part in self.config.work)
+        operator.open()
+        self.operators[task.name] = operator
+        runners = self.runners if operator.vectors_of is None else self.heads
+        runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)
 
     def take_over(self, before: "Pipeline") -> None:
         """The models of the pipeline before this one, whose tasks are the same, instead of opening them."""
@@ -134,8 +138,8 @@ class Pipeline:
         self.operators.clear()
         self.runners.clear()
         self.heads.clear()
+        look_through_all()  # a network, and the ring that feeds it, hold themselves
         if self.config.device == "cuda" and "torch" in sys.modules:
-            gc.collect()  # a network and the ring that feeds it hold each other
             sys.modules["torch"].cuda.empty_cache()  # torch keeps what is free for its own next tensors
 
     def run_shard(self, shard: int) -> Receipt:
