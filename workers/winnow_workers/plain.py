@@ -66,7 +66,7 @@ def _is_plain_png(data: bytes) -> bool:
 
 
 def _says_nothing(name: bytes, chunk: bytes) -> bool:
-    """Whether a whole chunk changes no pixel. Of a wrong checksum Pillow says that the file is damaged, libpng warns."""
+    """Whether a whole chunk changes no pixel. Over a wrong checksum libpng reads on; to Pillow it is damage."""
     body = chunk[_HEAD_BYTES:-4]
     if name == b"tEXt":
         keyword, found, _ = body.partition(b"\0")
