@@ -61,6 +61,7 @@ review:
     parts: {{uncalibrated: review}}
     text: {{uncalibrated: review}}
     defect: {{uncalibrated: review}}
+    vector: {{uncalibrated: review}}
   budget: 60
 """
 # as files that people have: how it is saved, and with which ending
@@ -154,8 +155,7 @@ def _interfaces(plan: Any, done: list[dict[str, Any]]) -> Iterator[str]:
     """Every reviewable operator's interface is valid by the SDK's own check, and so is every prediction in it."""
     for task in plan.tasks():
         if task.operator not in KINDS:
-            if task.operator != "embed":
-                yield f"{task.operator} has no interface"
+            yield f"{task.operator} has no interface"
             continue
         interface = LabelInterface(labelling_config(task.operator, labels_of(task.config())))
         interface.validate()

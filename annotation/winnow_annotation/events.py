@@ -74,7 +74,7 @@ def _label(before: Label | None, task: Mapping[str, Any], annotation: Mapping[st
         updated_at=instant(annotation["updated_at"]),
         was_cancelled=skipped,
         lead_time_s=annotation["lead_time"],
-        value=None if skipped else _value(data["operator"], annotation["result"]),
+        value=None if skipped else _value(data, annotation["result"]),
         raw=_json(annotation["result"]),
         config_hash=origin.config_hash,
         model=None if shown is None else data["model"],
@@ -112,10 +112,10 @@ def _annotator(completed_by: Any, emails: Mapping[int, str]) -> str | None:
     return None if completed_by is None else emails.get(int(completed_by), str(completed_by))
 
 
-def _value(operator: str, result: Any) -> str | None:
+def _value(data: Mapping[str, Any], result: Any) -> str | None:
     """Null where a person changed the interface so that the answer is none of ours; `raw` then still has it."""
     try:
-        return _json(value_of(operator, result))
+        return _json(value_of(data["operator"], result, neighbours=data.get("neighbours")))
     except ValueError:
         return None
 
@@ -131,6 +131,6 @@ def _shown(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> str | None
     parent = [one for one in predictions if one["id"] == annotation.get("parent_prediction")]
     for prediction in parent or predictions:
         about = {name: prediction.get(name) for name in ("model_version", "score")}
-        value = _value(task["data"]["operator"], prediction["result"])
+        value = _value(task["data"], prediction["result"])
         return canonical_json({**about, "value": value})
     return None

@@ -11,6 +11,8 @@ _ASKED = {
     "classify": "Choose the label that fits the image best.",
     "detect": "Every object of these labels gets one box, close around what is seen of it. A faint box is one that the "
     "model nearly found: mark it if it is real.",
+    "embed": "The model finds the pictures on the right the most like the image on the left: say of each of them "
+    "whether it shows the same. Nobody can say that of a grey field: there is no picture.",
     "ocr": "Every line of text gets a box or polygon, and its text as it is written there.",
     "segment": "Paint over all that is of these labels, and over nothing else.",
 }

@@ -7,6 +7,7 @@ from jinja2 import Environment, StrictUndefined
 
 from winnow_annotation.kinds.catalogue import kind_of
 from winnow_annotation.kinds.classify import NONE
+from winnow_annotation.kinds.embed import NEIGHBOURS
 from winnow_annotation.label_set import Labels, LabelSet, as_label_set, tree_of
 from winnow_storage.errors import SpecError
 from winnow_storage.ids import digest_bytes
@@ -51,7 +52,13 @@ def labelling_config(operator: str, labels: Labels = ()) -> str:
     source = (resources.files("winnow_annotation") / "templates" / name).read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
     shown = [_Label(text, _COLOURS[number % len(_COLOURS)]) for number, text in enumerate(given.labels)]
-    return template.render(labels=shown, many=len(shown) > _MANY, tree=tree_of(given.parents), nothing=NONE)
+    return template.render(
+        labels=shown,
+        many=len(shown) > _MANY,
+        tree=tree_of(given.parents),
+        nothing=NONE,
+        places=range(1, NEIGHBOURS + 1),
+    )
 
 
 def _form(given: LabelSet) -> str:

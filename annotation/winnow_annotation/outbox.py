@@ -16,7 +16,7 @@ from typing import Any
 from winnow_annotation.fences import close_fences, open_fence, open_fences
 from winnow_annotation.label_studio import LabelStudioClient
 from winnow_annotation.label_studio_records import FoundTask
-from winnow_annotation.tasks import PushItem, review_task
+from winnow_annotation.tasks import Picture, PushItem, review_task
 from winnow_storage.errors import LabelStudioError, LabelStudioRefused
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import PushState
@@ -58,13 +58,14 @@ class Outbox:
         keys = [item.dedupe_key for item in items if item.dedupe_key not in known]
         return self._note(self._client.find_tasks(self._project_id, keys))
 
-    def send(self, items: Sequence[PushItem], images: Mapping[str, str]) -> int:
-        """How many of the items this call brought to the server; `images` has the reference of each, by dedupe_key.
+    def send(self, items: Sequence[PushItem], images: Mapping[Picture, str]) -> int:
+        """How many of the items this call brought to the server; `images` has the reference of every picture, without
+        those of neighbours that are gone.
 
         Raises:
             LabelStudioError: some are not there; the next push finds out which, and goes on.
         """
-        tasks = ((item.dedupe_key, review_task(item, image=images[item.dedupe_key])) for item in items)
+        tasks = ((item.dedupe_key, _task(item, images)) for item in items)
         sent = sum(self._send(chunk) for chunk in _chunks(tasks))
         if self._fence is not None:
             with suppress(LabelStudioError):  # nothing rests on it any more; the next push clears it away
@@ -134,6 +135,11 @@ class Outbox:
     def _note(self, found: Mapping[str, Sequence[FoundTask]]) -> set[str]:
         self._ledger.mark_pushed({key: tasks[0].id for key, tasks in found.items()}, self._project_id)
         return set(found)
+
+
+def _task(item: PushItem, images: Mapping[Picture, str]) -> dict[str, Any]:
+    neighbours = [images.get(picture) for picture in item.neighbour_pictures]
+    return review_task(item, image=images[item.picture], neighbours=neighbours)
 
 
 def _chunks(tasks: Iterator[Sendable]) -> Iterator[list[Sendable]]:

@@ -99,7 +99,7 @@ class ScoreBetween(_Model):
         return self
 
 
-Uncalibrated = Literal["review", "hold"] | ScoreBelow | ScoreBetween
+Uncalibrated = Literal["review", "hold", "accept"] | ScoreBelow | ScoreBetween
 
 
 class Rule(_Model):
@@ -109,7 +109,8 @@ class Rule(_Model):
     `confidence`. `max_loss`: likewise of a loss in [0, 1] (1 - F1 of boxes, 1 - mean IoU of masks, character error
     rate); without `confidence` the expected loss that passes, over all items. `min_recall`: of what is harmful at least
     this share is not let through. The last three are promises: their threshold is found from labels of uniform random
-    draws, over `rank`. While there is none (or no p_ok, for the first), `uncalibrated` holds.
+    draws, over `rank`. While there is none (or no p_ok, for the first), `uncalibrated` holds: of `accept` audits tell
+    how often it is wrong.
     """
 
     min_p_ok: float | None = Field(default=None, ge=0, le=1)
@@ -125,8 +126,8 @@ class Rule(_Model):
         given = [name for name in ("min_p_ok", *PROMISES) if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"give {given[0]} or {given[1]}, not both")
-        if self.is_promise and not isinstance(self.uncalibrated, str):
-            raise ValueError(f"with {given[0]}, uncalibrated is review or hold: a raw score keeps no promise")
+        if self.is_promise and self.uncalibrated not in ("review", "hold"):
+            raise ValueError(f"with {given[0]}, uncalibrated is review or hold: all else keeps no promise")
         if not self.is_promise and self.confidence is not None:
             raise ValueError(f"confidence belongs to a promise: {', '.join(PROMISES)}")
         if self.min_recall is not None and self.rank != "score":
@@ -266,12 +267,20 @@ _WITH_CLASSES = ("classify", "detect", "segment", "anomaly")
 _WITH_HARM = ("classify", "detect", "anomaly")
 
 
+_WITHOUT_SCORE = ("embed",)
+
+
 def check_policy(operator: str, policy: Policy) -> None:
     """Whether the operator's predictions are such as the policy speaks of.
 
     Raises:
         SpecError: they are not.
     """
+    if operator in _WITHOUT_SCORE and any(_asks_for_score(rule) for rule in policy.rules().values()):
+        raise SpecError(
+            f"predictions of {operator} have no score and no p_ok, by which this policy chooses",
+            hint="write uncalibrated: accept with review.audit, or hold with review.calibrate: both draw at random",
+        )
     if any(rule.max_loss is not None for rule in policy.rules().values()) and operator not in _WITH_LOSS:
         raise SpecError(
             f"{operator} is right or wrong, it has no max_loss",
@@ -287,3 +296,7 @@ def check_policy(operator: str, policy: Policy) -> None:
         raise SpecError(
             f"predictions of {operator} have no classes", hint="remove classes, always_review and never_review"
         )
+
+
+def _asks_for_score(rule: Rule) -> bool:
+    return rule.is_promise or rule.min_p_ok is not None or not isinstance(rule.uncalibrated, str)

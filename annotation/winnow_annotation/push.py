@@ -5,6 +5,7 @@ the server has is looked up before anything is sent, and copies that came about 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from winnow_annotation.images import Render, image_reference, image_sources, showable_uri
@@ -14,9 +15,9 @@ from winnow_annotation.label_studio import LabelStudioClient
 from winnow_annotation.label_studio_records import Project
 from winnow_annotation.labelling_config import config_hash, labelling_config
 from winnow_annotation.outbox import Outbox
-from winnow_annotation.tasks import PushItem
+from winnow_annotation.tasks import Picture, PushItem
 from winnow_storage.blobs import BlobStore
-from winnow_storage.errors import SpecError
+from winnow_storage.errors import BlobMissing, SpecError
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import LabelStudioProject, PushState
 
@@ -64,7 +65,8 @@ def push(
 ) -> PushSummary:
     """Send what is not there yet, most urgent first as given; `labels` has the label set of each task that needs one.
 
-    `render` makes a JPEG of an image that browsers do not open as it is.
+    `render` makes a JPEG of an image that browsers do not open as it is; a neighbour of which it says BlobMissing is
+    left out.
 
     Raises:
         SpecError: a task that people cannot answer, or images that Label Studio could not show.
@@ -142,20 +144,21 @@ def _not_pushed(ledger: Ledger, items: Sequence[PushItem], output: BlobStore, pr
 
 def _images(
     client: LabelStudioClient, items: Sequence[PushItem], output: BlobStore, project_id: int, *, render: Render
-) -> Mapping[str, str]:
-    """The image reference of each item by dedupe_key, after the project was allowed to show them."""
+) -> Mapping[Picture, str]:
+    """The reference of each picture, after the project was allowed to show them."""
     root = client.document_root
-    originals = {item.dedupe_key: item.uri for item in items}
     shown = {
-        item.dedupe_key: showable_uri(item.uri, item.version, item.format, output=output, render=render)
-        for item in items
+        one: showable_uri(*one, output=output, render=render) for one in dict.fromkeys(item.picture for item in items)
     }
-    copies = [uri for key, uri in shown.items() if uri != originals[key]]
-    kept = [uri for key, uri in shown.items() if uri == originals[key]]
+    for one in dict.fromkeys(picture for item in items for picture in item.neighbour_pictures):
+        with suppress(BlobMissing):
+            shown[one] = showable_uri(*one, output=output, render=render)
+    copies = [uri for (original, *_), uri in shown.items() if uri != original]
+    kept = [uri for (original, *_), uri in shown.items() if uri == original]
     for uris in (kept, copies):  # apart: what both have in common may be a folder with much else in it
         sources = image_sources(uris, document_root=root)
         for folder in sources.folders:
             client.ensure_folder(project_id, folder)
         for bucket in sources.buckets:
             client.ensure_bucket(project_id, bucket)
-    return {key: image_reference(uri, document_root=root) for key, uri in shown.items()}
+    return {one: image_reference(uri, document_root=root) for one, uri in shown.items()}

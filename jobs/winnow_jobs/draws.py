@@ -20,14 +20,14 @@ from winnow_jobs.evaluation.measure_objects import said_boxes, true_objects
 from winnow_jobs.evaluation.true_items import TrueItem, TruthSet
 from winnow_jobs.evaluation.truth_people import from_labels
 from winnow_jobs.resolved import ResolvedTask
-from winnow_jobs.routes import is_routed, iter_sent
+from winnow_jobs.routes import is_routed, iter_sent, questions_of
 from winnow_jobs.runs import PlanDocument
 from winnow_jobs.verify.labels import read_labels
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.records import Label
 from winnow_storage.schemas import Route
-from winnow_workers.evaluation.acceptance import Acceptance
+from winnow_workers.evaluation.acceptance import Acceptance, neighbours_ok
 from winnow_workers.evaluation.boxes import match
 
 _COLUMNS = ("task", "route", "reason", "item_id", "key", "version", "prediction", "inclusion")
@@ -111,6 +111,9 @@ def answered_draws(
     `wanted`: what is asked of a prediction to be right.
     """
     own = [plan for plan in plans if (task.name, task.digest) in _tasks(plan) and is_routed(store, plan.run_id)]
+    if task.kind == "embed":  # what was said of other vectors' neighbours says nothing of these
+        asked = questions_of(store, (plan.run_id for plan in own))
+        labels = [label for label in labels if label.dedupe_key in asked]
     truth = _truth(labels, task, purpose)
     early = answered_before(labels, task, plans)
     measure = OPERATORS[task.kind](wanted)
@@ -164,6 +167,8 @@ def class_of(operator: str, truth: TrueItem) -> str:
         return "anomalous" if truth.anomalous else "normal"
     if operator == "ocr":
         return "text" if truth.text else "no text"
+    if operator == "embed":
+        return "nearest is the same" if neighbours_ok(truth.neighbours or ()) else "nearest is different"
     several = {
         "detect": {one.label for one in truth.objects or ()},
         "segment": set(truth.masks or ()),

@@ -14,6 +14,7 @@ from winnow_annotation.labelling_config import labelling_config
 from winnow_annotation.tasks import value_of
 from winnow_jobs.review import as_json
 from winnow_storage.schemas import prediction_type
+from winnow_storage.vectors import has_vectors
 from winnow_workers.contract.bench import Bench
 from winnow_workers.contract.findings import Problem
 from winnow_workers.frontier import TaskFailure, attempt
@@ -31,8 +32,12 @@ def check_kind(bench: Bench, claimed: str, labels: Labels) -> Iterator[Problem]:
     if isinstance(config, TaskFailure):
         yield Problem(config.error, "give it the parameter labels: the label set that people choose from")
         return
-    controls = {element.get("name") for element in ET.fromstring(config).iter()}  # noqa: S314  # our own template
     struct = prediction_type(bench.fields)
+    if claimed == "embed":  # people see neighbours, which are found by the vectors, and nothing of a prediction
+        if not has_vectors(struct):
+            yield Problem("it has no field vector, a list of floats of one length", "see docs/operators.md, embed")
+        return
+    controls = {element.get("name") for element in ET.fromstring(config).iter()}  # noqa: S314  # our own template
     for number, (view, one) in enumerate(zip(bench.views, bench.predictions, strict=True)):
         (row,) = pa.array([{"score": one.score, "score_kind": one.score_kind, **one.fields}], struct).to_pylist()
         frame = Frame(view.width_px, view.height_px)

@@ -17,11 +17,11 @@ from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.routes import TO_PEOPLE, iter_routes
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.words import counted
-from winnow_storage.errors import StoreError, UsageError
+from winnow_storage.errors import BlobMissing, StoreError, UsageError
 from winnow_storage.ids import canonical_json
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import PushState, RunRecord
-from winnow_storage.schemas import Purpose
+from winnow_storage.schemas import Outcome, Purpose
 from winnow_workers.classifiers.label_tree import read_tree
 from winnow_workers.fetch import Fetcher
 from winnow_workers.models.labels import labels_of
@@ -177,7 +177,8 @@ def _render(uri: str, version: str, *, fetcher: Fetcher) -> bytes:
     try:
         return to_browser_image(uri, version, fetcher)
     except ItemSignal as signal:
-        raise StoreError(
+        gone = BlobMissing if signal.outcome is Outcome.MISSING else StoreError
+        raise gone(
             f"{uri} was read during its run and is {signal.outcome} now: {signal.reason}",
             hint="was it replaced? winnow run takes the new version; then push again",
         ) from signal

@@ -42,17 +42,19 @@ from winnow_jobs.drift import drift_part
 from winnow_jobs.held import HeldOver, Leaving, held_over, held_view
 from winnow_jobs.promises import ReadPredictions, pinned_promises, thresholds_of
 from winnow_jobs.resolved import ResolvedTask
-from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, RoutesWriter, count_both, is_routed
+from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, RoutesWriter, count_both, is_routed, question_key
 from winnow_jobs.runs import PlanDocument
 from winnow_jobs.scratch import scratch
+from winnow_jobs.similar.beside import neighbours_of
 from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import BlobMissing
-from winnow_storage.ids import canonical_json, dedupe_key
+from winnow_storage.ids import canonical_json
 from winnow_storage.parquet_rows import read_rows
 from winnow_storage.parts import WorkReader
 from winnow_storage.schemas import ROUTES
 from winnow_storage.shards import committed_shards
+from winnow_storage.vectors import FIELD as VECTOR
 
 ITEM_BYTES = 250  # of a route, on disk
 READ_THREADS = 4
@@ -263,7 +265,24 @@ def _sent_routes(
             found = {row["item_id"]: row for row in kept.to_pylist()}
             for order, one in sent[shard]:
                 rows[order] = _sent_route(found[one.item_id], one, tasks[one.task], plan)
-    return pa.Table.from_pylist([rows[order] for order in sorted(rows)], schema=ROUTES)
+    for task in tasks.values():
+        if task.kind == "embed":
+            _show_neighbours(store, plan, task, [row for row in rows.values() if row["task"] == task.name])
+    named = [row | {"dedupe_key": _first_question(row)} for _, row in sorted(rows.items())]
+    return pa.Table.from_pylist(named, schema=ROUTES)
+
+
+def _show_neighbours(store: BlobStore, plan: PlanDocument, task: ResolvedTask, rows: Sequence[dict[str, Any]]) -> None:
+    """Put what an image is shown beside into its row, in place of the vector, which says nothing to people."""
+    structs = {row["item_id"]: json.loads(row["prediction"]) for row in rows}
+    found = neighbours_of(store, plan, task, {item: struct.pop(VECTOR) for item, struct in structs.items()})
+    for row in rows:
+        item = row["item_id"]
+        row |= {"prediction": as_json(structs[item]), "neighbours": canonical_json(found[item])}
+
+
+def _first_question(row: Mapping[str, Any]) -> str:
+    return question_key(row, purpose=row["route"], round_number=FIRST_ROUND)
 
 
 def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: PlanDocument) -> dict[str, Any]:
@@ -278,14 +297,6 @@ def _sent_route(result: dict[str, Any], one: Sent, task: ResolvedTask, plan: Pla
         "route": str(one.route),
         "reason": str(one.reason),
         "round": FIRST_ROUND,
-        "dedupe_key": dedupe_key(
-            job=plan.spec.job,
-            task=task.name,
-            item=result["item_id"],
-            version=result["version"],
-            purpose=str(one.route),
-            round_number=FIRST_ROUND,
-        ),
         "prediction": as_json(struct),
         "inclusion": one.inclusion,
         "chosen": one.chosen,

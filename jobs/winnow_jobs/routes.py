@@ -7,7 +7,7 @@ the rest stands in parts named by content, which were put before and which its f
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import BlobMissing
+from winnow_storage.ids import dedupe_key, digest_value
 from winnow_storage.parquet_rows import WHOLE_BYTES, find_rows, read_key_values
 from winnow_storage.range_file import RangeFile
-from winnow_storage.schemas import ROUTES, Route
+from winnow_storage.schemas import ROUTES, Purpose, Route
 
 TO_PEOPLE = (Route.REVIEW, Route.AUDIT, Route.CALIBRATE)
 FIRST_ROUND = 1
@@ -38,6 +39,37 @@ def routes_key(run_id: str) -> str:
 def is_routed(store: BlobStore, run_id: str) -> bool:
     """Whether the routes of a run stand."""
     return store.info(routes_key(run_id)) is not None
+
+
+def question_key(row: Mapping[str, Any], *, purpose: str, round_number: int) -> str:
+    """The dedupe_key of what a person is asked about a row of `routes/`.
+
+    Beside other neighbours it is another question, so that an embedding that finds others is asked about anew.
+    """
+    version = row["version"]
+    if row.get("neighbours") is not None:
+        beside = [[one["item_id"], one["version"]] for one in json.loads(row["neighbours"])]
+        version = digest_value([version, beside])
+    return dedupe_key(
+        job=row["job"],
+        task=row["task"],
+        item=row["item_id"],
+        version=version,
+        purpose=purpose,
+        round_number=round_number,
+    )
+
+
+def questions_of(store: BlobStore, run_ids: Iterable[str]) -> set[str]:
+    """The dedupe_keys of what people were asked because of these runs, and of what adjudicators then were.
+
+    Raises:
+        StoreError: as the store says. ArrowException, OSError: an object is no Parquet, or is damaged.
+    """
+    columns = ("route", "job", "task", "item_id", "version", "dedupe_key", "neighbours")
+    rows = [row for run_id in run_ids for row in iter_sent(store, run_id, columns)]
+    further = {question_key(row, purpose=str(Purpose.ADJUDICATE), round_number=FIRST_ROUND) for row in rows}
+    return further | {row["dedupe_key"] for row in rows}
 
 
 def iter_routes(store: BlobStore, run_id: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -83,7 +115,7 @@ def routes_of_item(store: BlobStore, run_id: str, key: str) -> list[dict[str, An
     head = store.info(routes_key(run_id))
     if head is None:
         return []
-    columns = [name for name in ROUTES.names if name != "prediction"]
+    columns = [name for name in ROUTES.names if name not in ("prediction", "neighbours")]
     found = find_rows(store, head, "key", key, columns).to_pylist()
     for part in json.loads(read_key_values(store, head).get(_PARTS, b"[]")):
         info = store.info(part)

@@ -115,7 +115,7 @@ def _changed(policy: Policy, key: str, value: float, operator: str) -> Policy:
         given[other] = None
     if key == "min_p_ok":
         given["confidence"] = None
-    elif not isinstance(policy.uncalibrated, str):
+    elif policy.uncalibrated not in ("review", "hold"):
         given["uncalibrated"] = "review"
     try:
         found = Policy.model_validate(given | {key: value})

@@ -139,6 +139,9 @@ ROUTES = pa.schema(
         pa.field("inclusion", pa.float64()),
         # of reviews that were chosen among more than the budget only: by what, and among how many
         pa.field("chosen", pa.string()),
+        # of embeddings that go to a person only: JSON list of {item_id, key, uri, version, score}, which the image is
+        # shown beside
+        pa.field("neighbours", pa.string()),
         # of predictions that an earlier run made and held over its budget only: that run
         pa.field("predicted_run", pa.string()),
     ]

@@ -128,6 +128,13 @@ def run_vectors(store: BlobStore, run_id: str, task: str) -> Vectors:
     return Vectors(task, lambda columns: (table for _, table in iter_results(store, run_id, columns)), run_id=run_id)
 
 
+def has_vectors(struct: pa.StructType) -> bool:
+    """Whether a task whose struct this is makes vectors: its FIELD is a list of floats of one length."""
+    place = struct.get_field_index(FIELD)
+    kind = None if place < 0 else struct.field(place).type
+    return kind is not None and pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)
+
+
 def unit(vectors: npt.NDArray[Any]) -> Floats:
     """The same (n, width) of length one, float32; a vector of length zero stays as it is."""
     wide = vectors.astype(np.float32)

@@ -16,7 +16,14 @@ from winnow_workers.rendition import to_browser_image
 WIDTH, HEIGHT = 400, 300
 MODEL = "0123456789abcdef" * 4
 LABELS = {"kind": ["cat", "dog & cow"], "parts": ["coin", "rim"], "things": ["coin", "rim"]}
-OPERATORS = {"kind": "classify", "parts": "segment", "text": "ocr", "defect": "anomaly", "things": "detect"}
+OPERATORS = {
+    "kind": "classify",
+    "parts": "segment",
+    "text": "ocr",
+    "defect": "anomaly",
+    "things": "detect",
+    "look": "embed",
+}
 
 
 def disc(cx: int, cy: int, radius: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -58,6 +65,7 @@ PREDICTIONS: dict[str, dict[str, Any]] = {
         "heat_map": _heat(),
         "regions": [{"box": [95.5, 100.0, 155.0, 150.25], "score": 2.0, "area_px": 2500}],
     },
+    "look": {},  # the vector is not sent to people
 }
 COMMON = {"model": MODEL, "preproc": "p", "score": 0.6, "score_kind": "s", "p_ok": None, "calibrator": None}
 
@@ -94,6 +102,21 @@ def item(task: str, uri: str, **changes: Any) -> PushItem:
         round_number=fields["round"],
     )
     return PushItem(**fields)
+
+
+def neighbours(*uris: str) -> str:
+    """What an embedding's review task says of the images at `uris`, the nearest first."""
+    named = [
+        {
+            "item_id": f"item of {uri}",
+            "key": uri.rpartition("/")[2],
+            "uri": uri,
+            "version": "v1",
+            "score": 0.9 - at / 10,
+        }
+        for at, uri in enumerate(uris)
+    ]
+    return json.dumps(named)
 
 
 def render(uri: str, version: str) -> bytes:

@@ -142,10 +142,8 @@ def _is_listed(candidate: Candidate, items: ItemList) -> bool:
 
 def _by_score(score: float | None, policy: Policy) -> _Wish:
     rule = policy.uncalibrated
-    if rule == "review":
-        return _Wish(Route.REVIEW, Reason.UNCALIBRATED)
-    if rule == "hold":
-        return _Wish(Route.HOLD, Reason.UNCALIBRATED)
+    if isinstance(rule, str):
+        return _Wish(Route(rule), Reason.UNCALIBRATED)
     if score is None or math.isnan(score):
         return _Wish(Route.HOLD, Reason.NO_SCORE)
     if isinstance(rule, ScoreBelow):

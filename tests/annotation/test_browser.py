@@ -12,19 +12,28 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page
 
-from tests.annotation.examples import HEIGHT, LABELS, OPERATORS, PREDICTIONS, WIDTH, item
+from tests.annotation.examples import HEIGHT, LABELS, OPERATORS, PREDICTIONS, WIDTH, item, neighbours, render
 from tests.servers.chromium import logged_in
 from tests.servers.s3 import S3Server
 from winnow_annotation.images import image_reference, image_sources
 from winnow_annotation.label_studio import LabelStudioClient, S3Access
 from winnow_annotation.labelling_config import labelling_config
+from winnow_annotation.push import push
 from winnow_annotation.tasks import review_task, value_of
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
+from winnow_storage.blobs import BlobStore
+from winnow_storage.ledger import Ledger
 
 READY = """([width, regions]) => {
   const shown = [...document.images].find(image => image.naturalWidth === width)
   const chosen = window.Htx?.annotationStore?.selected
   return shown !== undefined && chosen?.regions?.length === regions && chosen.results.length > 0
+}"""
+
+
+SHOWN = """(heights) => {
+  const shown = [...document.images].map(image => image.naturalHeight)
+  return heights.every(height => shown.includes(height)) && document.querySelectorAll("input[name=same]").length === 4
 }"""
 
 
@@ -128,6 +137,41 @@ def test_browser__shows_an_image_on_s3_and_the_task_keeps_its_uri(
     assert [WIDTH, HEIGHT] in sizes
     (served,) = client.changed_tasks(ids[0], None)
     assert served["data"]["image"] == f"{s3_bucket}/{key}"
+
+
+def test_browser__an_embedding_beside_its_neighbours(
+    page: Page, client: LabelStudioClient, output: BlobStore, ledger: Ledger, job: str, tmp_path: Path
+) -> None:
+    """Every picture has a choice of its own, and an answer that leaves one out is not sent."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    files = [folder / f"{name}.jpg" for name in ("asked", "first", "second", "third")]
+    for number, file in enumerate(files):
+        Image.new("RGB", (WIDTH, HEIGHT + number), ("navy", "blue", "olive", "teal")[number]).save(file)
+    beside = neighbours(*(file.as_uri() for file in files[1:]))
+    asked = item("look", files[0].as_uri(), job=job, route="calibrate", neighbours=beside)
+    push(client, ledger, [asked], output=output, labels={}, render=render)
+    project = ledger.project(client.url, job, "look")
+    assert project is not None
+    (before,) = client.changed_tasks(project.project_id, None)
+    page.goto(f"{client.url}/projects/{project.project_id}/data?task={before['id']}")
+    page.wait_for_function(SHOWN, arg=[HEIGHT, HEIGHT + 1, HEIGHT + 2, HEIGHT + 3])
+    for place, word in enumerate(("same", "cannot say", "different")):
+        page.locator(f'input[name="{word}"]').nth(place).click()
+    page.screenshot(path=tmp_path / "look.png")
+    page.click("button:has-text('Submit')")
+    page.wait_for_selector("text=Say of every picture whether it shows the same.")
+    page.click("button:has-text('OK')")
+    page.locator('input[name="cannot say"]').nth(3).click()  # a grey field
+    with page.expect_response(lambda answer: "/annotations" in answer.url and answer.request.method == "POST"):
+        page.click("button:has-text('Submit')")
+    (served,) = client.changed_tasks(project.project_id, None)
+    value = value_of("embed", served["annotations"][0]["result"], neighbours=served["data"]["neighbours"])
+    assert [(one["key"], one["same"]) for one in value["neighbours"]] == [
+        ("first.jpg", True),
+        ("second.jpg", None),
+        ("third.jpg", False),
+    ]
 
 
 def allow_browsers(store: Any, bucket: str, origin: str) -> None:

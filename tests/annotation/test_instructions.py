@@ -32,4 +32,4 @@ def test_instructions__of_the_spec_stand_instead_and_adjudicators_know_that_they
 
 def test_instructions__of_what_people_cannot_answer() -> None:
     with pytest.raises(SpecError, match="cannot be reviewed by people"):
-        instructions("embed", own="Look at it.")
+        instructions("mine:Own", own="Look at it.")

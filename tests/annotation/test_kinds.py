@@ -30,7 +30,7 @@ def test_review_task__fits_its_interface_by_the_sdks_own_check(task: str) -> Non
     interface = LabelInterface(config)
     interface.validate()
     made = review_task(item(task, "s3://bucket/a.jpg"), image="s3://bucket/a.jpg")
-    for prediction in made["predictions"]:
+    for prediction in made.get("predictions", ()):
         assert interface.validate_prediction(prediction, return_errors=True) == []
 
 
@@ -146,9 +146,9 @@ def test_polygon_px__nothing_of_a_choice() -> None:
     assert polygon_px({"value": {"choices": ["a"]}, "original_width": 4, "original_height": 3}) is None
 
 
-def test_kind_of__an_embedding_cannot_be_reviewed() -> None:
-    with pytest.raises(SpecError, match="'embed' cannot be reviewed"):
-        kind_of("embed")
+def test_kind_of__an_operator_without_an_interface() -> None:
+    with pytest.raises(SpecError, match="'mine:Own' cannot be reviewed"):
+        kind_of("mine:Own")
 
 
 @pytest.mark.parametrize("operator", ["classify", "several", "detect", "segment"])
@@ -198,3 +198,26 @@ def test_classify__a_node_of_a_tree_there_and_back() -> None:
 def test_tree_of__labels_that_hang_in_the_air() -> None:
     with pytest.raises(SpecError, match="'a' stands below no label at the top"):
         labelling_config("classify", LabelSet(("a", "b"), parents={"a": "b", "b": "a"}))
+
+
+def test_embed__an_answer_names_the_neighbours_that_were_shown() -> None:
+    shown = [{"item_id": f"id{at}", "key": f"{at}.jpg", "version": "v", "score": 1.0 - at / 10} for at in range(3)]
+    chosen = [{"same": True}, {"same": None}, {"same": False}]
+    results = kind_of("embed").results({"neighbours": chosen}, None)
+    assert LabelInterface(labelling_config("embed")).validate_prediction({"result": results}, return_errors=True) == []
+    answer = [
+        *json.loads(json.dumps(results)),
+        {"from_name": "same_2", "type": "choices", "value": {"choices": ["cannot say"]}},
+        {"from_name": "same_4", "type": "choices", "value": {"choices": ["different"]}},  # of a field without a picture
+    ]
+    value = value_of("embed", answer, neighbours=shown)
+    assert value == {"neighbours": [{**one, **said} for one, said in zip(shown, chosen, strict=True)]}
+    none = value_of("embed", [], neighbours=shown)
+    assert [one["same"] for one in none["neighbours"]] == [None, None, None]
+
+
+@pytest.mark.parametrize(("control", "word"), [("same_1", "alike"), ("same_5", "same"), ("label", "same")])
+def test_embed__an_answer_of_another_interface(control: str, word: str) -> None:
+    answer = [{"from_name": control, "type": "choices", "value": {"choices": [word]}}]
+    with pytest.raises(ValueError, match="not a result of the interface for embed"):
+        value_of("embed", answer, neighbours=[])

@@ -3,7 +3,15 @@
 import pytest
 from pydantic import ValidationError
 
-from winnow_annotation.policies import LabelStudioSpec, Policy, ReviewSpec, ScoreBelow, ScoreBetween, resolve_secret
+from winnow_annotation.policies import (
+    LabelStudioSpec,
+    Policy,
+    ReviewSpec,
+    ScoreBelow,
+    ScoreBetween,
+    check_policy,
+    resolve_secret,
+)
 from winnow_storage.errors import SpecError
 
 
@@ -33,6 +41,7 @@ def test_review_spec__reads_what_the_design_shows() -> None:
     [
         ({"min_p_ok": 0.5, "max_error": 0.1}, "not both"),
         ({"max_error": 0.1, "uncalibrated": {"score_below": 0.5}}, "keeps no promise"),
+        ({"max_error": 0.1, "uncalibrated": "accept"}, "keeps no promise"),
         ({"uncalibrated": {"score_between": [2, 1]}}, "first number"),
         ({"uncalibrated": "maybe"}, "review"),
         ({"min_p_ok": 1.5}, "less than or equal to 1"),
@@ -52,6 +61,19 @@ def test_review_spec__reads_what_the_design_shows() -> None:
 def test_policy__refuses_what_contradicts_itself(policy: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Policy.model_validate(policy)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [{"min_p_ok": 0.5}, {"max_error": 0.1}, {"max_loss": 0.1}, {"min_recall": 0.9, "harmful": ["a"]},
+     {"uncalibrated": {"score_below": 0.5}}],
+)  # fmt: skip
+def test_check_policy__nothing_chooses_among_embeddings_by_a_score(policy: dict[str, object]) -> None:
+    with pytest.raises(SpecError, match="embed have no score and no p_ok") as raised:
+        check_policy("embed", Policy.model_validate(policy))
+    assert "uncalibrated: accept with review.audit" in str(raised.value.hint)
+    for drawn in ("accept", "hold", "review"):
+        check_policy("embed", Policy.model_validate({"uncalibrated": drawn, "always_review_items": ["a*"]}))
 
 
 def test_label_studio_spec__takes_no_secret_itself_and_does_not_repeat_it() -> None:

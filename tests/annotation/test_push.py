@@ -3,28 +3,36 @@
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
+import boto3
 import httpx
 import pytest
 from PIL import Image
 
-from tests.annotation.examples import LABELS, OPERATORS, item, render
+from tests.annotation.examples import LABELS, OPERATORS, item, neighbours, render
 from tests.annotation.people import Person
+from tests.servers.s3 import S3Server
 from tests.servers.scripted import Answer, Request, scripted_server
 from winnow_annotation import fences, outbox
 from winnow_annotation.fences import close_fences, open_fence, open_fences
-from winnow_annotation.label_studio import LabelStudioClient
+from winnow_annotation.kinds.embed import NO_PICTURE
+from winnow_annotation.label_studio import LabelStudioClient, S3Access
 from winnow_annotation.labelling_config import labelling_config
 from winnow_annotation.pull import pull
 from winnow_annotation.push import Asking, PushSummary, push
 from winnow_annotation.tasks import PushItem, review_task
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
+from winnow_jobs.people import _render
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import LabelStudioError, SpecError
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import PushState
+from winnow_workers.decode import DecodeLimits
+from winnow_workers.fetch import Fetcher
 
 PASSED_ON = ("authorization", "content-type")
 
@@ -395,13 +403,38 @@ def test_push__a_project_that_was_deleted_is_made_again(
     assert project_of(ledger, client, job) != gone
 
 
-def test_push__an_embedding_cannot_be_reviewed(
+def test_push__an_operator_without_an_interface_cannot_be_reviewed(
     client: LabelStudioClient, ledger: Ledger, output: BlobStore, job: str, tmp_path: Path
 ) -> None:
     (uri,) = images(tmp_path / "images", 1)
-    embedding = item("kind", uri, job=job, operator="embed")
+    own = item("kind", uri, job=job, operator="mine:Own")
     with pytest.raises(SpecError, match="cannot be reviewed"):
-        push(client, ledger, [embedding], output=output, labels={}, render=render)
+        push(client, ledger, [own], output=output, labels={}, render=render)
+
+
+def test_push__neighbours_are_served_as_the_image_is_and_one_that_is_gone_is_left_out(
+    label_studio: LabelStudioServer, ledger: Ledger, output: BlobStore, s3: S3Server, s3_bucket: str, job: str
+) -> None:
+    bucket = urlsplit(s3_bucket).netloc
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(buffer, "PNG")
+    with closing(boto3.client("s3")) as store:
+        for name in ("asked.png", "beside.png"):
+            store.put_object(Bucket=bucket, Key=name, Body=buffer.getvalue())
+    access = S3Access(s3.endpoint_url, "us-east-1", s3.access_key, s3.secret_key)
+    client = LabelStudioClient(label_studio.url, label_studio.token, s3=access)
+    beside = neighbours(f"{s3_bucket}/gone.tif", f"{s3_bucket}/beside.png")
+    embedding = item("look", f"{s3_bucket}/asked.png", job=job, format="png", neighbours=beside)
+    looked_up = partial(_render, fetcher=Fetcher(DecodeLimits()))
+    assert push(client, ledger, [embedding], output=output, labels={}, render=looked_up).sent == 1
+    person = Person(label_studio)
+    (there,) = person.tasks(project_of(ledger, client, job, "look"))
+    data = person.ask("GET", f"/api/tasks/{there['id']}/")["data"]  # as the labelling page asks for it
+    for name in ("image", "neighbour_1"):
+        served = httpx.get(urljoin(client.url, data[name]), headers=person._headers)
+        assert (served.status_code, served.content) == (200, buffer.getvalue()), name
+    assert [one["key"] for one in data["neighbours"]] == ["beside.png"]
+    assert {data[f"neighbour_{place}"] for place in (2, 3, 4)} == {NO_PICTURE}
 
 
 def test_push__nothing_to_send_asks_nothing(ledger: Ledger, output: BlobStore) -> None:

@@ -25,6 +25,7 @@ POLICIES = {
     "defect": Policy.model_validate({"uncalibrated": {"score_between": [0.8, 1.2]}}),
     "sure": Policy(max_error=0.02),
     "later": Policy(min_p_ok=0.8, uncalibrated="hold"),
+    "taken": Policy(uncalibrated="accept"),
     "listed": Policy(min_p_ok=0.8, always_review_items=["a*"], never_review_items={"items": ["a", "b", "bc"]}),
 }
 
@@ -98,6 +99,7 @@ def candidate(task: str, *, p_ok: float | None = None, score: float | None = Non
         (candidate("kind", p_ok=0.79), Route.REVIEW, Reason.P_OK_LOW),
         (candidate("kind", score=0.99), Route.REVIEW, Reason.UNCALIBRATED),
         (candidate("later", score=0.99), Route.HOLD, Reason.UNCALIBRATED),
+        (candidate("taken", score=0.01), Route.ACCEPT, Reason.UNCALIBRATED),
         (candidate("text", score=0.59), Route.REVIEW, Reason.SCORE_LOW),
         (candidate("text", score=0.6), Route.ACCEPT, Reason.SCORE_HIGH),
         (candidate("text"), Route.HOLD, Reason.NO_SCORE),

@@ -47,7 +47,11 @@ class Ended:
 
 
 def winnow(
-    *arguments: str | Path, cwd: Path, environ: Mapping[str, str] | None = None, before: Sequence[str] = ()
+    *arguments: str | Path,
+    cwd: Path,
+    environ: Mapping[str, str] | None = None,
+    before: Sequence[str] = (),
+    deadline_s: float = DEADLINE_S,
 ) -> Ended:
     """Run a command to its end, started by `before` where that is given."""
     done = subprocess.run(
@@ -57,7 +61,7 @@ def winnow(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=DEADLINE_S,
+        timeout=deadline_s,
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)

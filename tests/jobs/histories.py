@@ -38,9 +38,9 @@ class Row:
     tasks: Mapping[str, bool] = field(default_factory=lambda: {"kind": True})
 
 
-def task(name: str, *, revision: int = 1) -> ResolvedTask:
+def task(name: str, *, revision: int = 1, operator: str = "embed") -> ResolvedTask:
     return ResolvedTask(
-        name=name, operator="embed", revision=revision, params={}, model=resolve_model("builtin/fingerprint")
+        name=name, operator=operator, revision=revision, params={}, model=resolve_model("builtin/fingerprint")
     )
 
 

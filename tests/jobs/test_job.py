@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.histories import make_corpus, output_runs, spec, work_off
+from tests.jobs.histories import make_corpus, output_runs, spec, task, work_off
 from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.begin import begin_or_go_on
 from winnow_jobs.doctor import _output
@@ -32,7 +32,8 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Runs, Resolv
     monkeypatch.setenv("WINNOW_LEDGER", f"sqlite:///{tmp_path / 'ledger.db'}")
     make_corpus(tmp_path, 3)
     review = ReviewSpec.model_validate({"policies": {"kind": {"uncalibrated": "review"}}, "budget": 2})
-    runs, resolved = output_runs(tmp_path), spec(tmp_path).model_copy(update={"review": review})
+    resolved = spec(tmp_path, task("kind", operator="ocr")).model_copy(update={"review": review})
+    runs = output_runs(tmp_path)
     plan, _ = begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: NOW)
     assert plan is not None
     work_off(runs, plan)

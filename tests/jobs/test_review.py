@@ -38,7 +38,7 @@ SHARD_ITEMS = 25
 def routed_run(folder: Path, *, items: int = 100, budget: int = 12, audit: float = 0.2) -> tuple[Runs, PlanDocument]:
     """A run with predictions of three tasks, some of which failed or never ran."""
     runs = Runs(open_store(parse(str(folder / "out"))))
-    resolved = spec(folder, *(task(name) for name in TASKS)).model_copy(
+    resolved = spec(folder, *(task(name, operator="ocr") for name in TASKS)).model_copy(
         update={"review": ReviewSpec(policies=POLICIES, budget=budget, audit=audit)}
     )
     shards = -(-items // SHARD_ITEMS)
@@ -120,7 +120,7 @@ def test_route_run__a_route_carries_what_it_was_decided_from(tmp_path: Path) -> 
             assert route[name] == row[name]
         for name in ("score", "p_ok", "calibrator", "model"):
             assert repr(route[name]) == repr(struct[name])  # a NaN is none that equals itself
-        assert (route["job"], route["run_id"], route["operator"]) == ("shelves", "0001", "embed")
+        assert (route["job"], route["run_id"], route["operator"]) == ("shelves", "0001", "ocr")
         if route["route"] not in TO_PEOPLE:
             assert (route["dedupe_key"], route["round"], route["prediction"]) == (None, None, None)
             continue

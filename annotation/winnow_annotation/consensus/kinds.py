@@ -1,8 +1,8 @@
-"""How do answers of each operator become one? The explicit list: classes and verdicts, boxes, masks, lines of text."""
+"""How do answers of each operator become one? Classes and verdicts, boxes, masks, lines of text, neighbours."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -121,6 +121,28 @@ def _texts(opinions: Sequence[Opinion], _rules: Rules) -> Consensus:
     return consensus_of_lines(opinions)
 
 
+def _neighbours(opinions: Sequence[Opinion], rules: Rules) -> Consensus:
+    """Of every neighbour that anybody was shown, nearest first, whether it shows the same: a choice for each."""
+    shown: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    said = []
+    for one in opinions:
+        for neighbour in one.value.get("neighbours") or ():
+            shown[one.item][neighbour["item_id"]] = neighbour
+            said.append(replace(one, item=f"{one.item}\0{neighbour['item_id']}", value={"same": neighbour["same"]}))
+    found = _choices(said, rules, "same", (False, True))
+    answers = {}
+    for item, neighbours in shown.items():
+        nearest = sorted(neighbours.values(), key=lambda one: (-one["score"], one["key"]))
+        verdicts = [found.answers.get(f"{item}\0{one['item_id']}") for one in nearest]
+        judged = [verdict for verdict in verdicts if verdict is not None]
+        if judged:
+            told = [None if verdict is None else verdict.value["same"] for verdict in verdicts]
+            value = {"neighbours": [{**one, "same": same} for one, same in zip(nearest, told, strict=True)]}
+            sure, agreed = min(one.posterior for one in judged), all(one.agreed for one in judged)
+            answers[item] = Answer(value, sure, agreed)
+    return Consensus(answers, found.accuracy, found.confusion)
+
+
 @dataclass(frozen=True, slots=True)
 class _Object:
     cluster: Cluster
@@ -197,6 +219,13 @@ def _consensus(written: Mapping[str, Value], merged: _Merged) -> Consensus:
 
 
 _KINDS: Mapping[str, Callable[[Sequence[Opinion], Rules], Consensus]] = MappingProxyType(
-    {"classify": _classes, "anomaly": _verdicts, "detect": _boxes, "segment": _masks, "ocr": _texts}
+    {
+        "classify": _classes,
+        "anomaly": _verdicts,
+        "detect": _boxes,
+        "segment": _masks,
+        "ocr": _texts,
+        "embed": _neighbours,
+    }
 )
 OPERATORS = tuple(_KINDS)

@@ -15,7 +15,8 @@ from winnow_annotation.consensus.shapes import box_iou, label_mask_iou, with_pix
 
 def similarity(operator: str, first: Value, second: Value) -> float | None:
     """Of classes and verdicts 1 or 0; of sets of labels their F1; of boxes and masks the F1 of those that match (same
-    label, IoU from 0.5); of texts 1 less the edits per character. None where one of them says nothing.
+    label, IoU from 0.5); of texts 1 less the edits per character; of neighbours the share that both call alike. None
+    where one of them says nothing.
     """
     return _KINDS[operator](first, second)
 
@@ -56,6 +57,15 @@ def _texts(first: Value, second: Value) -> float | None:
     return 1.0 - int(Levenshtein.distance(one, other)) / longest
 
 
+def _neighbours(first: Value, second: Value) -> float | None:
+    one, other = (
+        {item["item_id"]: item["same"] for item in value.get("neighbours") or () if item["same"] is not None}
+        for value in (first, second)
+    )
+    both = one.keys() & other.keys()
+    return sum(one[name] == other[name] for name in both) / len(both) if both else None
+
+
 def _labelled(iou: Iou) -> Iou:
     return lambda first, second: iou(first, second) if first.get("label") == second.get("label") else 0.0
 
@@ -78,5 +88,6 @@ _KINDS: Mapping[str, Callable[[Any, Any], float | None]] = MappingProxyType(
         "detect": _boxes,
         "segment": _masks,
         "ocr": _texts,
+        "embed": _neighbours,
     }
 )

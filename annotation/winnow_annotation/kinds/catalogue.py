@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from winnow_annotation.kinds import anomaly, classify, detect, ocr, segment
+from winnow_annotation.kinds import anomaly, classify, detect, embed, ocr, segment
 from winnow_annotation.kinds.geometry import Frame, Result
 from winnow_storage.errors import SpecError
 
@@ -23,6 +23,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "anomaly": Kind(anomaly.results, anomaly.value),
         "classify": Kind(classify.results, classify.value),
         "detect": Kind(detect.results, detect.value),
+        "embed": Kind(embed.results, embed.value),
         "ocr": Kind(ocr.results, ocr.value),
         "segment": Kind(segment.results, segment.value),
     }
@@ -33,7 +34,7 @@ def kind_of(operator: str) -> Kind:
     """The kind of an operator.
 
     Raises:
-        SpecError: people cannot answer it (an embedding has no right or wrong that one sees).
+        SpecError: there is no interface for it: it is an operator of somebody's own.
     """
     if operator not in KINDS:
         raise SpecError(

@@ -105,7 +105,8 @@ def evaluate(
     tau = by_policy.mask_iou if mask_iou is None else mask_iou
     wanted = Acceptance(box_threshold, box_iou, tau, _normalisation(split(normalise)))
     runs = None if source is None else Runs(open_store(parse(source.spec.output.uri, base=source.base)))
-    known = truth_of(truth, runs, name, kind, classes=split(classes), purposes=frozenset(split(purpose)))
+    asked = frozenset(split(purpose))
+    known = truth_of(truth, runs, name, kind, classes=split(classes), purposes=asked, run=run)
     known = with_paths(known, _tree(source, name))
     rows = _rows(runs, name, kind, known.coco, (run, compaction, predictions))
     record: dict[str, Any] = {"job": None if source is None else source.spec.name}
@@ -136,6 +137,8 @@ def _task(source: SpecSource | None, task: str | None, operator: str | None) -> 
     known = {one.name: operator_named(one.operator).reviewed_as or one.operator for one in source.spec.tasks}
     if task is None:
         measured = [name for name, kind in known.items() if kind in OPERATORS]
+        # vectors are there for other tasks, mostly: they are measured where they are named, or there is nothing else
+        measured = [name for name in measured if known[name] != "embed"] or measured
         if len(measured) != 1:
             raise UsageError("which task is to be measured?", hint=f"add --task: one of {', '.join(measured)}")
         task = measured[0]

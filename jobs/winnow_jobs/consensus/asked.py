@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from winnow_annotation.consensus.beliefs import BELIEVED
 from winnow_annotation.tasks import PushItem
-from winnow_jobs.routes import iter_routes
+from winnow_jobs.routes import iter_routes, question_key
 from winnow_jobs.runs import Runs
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import StoreError
-from winnow_storage.ids import dedupe_key, digest_value
+from winnow_storage.ids import digest_value
 from winnow_storage.parquet_rows import find_below
 from winnow_storage.schemas import ROUTES, Purpose
 
@@ -66,14 +66,7 @@ def asked_items(store: BlobStore) -> list[PushItem]:
 
 def ask(row: Mapping[str, Any], purpose: Purpose, reason: str, *, prediction: str | None = None) -> dict[str, Any]:
     """A question about the item of a row of `routes/`."""
-    key = dedupe_key(
-        job=row["job"],
-        task=row["task"],
-        item=row["item_id"],
-        version=row["version"],
-        purpose=str(purpose),
-        round_number=1,
-    )
+    key = question_key(row, purpose=str(purpose), round_number=1)
     changed = {"route": str(purpose), "reason": reason, "round": 1, "dedupe_key": key, "prediction": prediction}
     return {**row, **changed, "model": None}
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from winnow_jobs.evaluation.measure import Judged, Measure, Pair, Struct
 from winnow_jobs.evaluation.measure_anomaly import AnomalyMeasure
 from winnow_jobs.evaluation.measure_classes import ClassifyMeasure
+from winnow_jobs.evaluation.measure_neighbours import EmbedMeasure
 from winnow_jobs.evaluation.measure_objects import DetectMeasure, SegmentMeasure
 from winnow_jobs.evaluation.measure_texts import OcrMeasure
 from winnow_workers.evaluation.acceptance import Acceptance
@@ -31,6 +32,7 @@ OPERATORS: Mapping[str, Callable[[Acceptance], Measure]] = {
     "segment": SegmentMeasure,
     "ocr": OcrMeasure,
     "anomaly": AnomalyMeasure,
+    "embed": EmbedMeasure,
 }
 
 

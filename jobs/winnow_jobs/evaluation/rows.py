@@ -25,6 +25,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "segment": ("masks",),
     "ocr": ("full_text",),
     "anomaly": ("is_anomalous",),
+    "embed": (),
 }
 _OF_ALL = ("model", "score", "p_ok", "error")
 

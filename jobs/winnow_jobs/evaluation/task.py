@@ -14,9 +14,11 @@ from winnow_jobs.evaluation.rows import Row, Rows
 from winnow_jobs.evaluation.true_items import TruthSet, pair_keys
 from winnow_jobs.evaluation.truth import read_truth
 from winnow_jobs.evaluation.truth_people import from_labels
+from winnow_jobs.routes import questions_of
 from winnow_jobs.runs import Runs
 from winnow_jobs.verify.labels import read_labels
 from winnow_storage.errors import UsageError
+from winnow_storage.records import Label
 from winnow_workers.evaluation.acceptance import Acceptance
 
 LABELS = "labels"
@@ -48,9 +50,16 @@ class _Unpaired:
 
 
 def truth_of(
-    place: str, runs: Runs | None, task: str, operator: str, *, classes: Sequence[str], purposes: Collection[str]
+    place: str,
+    runs: Runs | None,
+    task: str,
+    operator: str,
+    *,
+    classes: Sequence[str],
+    purposes: Collection[str],
+    run: str | None = None,
 ) -> TruthSet:
-    """The truth at `place`, or of the job's labels.
+    """The truth at `place`, or of the job's labels; `run` is the one whose rows are measured, None the current ones.
 
     Raises:
         UsageError: an operator that nothing is defined for, or a bad truth.
@@ -58,6 +67,11 @@ def truth_of(
     if operator not in OPERATORS:
         raise UsageError(
             f"{task}: nothing is defined to measure {operator} by", hint=f"measured are {', '.join(OPERATORS)}"
+        )
+    if operator == "embed" and (place != LABELS or runs is None):
+        raise UsageError(
+            f"{task}: of an embedding only its own neighbours are measured, by what people said of them",
+            hint="winnow evaluate SPEC --truth labels",
         )
     if place != LABELS:
         return read_truth(Path(place), operator, classes=classes)
@@ -68,6 +82,8 @@ def truth_of(
     events, damaged = read_labels(runs.store)
     if damaged:
         raise UsageError(f"{damaged[0].key}: {damaged[0].what}", hint="winnow verify --all SPEC")
+    if operator == "embed":
+        events = _of_same_vectors(events, runs, task, run)
     jobs = {event.job for event in events if event.task == task}
     agreed = {
         item: value
@@ -75,6 +91,15 @@ def truth_of(
         for item, (_, value) in agreed_answers(runs.store, events, job, task, operator).items()
     }
     return from_labels(events, task, operator, purposes, agreed)
+
+
+def _of_same_vectors(events: Sequence[Label], runs: Runs, task: str, run: str | None) -> list[Label]:
+    """Answers to what was asked of these vectors: by runs with the task as it is in `run`, or in the newest."""
+    named = [plan for plan in runs.plans() if any(one.name == task for one in plan.tasks())]
+    measured = named[-1:] if run is None else [runs.plan(run)]
+    digests = {one.digest for plan in measured for one in plan.tasks() if one.name == task}
+    asked = questions_of(runs.store, (plan.run_id for plan in named if plan.spec.task(task).digest in digests))
+    return [event for event in events if event.task != task or event.dedupe_key in asked]
 
 
 def evaluate_rows(

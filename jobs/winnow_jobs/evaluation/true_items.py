@@ -26,7 +26,8 @@ class TrueObject:
 class TrueItem:
     """What is true of one item; only what its operator asks for is set.
 
-    Pixels of `ignored` count neither way. `anomalous_where` is an image file, white where the item is anomalous.
+    `neighbours`: whether each that people could judge shows the same, the nearest first. Pixels of `ignored` count
+    neither way. `anomalous_where` is an image file, white where the item is anomalous.
     """
 
     label: str | None = None
@@ -38,6 +39,7 @@ class TrueItem:
     text: str | None = None
     anomalous: bool | None = None
     anomalous_where: Path | None = None
+    neighbours: tuple[bool, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

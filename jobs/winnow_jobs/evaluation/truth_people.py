@@ -7,7 +7,7 @@ other answers the newest. What was skipped or deleted says nothing.
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +122,8 @@ def _consensus(values: Sequence[Mapping[str, Any]], operator: str) -> TrueItem |
 
 
 def _answer(value: Mapping[str, Any], operator: str) -> TrueItem | None:
-    if operator == "classify":
-        return _class(value)
+    if operator in _ANSWERS:
+        return _ANSWERS[operator](value)
     if operator == "ocr" and "full_text" in value:
         return TrueItem(text=value["full_text"])
     if operator == "anomaly" and value.get("is_anomalous") is not None:
@@ -141,6 +141,14 @@ def _class(value: Mapping[str, Any]) -> TrueItem | None:
         return TrueItem(labels=tuple(value["labels"]))
     path = tuple(value["path"]) if value.get("path") else None
     return None if value.get("label") is None else TrueItem(label=value["label"], path=path)
+
+
+def _neighbours(value: Mapping[str, Any]) -> TrueItem | None:
+    same = tuple(one["same"] for one in value.get("neighbours") or () if one["same"] is not None)
+    return TrueItem(neighbours=same) if same else None
+
+
+_ANSWERS: Mapping[str, Callable[[Mapping[str, Any]], TrueItem | None]] = {"classify": _class, "embed": _neighbours}
 
 
 def _area(box: Sequence[float]) -> float:

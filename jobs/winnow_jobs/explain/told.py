@@ -116,7 +116,12 @@ def answer_text(value: Mapping[str, Any]) -> str:
     for name in ("boxes", "masks"):
         if value.get(name) is not None:
             return _found(value[name], name)
-    return "a vector" if "model" in value else "nothing"
+    return _neighbours(value["neighbours"]) if "neighbours" in value else "a vector" if "model" in value else "nothing"
+
+
+def _neighbours(neighbours: Sequence[Mapping[str, Any]]) -> str:
+    judged = [one["same"] for one in neighbours if one["same"] is not None]
+    return f"{sum(judged)} of {len(judged)} neighbours the same"
 
 
 def _found(parts: Sequence[Mapping[str, Any]], name: str) -> str:

@@ -69,11 +69,11 @@ def _node(value: Mapping[str, Any]) -> Row | None:
     return {"label": value["label"], "path": BELOW.join(path)}
 
 
-def _check(labels: Sequence[str], between: str) -> None:
-    bad = next((label for label in labels if between in label), None)
+def _check(names: Sequence[str], between: str, *, what: str = "label") -> None:
+    bad = next((name for name in names if between in name), None)
     if bad is not None:
         raise UsageError(
-            f"the label {bad!r} holds {between!r}, which stands between labels in a CSV",
+            f"the {what} {bad!r} holds {between!r}, which stands between {what}s in a CSV",
             hint="take --format parquet --only consensus, whose values are JSON",
         )
 
@@ -84,6 +84,16 @@ def _verdicts(_items: Sequence[Agreed]) -> _Layout:
         return None if verdict is None else {"anomalous": "true" if verdict else "false"}
 
     return ("anomalous",), said
+
+
+def _neighbours(_items: Sequence[Agreed]) -> _Layout:
+    def said(value: Mapping[str, Any]) -> Row | None:
+        neighbours = [one for one in value.get("neighbours") or () if one["same"] is not None]
+        _check([one["key"] for one in neighbours], SEVERAL, what="key")
+        keys = {same: SEVERAL.join(one["key"] for one in neighbours if one["same"] is same) for same in (True, False)}
+        return {"same": keys[True], "different": keys[False]} if neighbours else None
+
+    return ("same", "different"), said
 
 
 def _texts(_items: Sequence[Agreed]) -> _Layout:
@@ -101,5 +111,5 @@ def _about(one: Agreed) -> Row:
 
 
 _LAYOUTS: Mapping[str, Callable[[Sequence[Agreed]], _Layout]] = MappingProxyType(
-    {"classify": _classes, "anomaly": _verdicts, "ocr": _texts}
+    {"classify": _classes, "anomaly": _verdicts, "ocr": _texts, "embed": _neighbours}
 )

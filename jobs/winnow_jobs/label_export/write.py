@@ -52,7 +52,7 @@ class Only(StrEnum):
 
 OPERATORS = {
     LabelFormat.COCO: ("detect", "segment"),
-    LabelFormat.CSV: ("classify", "anomaly", "ocr"),
+    LabelFormat.CSV: ("classify", "anomaly", "ocr", "embed"),
     LabelFormat.MASKS: ("segment",),
     LabelFormat.TEXT: ("ocr",),
 }

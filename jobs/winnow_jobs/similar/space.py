@@ -19,7 +19,7 @@ from winnow_storage.current_view import CurrentView, view_current
 from winnow_storage.errors import UsageError
 from winnow_storage.schemas import Outcome
 from winnow_storage.vector_index import Place, view_digest
-from winnow_storage.vectors import FIELD, Vectors, current_vectors
+from winnow_storage.vectors import Vectors, current_vectors, has_vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def current_space(runs: Runs, task: str | None) -> Space:
 
 def _task_with_vectors(view: CurrentView, task: str | None) -> str:
     structs = {field.name: field.type for field in view.schema() if pa.types.is_struct(field.type)}
-    named = [name for name, struct in structs.items() if _has_vectors(struct)]
+    named = [name for name, struct in structs.items() if has_vectors(struct)]
     if not named:
         raise UsageError(
             f"{view.output} holds no embeddings yet",
@@ -105,14 +105,6 @@ def _task_with_vectors(view: CurrentView, task: str | None) -> str:
         meant = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"no run has a task {task!r}", hint=f"{meant}tasks with vectors: {', '.join(named)}")
     return task
-
-
-def _has_vectors(struct: pa.StructType) -> bool:
-    place = struct.get_field_index(FIELD)
-    if place < 0 or not pa.types.is_fixed_size_list(struct.field(place).type):
-        return False
-    value = struct.field(place).type.value_type
-    return bool(pa.types.is_floating(value))
 
 
 def _made_by(view: CurrentView, name: str, digests: Mapping[str, str]) -> tuple[Mapping[str, int], int | None]:

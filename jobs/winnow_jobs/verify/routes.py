@@ -14,14 +14,22 @@ from typing import Any
 import pyarrow as pa
 
 from winnow_jobs.held import held_key, left_by_the_run_before, read_held
-from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, Counts, iter_routes, nested, own_routes, routes_key
+from winnow_jobs.routes import (
+    FIRST_ROUND,
+    TO_PEOPLE,
+    Counts,
+    iter_routes,
+    nested,
+    own_routes,
+    question_key,
+    routes_key,
+)
 from winnow_jobs.runs import PlanDocument
 from winnow_jobs.verify.findings import Finding, Wrong, named
 from winnow_jobs.verify.shard import Usable, usable_of
 from winnow_storage.blobs import BlobStore
 from winnow_storage.dataset import iter_results
 from winnow_storage.errors import BlobMissing, StoreDenied, StoreError, StoreUnavailable
-from winnow_storage.ids import dedupe_key
 from winnow_storage.schemas import Route
 
 BUCKETS = 4096
@@ -154,15 +162,8 @@ def _contradictions(row: dict[str, Any], plan: PlanDocument, operators: dict[str
         if row["dedupe_key"] is not None:
             yield "routes that go to nobody and have a dedupe_key"
         return
-    wanted = dedupe_key(
-        job=plan.spec.job,
-        task=row["task"],
-        item=row["item_id"],
-        version=row["version"],
-        purpose=row["route"],
-        round_number=FIRST_ROUND if row["round"] is None else row["round"],
-    )
-    if row["dedupe_key"] != wanted:
+    round_number = FIRST_ROUND if row["round"] is None else row["round"]
+    if row["dedupe_key"] != question_key(row, purpose=row["route"], round_number=round_number):
         yield "routes to people with a dedupe_key that is not theirs"
     if row["prediction"] is None:
         yield "routes to people without the prediction"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from winnow_annotation.consensus.clusters import cluster_objects
 from winnow_annotation.consensus.kinds import Rules, consensus_of
-from winnow_annotation.consensus.opinions import Opinion
+from winnow_annotation.consensus.opinions import Method, Opinion
 from winnow_annotation.consensus.shapes import box_iou
 from winnow_annotation.consensus.similarity import similarity
 from winnow_annotation.consensus.texts import align, vote_text
@@ -158,4 +158,35 @@ def test_anomaly__regions_of_those_who_saw_it() -> None:
 
 def test_consensus__of_what_people_cannot_answer() -> None:
     with pytest.raises(SpecError, match="no consensus"):
-        consensus_of("embed", [], Rules())
+        consensus_of("mine:Own", [], Rules())
+
+
+def compared(who: str, **same: bool | None) -> Opinion:
+    """What somebody said of neighbours; their names are in the order in which they are near."""
+    neighbours = [
+        {"item_id": name, "key": name, "version": "v", "score": 1.0 - ord(name) / 200, "same": said}
+        for name, said in same.items()
+    ]
+    return Opinion("it", who, {"neighbours": neighbours})
+
+
+def test_neighbours__each_is_a_choice_of_its_own() -> None:
+    opinions = [
+        compared("ann", a=True, b=True, c=None),
+        compared("bob", a=True, b=False, c=None),
+        compared("cat", d=True, b=False, a=True),  # was shown others
+    ]
+    for method in Method:
+        answer = consensus_of("embed", opinions, Rules(method)).answers["it"]
+        told = {one["key"]: one["same"] for one in answer.value["neighbours"]}
+        assert list(told.items()) == [("a", True), ("b", False), ("c", None), ("d", True)], method
+        assert not answer.agreed
+        assert 0.5 < answer.posterior < 1.0
+    assert consensus_of("embed", opinions[:1], Rules()).answers["it"].agreed
+
+
+def test_neighbours__what_nobody_can_say_is_no_answer() -> None:
+    assert consensus_of("embed", [compared("ann", a=None)], Rules()).answers == {}
+    assert similarity("embed", compared("ann", a=None).value, compared("bob", a=True).value) is None
+    first, second = compared("ann", a=True, b=True, c=True), compared("bob", b=False, c=True, d=True)
+    assert similarity("embed", first.value, second.value) == 0.5

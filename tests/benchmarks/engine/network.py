@@ -30,6 +30,7 @@ from winnow_storage.uri import parse
 
 BUCKET = "network"
 SHARD_ITEMS = 4
+GIVE_UP_S = 1800.0  # with stalls an actor stands still for minutes
 STALLS = (Kind.STALL_BEFORE, Kind.STALL_AFTER)
 POINT = "5, runs over a bad network to S3 with rows that are lost, doubled or others"
 
@@ -73,7 +74,7 @@ def _run(server: S3Server, folder: Path, name: str, *, endpoint_url: str = "") -
     output = f"s3://{BUCKET}/{name}"
     spec = write_spec(own, corpus=f"s3://{BUCKET}/photos/", output=output, shard_items=SHARD_ITEMS)
     environ = {"AWS_ENDPOINT_URL": endpoint_url or server.endpoint_url}
-    ended = winnow("run", spec, "--json", cwd=own, environ=environ)
+    ended = winnow("run", spec, "--json", cwd=own, environ=environ, deadline_s=GIVE_UP_S)
     if ended.code != 0:
         raise SystemExit(f"{name} ended with {ended.code}: {ended.err}")
     return output

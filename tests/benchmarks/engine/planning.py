@@ -104,7 +104,7 @@ def spec_in(folder: Path) -> ResolvedSpec:
             "corpus": ResolvedCorpus(id="planning", uri="s3://acme-photos/2026", include=("*.jpg",)),
             "output": str(folder / "out"),
             "single_writer": False,
-            "tasks": [ResolvedTask(name=name, operator="embed", revision=1, params={}, model=model) for name in FIELDS],
+            "tasks": [ResolvedTask(name=name, operator="ocr", revision=1, params={}, model=model) for name in FIELDS],
             "review": ReviewSpec(policies={"kind": Policy(uncalibrated=ScoreBelow(score_below=0.5))}, audit=0.01),
             "run": ExecutionSpec(),
             "limits": DecodeLimits(),

@@ -95,6 +95,24 @@ def test_compare__masks_and_verdicts() -> None:
     assert found["accuracy"] == 0.75
 
 
+def test_compare__neighbours() -> None:
+    made: Struct = {"score": None, "p_ok": None}
+    pairs = [
+        Pair("a", TrueItem(neighbours=(True, True, False, True)), made),
+        Pair("b", TrueItem(neighbours=(False, True)), made),
+        Pair("c", TrueItem(neighbours=(True,)), made),
+        Pair("d", TrueItem(neighbours=(True, True)), None),
+    ]
+    record = compare(pairs, "embed", Acceptance(), resampling=Resampling(50, seed=1))
+    assert record["per_item"]["ok"] == [True, False, True, False]
+    assert record["measures"]["precision_at_4"] == pytest.approx((0.75 + 0.5 + 1.0 + 0.0) / 4)
+    assert record["measures"]["ok_share"] == 0.5
+    assert record["intervals"]["precision_at_4"]["method"] == "bootstrap, 50 draws, seed 1"
+    plain = compare(pairs, "embed", Acceptance())["intervals"]["precision_at_4"]
+    assert plain["method"] == "hoeffding-bentkus"
+    assert plain["low"] < 0.5625 < plain["high"]
+
+
 def test_compare__several_labels() -> None:
     def struct(*labels: str) -> Struct:
         return {"labels": labels, "label": None, "top": [{"label": one, "score": 0.9} for one in labels],

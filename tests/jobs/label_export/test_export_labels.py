@@ -27,7 +27,7 @@ from winnow_storage.schemas import ROUTES
 from winnow_storage.uri import parse
 
 TASKS = {"kind": "classify", "tags": "classify", "node": "classify", "defect": "anomaly", "text": "ocr",
-         "boxes": "detect", "parts": "segment"}  # fmt: skip
+         "boxes": "detect", "parts": "segment", "look": "embed"}  # fmt: skip
 
 
 class Job:
@@ -110,6 +110,18 @@ def test_export__csv_is_read_back_as_what_people_said(tmp_path: Path, capsys: py
     lines = (tmp_path / "csv/kind.csv").read_text().splitlines()
     assert lines[0] == "key,label,item_id,version,answers,people,purposes"
     assert lines[1] == f'a/1.jpg,"tin, large",{item_id("c", "a/1.jpg")},v1,1,ann,audit'
+
+
+def test_export__neighbours_as_lists_of_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same = {"b.jpg": True, "c.jpg": False, "d.jpg": None, "e.jpg": True}
+    shown = [{"item_id": key, "key": key, "version": "v", "score": 0.5, "same": one} for key, one in same.items()]
+    nothing = [{**one, "same": None} for one in shown]
+    job = Job(tmp_path, [said("look", "a.jpg", {"neighbours": shown}), said("look", "z.jpg", {"neighbours": nothing})])
+    code, record = run(capsys, job.spec, "--format", "csv", "--to", tmp_path / "look.csv")
+    assert (code, record["tasks"][0]["items"], record["tasks"][0]["empty"]) == (0, 2, 1)
+    head, line = (tmp_path / "look.csv").read_text().splitlines()
+    assert head.startswith("key,same,different,item_id,")
+    assert line.startswith("a.jpg,b.jpg|e.jpg,c.jpg,")
 
 
 def test_export__texts_are_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

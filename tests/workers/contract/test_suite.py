@@ -84,5 +84,7 @@ def test_check_kind__what_is_claimed_must_be_there() -> None:
     assert "parameter labels" in no_labels.next
     (other,) = check_kind(bench, "detect", ["a"])
     assert "KeyError: 'boxes'" in other.what
-    (unknown,) = check_kind(bench, "embed", [])
-    assert "reviewed_as is 'embed', which is none" in unknown.what
+    (no_vectors,) = check_kind(bench, "embed", [])
+    assert "no field vector" in no_vectors.what
+    (unknown,) = check_kind(bench, "embd", [])
+    assert "reviewed_as is 'embd', which is none" in unknown.what

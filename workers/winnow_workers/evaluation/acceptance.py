@@ -11,6 +11,7 @@ it), and no true box is left |
 nothing is, is right |
 | ocr | the whole text is the true one, character by character, after the stated normalisation |
 | anomaly | the verdict, good or defect, is the true one |
+| embed | the nearest of its neighbours that people could judge shows the same |
 
 A task that failed on an item has given no acceptable prediction of it.
 """
@@ -67,3 +68,8 @@ def text_ok(errors: TextErrors) -> bool:
 def verdict_ok(*, true: bool, predicted: bool | None) -> bool:
     """Anomaly."""
     return predicted is not None and true == predicted
+
+
+def neighbours_ok(same: Sequence[bool]) -> bool:
+    """Embed: `same` of each neighbour, the nearest first."""
+    return bool(same) and same[0]

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -144,10 +144,12 @@ def main() -> int:
     parser.add_argument("--heavy-images", type=int, default=320, help="of the model-bound point")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--only", default="", help="points whose name has this text")
+    parser.add_argument("--beside", default="", help="peers whose name has this text")
     options = parser.parse_args()
     for point, images in zip(POINTS, (options.images, options.heavy_images), strict=True):
         if options.only in point.name:
-            measure(point, images, options.repeats)
+            beside = tuple(peer for peer in point.peers if options.beside in peer.name)
+            measure(replace(point, peers=beside), images, options.repeats)
     return 0
 
 
