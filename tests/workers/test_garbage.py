@@ -18,6 +18,7 @@ class Knot:
 
 @pytest.fixture(autouse=True)
 def _thawed() -> Iterator[None]:
+    gc.unfreeze()  # another test may have had models
     yield
     gc.unfreeze()
 
@@ -37,6 +38,16 @@ def test_not_looked_for__what_comes_in_there_stays() -> None:
     assert gc.isenabled()
     gc.collect()
     assert seen() is not None
+
+
+def test_not_looked_for__keeps_garbage_once_only() -> None:
+    with not_looked_for():
+        pass
+    seen = weakref.ref(Knot())
+    with not_looked_for():
+        pass
+    gc.collect()
+    assert seen() is None
 
 
 def test_not_looked_for__ends_with_an_error() -> None:

@@ -8,15 +8,21 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+PYTHONS_OWN = gc.get_freeze_count()  # 3.12 begins with some
+
 
 @contextmanager
 def not_looked_for() -> Iterator[None]:
-    """What is made in here stays: it is not looked through, neither now nor later, until `look_through_all`."""
+    """What is made in here stays: it is not looked through now, nor, the first time, until `look_through_all`.
+
+    The first time only: what is garbage when it ends stays as well, and would heap up where models come and go.
+    """
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if gc.get_freeze_count() <= PYTHONS_OWN:
+            gc.freeze()
         gc.enable()
 
 
