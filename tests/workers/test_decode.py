@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from tests.workers.image_files import chunk, png_of
 from winnow_storage.schemas import Outcome
 from winnow_workers.decode import Decoded, DecodeLimits, decode
 from winnow_workers.signals import ItemSignal, Rejected, Unreadable
@@ -139,6 +140,12 @@ def test_decode__first_frame(image_format: str) -> None:
     options = {"lossless": True} if image_format == "WEBP" else {}
     data = encoded(Image.new("RGB", (8, 8), "red"), image_format, save_all=True, append_images=[second], **options)
     assert (decoded(data).pixels == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("extra", [b"", chunk(b"tRNS", b"\0")])
+def test_decode__a_palette_that_is_missing_is_unreadable(extra: bytes) -> None:
+    with pytest.raises(Unreadable, match="damaged png: its pixels are numbers in a palette, and it has none"):
+        decoded(png_of([bytes(4)], 4, 8, 3, extra))
 
 
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {

@@ -148,6 +148,13 @@ EDITS = st.lists(st.tuples(st.integers(0), st.sampled_from([0, 1, 2, 0x7F, 0x80,
                  min_size=1, max_size=6)  # fmt: skip
 
 
+def test_decode__a_tile_of_more_pixels_than_the_image_may_have() -> None:
+    narrow, wide = (struct.pack("<HHII", 322, 4, 1, width) for width in (16, 8_000_000))  # TileWidth, a long
+    data = GOOD["wide tiff"]
+    assert data.count(narrow) == 1
+    assert "more pixels than the limit of 1000000 (limits.max_pixels)" in rejected(data.replace(narrow, wide), SMALL)
+
+
 @pytest.mark.parametrize("name", GOOD)
 @settings(max_examples=60, deadline=None)
 @given(edits=EDITS, cut=st.none() | st.integers(0), in_head=st.booleans())

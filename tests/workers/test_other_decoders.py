@@ -2,7 +2,8 @@
 
 PNG and JPEG inks are read straight from the standards (`plain_decoders`); FFmpeg has code of its own for progressive
 JPEG, WebP, and TIFF in LZW and as faxes; AVIF is decoded by libaom in OpenCV, by dav1d in Pillow; TIFF is read by
-tifffile; GIF and BMP by OpenCV's own code. Chromium shows them all, profiles by its own colour management, but no TIFF.
+tifffile; GIF and BMP by OpenCV's own code, with which plain BMPs are decoded (`test_plain` holds that against Pillow).
+Chromium shows them all, profiles by its own colour management, but no TIFF.
 """
 
 import base64

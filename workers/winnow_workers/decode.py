@@ -10,7 +10,8 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from winnow_workers import jpeg, png_samples, tiff_samples
+from winnow_workers import jpeg, plain, png_samples, tiff_samples
 from winnow_workers.colour import Rgb, to_srgb
 from winnow_workers.device_jpegs import NVJPEG, DeviceJpegs
 from winnow_workers.headers import avif, bmp, gif, png, tiff, webp
@@ -70,8 +71,8 @@ _AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
 
 # What Pillow's parsers raise on damaged files; DecompressionBombError is about a limit and handled apart
 _PARSER_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, RuntimeError,
-    struct.error, zlib.error,
+    OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, EOFError,
+    RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
 
 _UPRIGHT = {
@@ -135,12 +136,16 @@ def decode(
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         if name == "jpeg":
-            plain = _decode_plain_jpeg(data, needed_side_px=needed_side_px, limits=limits, on_device=on_device)
-            if plain is not None:
-                return plain
+            usual = _decode_plain_jpeg(data, needed_side_px=needed_side_px, limits=limits, on_device=on_device)
+            if usual is not None:
+                return usual
         if name == "tiff":
             return _decode_tiff(data, page, limits=limits, settings=settings)
-        check_claim(_KINDS[name][1](data, limits), len(data), limits)
+        claim = _KINDS[name][1](data, limits)
+        check_claim(claim, len(data), limits)
+        pixels = plain.decode_plain(data, name, (claim.width_px, claim.height_px))
+        if pixels is not None:
+            return Decoded(pixels, claim.width_px, claim.height_px, name)
         return _decode_by_pillow(data, name, needed_side_px=needed_side_px, limits=limits, settings=settings)
     except MemoryError as error:
         raise OutOfMemory(f"decoding its {len(data)} bytes takes more memory than there is") from error
@@ -199,11 +204,8 @@ def _decode_tiff(data: bytes, page: int, *, limits: DecodeLimits, settings: Deco
     if wide is None:
         only = data if page == 1 else tiff.with_first(data, directory)
         return _decode_by_pillow(only, "tiff", needed_side_px=None, limits=limits, settings=settings)
-    try:
-        Image.MAX_IMAGE_PIXELS = limits.max_pixels * _WIDEST_PIXEL_BYTES
+    with _parsing("tiff", limits):
         image = tiff_samples.to_image(tiff_samples.read_samples(data, wide), wide)
-    except _PARSER_ERRORS as error:
-        raise _damaged("tiff", error) from error
     profile = directory.value(data, tiff.ICC_PROFILE)
     rgb = to_srgb(image, profile, settings.background_rgb)
     return _turned(rgb, _tag_orientation(data, directory), image.size, "tiff")
@@ -225,23 +227,25 @@ def _tag_orientation(data: bytes, directory: Directory) -> int:
 def _decode_by_pillow(
     data: bytes, name: str, *, needed_side_px: int | None, limits: DecodeLimits, settings: DecodeSettings = WHITE
 ) -> Decoded:
-    Image.MAX_IMAGE_PIXELS = limits.max_pixels * _WIDEST_PIXEL_BYTES
     # its own limits of what a text or a profile unpacks to; ours was checked
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = limits.max_metadata_bytes
+    # not by Image.open, which keeps the reason to itself when a plugin cannot open a file
+    with _parsing(name, limits), Image.OPEN[_KINDS[name][0]][0](io.BytesIO(data), "") as image:
+        return _decode_image(
+            image, data, name, needed_side_px=needed_side_px, limits=limits, background=settings.background_rgb
+        )
+
+
+@contextmanager
+def _parsing(name: str, limits: DecodeLimits) -> Iterator[None]:
+    """What Pillow raises on odd bytes ends the item."""
+    Image.MAX_IMAGE_PIXELS = limits.max_pixels * _WIDEST_PIXEL_BYTES
     try:
-        # not by Image.open, which keeps the reason to itself when a plugin cannot open a file
-        with Image.OPEN[_KINDS[name][0]][0](io.BytesIO(data), "") as image:
-            return _decode_image(
-                image, data, name, needed_side_px=needed_side_px, limits=limits, background=settings.background_rgb
-            )
+        yield
     except Image.DecompressionBombError as error:
         raise Rejected(f"more pixels than the limit of {limits.max_pixels} (limits.max_pixels)") from error
     except _PARSER_ERRORS as error:
-        raise _damaged(name, error) from error
-
-
-def _damaged(name: str, error: BaseException) -> Unreadable:
-    return Unreadable(f"damaged {name}: {str(error)[:200] or type(error).__name__}")
+        raise Unreadable(f"damaged {name}: {str(error)[:200] or type(error).__name__}") from error
 
 
 def _decode_image(
@@ -262,6 +266,8 @@ def _decode_image(
         if scale > 1:
             image.draft(None, (size[0] // scale, size[1] // scale))
     image.load()
+    if image.mode == "P" and image.palette is None:
+        raise Unreadable(f"damaged {name}: its pixels are numbers in a palette, and it has none")
     # after load: a PNG may carry its EXIF behind the pixels. Pillow turns TIFFs itself.
     orientation = 1 if name == "tiff" else _orientation(image)
     whole = png_samples.rounded(image, data) if name == "png" else image
