@@ -63,7 +63,7 @@ LONG = (
     Script("decode_pool", ("--images", "2000", "--repeats", "5"), LONG_LIMIT_S),
     Script("formats"),
     Script("faults", ("--peer",), LONG_LIMIT_S),
-    Script("network", ("--images", "480", "--seeds", "5", "--stall-s", "30"), LONG_LIMIT_S),
+    Script("network", ("--images", "120", "--seeds", "3", "--stall-s", "30"), LONG_LIMIT_S),
     Script("poison", (), LONG_LIMIT_S),
     Script("planning", ("--items", "10000000"), LONG_LIMIT_S),
     Script("routing", ("--items", "5000000"), LONG_LIMIT_S),
