@@ -15,6 +15,7 @@ from winnow_storage.errors import UsageError
 from winnow_storage.vectors import ROWS, Floats, VectorBlock, Vectors, unit
 
 DECIMALS = 6  # of a score; float32 sums of thousands of products agree to about that
+TOGETHER = 256  # queries that are compared with a block at once: their scores take 8 MiB
 SLACK = 1e-5  # how far a float32 product may be from the exact one
 
 
@@ -39,9 +40,14 @@ class Best:
     rows: pa.Table = field(default_factory=ROWS.empty_table)
     scores: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
+    @property
+    def least(self) -> float:
+        """What a score must reach to be among the best."""
+        return float(self.scores[-1]) if len(self.scores) == self.count else -np.inf
+
     def offer(self, block: VectorBlock, rough: Floats) -> None:
         """Take what may be among the best; `rough` are the block's scores to within SLACK."""
-        limit = self.scores[-1] if len(self.scores) == self.count else -np.inf
+        limit = self.least
         if len(rough) > self.count:
             limit = max(limit, np.partition(rough, -self.count)[-self.count] - SLACK)
         places = np.flatnonzero(rough >= limit - SLACK)
@@ -70,9 +76,12 @@ def nearest(
     for block in vectors.blocks():
         among += len(block.vectors)
         check_width(wanted.shape[1], block.vectors.shape[1])
-        scores = unit(block.vectors) @ rough.T
-        for number, one in enumerate(best):
-            one.offer(block, scores[:, number])
+        stored = unit(block.vectors)
+        for start in range(0, len(best), TOGETHER):
+            scores = rough[start : start + TOGETHER] @ stored.T
+            for one, own, highest in zip(best[start:], scores, scores.max(axis=1), strict=False):
+                if highest >= one.least - SLACK:
+                    one.offer(block, own)
     return [without(Neighbours(one.rows, one.scores, among), leave_out, count) for one in best]
 
 

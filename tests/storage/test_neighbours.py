@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.storage.clouds import brute_force, clustered, table_of, vectors_of
+from winnow_storage import neighbours
 from winnow_storage.errors import UsageError
 from winnow_storage.ids import item_id
 from winnow_storage.neighbours import nearest
@@ -38,6 +39,16 @@ def test_nearest__the_size_of_blocks_decides_nothing() -> None:
         for one, same in zip(found[0], other, strict=True):
             assert one.rows.equals(same.rows)
             assert one.scores.tolist() == same.scores.tolist()
+
+
+def test_nearest__how_many_queries_are_compared_at_once_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = np.repeat(clustered(100, 48), 3, axis=0)
+    vectors = vectors_of(table_of(stored), rows=50)
+    together = nearest(vectors, stored[:40], 5)
+    monkeypatch.setattr(neighbours, "TOGETHER", 7)
+    for one, same in zip(nearest(vectors, stored[:40], 5), together, strict=True):
+        assert one.rows.equals(same.rows)
+        assert one.scores.tolist() == same.scores.tolist()
 
 
 def test_nearest__what_is_left_out() -> None:

@@ -148,6 +148,36 @@ def test_decode__a_palette_that_is_missing_is_unreadable(extra: bytes) -> None:
         decoded(png_of([bytes(4)], 4, 8, 3, extra))
 
 
+def _shortened(depth: int, colour: int, rows: int, *, value: int = 200) -> bytes:
+    """A PNG of 8 x 8 px whose sound stream holds so many rows."""
+    row = 1 + depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]  # eight pixels are as many bytes as one has bits
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, depth, colour, 0, 0, 0))
+    palette = chunk(b"PLTE", bytes([7, 8, 9] * 256)) if colour == 3 else b""
+    pixels = zlib.compress((b"\0" + bytes([value]) * (row - 1)) * rows)
+    return b"\x89PNG\r\n\x1a\n" + head + palette + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize(("depth", "colour"), [(1, 0), (8, 0), (16, 0), (8, 2), (16, 2), (8, 3), (8, 4), (8, 6)])
+def test_decode__a_png_whose_stream_ends_before_its_last_row_is_unreadable(depth: int, colour: int, rows: int) -> None:
+    with pytest.raises(Unreadable, match="damaged png: its pixels end before its last row"):
+        decoded(_shortened(depth, colour, rows))
+    for value in (0, 200):
+        assert decoded(_shortened(depth, colour, 8, value=value)).pixels.shape == (8, 8, 3)
+
+
+def test_decode__an_interlaced_png_whose_stream_ends_early_is_unreadable() -> None:
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 1))
+    passes = [(1, 1), (1, 1), (1, 2), (2, 2), (2, 4), (4, 4), (4, 8)]  # rows and columns of Adam7 in 8 x 8 px
+    streams = [b"".join((b"\0" + bytes(columns)) * rows for rows, columns in passes[:count]) for count in (6, 7)]
+    short, whole = (
+        b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(one)) + chunk(b"IEND", b"") for one in streams
+    )
+    assert not decoded(whole).pixels.any()
+    with pytest.raises(Unreadable, match="damaged png"):
+        decoded(short)
+
+
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     # from the EXIF standard: where row 0 and column 0 of the file lie in the picture
     1: lambda a: a,

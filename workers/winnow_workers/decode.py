@@ -28,7 +28,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from winnow_workers import jpeg, plain, png_samples, tiff_samples
+from winnow_workers import jpeg, plain, png_rows, png_samples, tiff_samples
 from winnow_workers.colour import Rgb, to_srgb
 from winnow_workers.device_jpegs import NVJPEG, DeviceJpegs
 from winnow_workers.headers import avif, bmp, gif, png, tiff, webp
@@ -268,6 +268,8 @@ def _decode_image(
     image.load()
     if image.mode == "P" and image.palette is None:
         raise Unreadable(f"damaged {name}: its pixels are numbers in a palette, and it has none")
+    if name == "png" and png_rows.lacks_rows(image, data):
+        raise Unreadable("damaged png: its pixels end before its last row")
     # after load: a PNG may carry its EXIF behind the pixels. Pillow turns TIFFs itself.
     orientation = 1 if name == "tiff" else _orientation(image)
     whole = png_samples.rounded(image, data) if name == "png" else image

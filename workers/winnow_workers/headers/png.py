@@ -7,8 +7,8 @@ from winnow_workers.headers.tags import exif_bytes
 from winnow_workers.limits import Claim, DecodeLimits
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-_HEAD_BYTES = 12  # of a chunk: length, name, checksum; millions of empty ones are no image either
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+HEAD_BYTES = 12  # of a chunk: length, name, checksum; millions of empty ones are no image either
 
 
 def claim_of(data: bytes, limits: DecodeLimits) -> Claim:
@@ -20,10 +20,10 @@ def claim_of(data: bytes, limits: DecodeLimits) -> Claim:
         body = at + 8
         if name == b"IEND":
             break
-        metadata_bytes += _HEAD_BYTES
+        metadata_bytes += HEAD_BYTES
         if name == b"IHDR" and body + 13 <= len(data):
             width, height, depth, colour = struct.unpack_from(">IIBB", data, body)
-            bits = depth * _CHANNELS.get(colour, 4)
+            bits = depth * CHANNELS.get(colour, 4)
         elif name == b"acTL" and length >= 8:
             frames = max(1, int.from_bytes(data[body : body + 4], "big"))
         elif name == b"eXIf":
@@ -32,7 +32,7 @@ def claim_of(data: bytes, limits: DecodeLimits) -> Claim:
             text = data[body : body + length]  # what is not there of it costs nothing: a cut file is no bomb
             packed = _packed(name, text)
             metadata_bytes += len(text) if packed is None else _unpacked_bytes(packed, limits.max_metadata_bytes)
-        at += _HEAD_BYTES + length
+        at += HEAD_BYTES + length
     return Claim(width, height, bits, frames=min(frames, limits.max_frames + 1), metadata_bytes=metadata_bytes)
 
 
