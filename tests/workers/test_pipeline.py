@@ -184,9 +184,9 @@ def test_run_shard__is_as_slow_as_the_store_is_spared(tmp_path: Path, limit: str
     work = make_work(tmp_path, paths)
     amounts = [1.0 if limit == "max_requests_per_s" else float(path.stat().st_size) for path in paths]
     config = replace(pipeline_over(work).config, **{limit: sum(amounts[:-1])})  # all but the last in a second
+    start = time.monotonic()  # what is not asked for while it opens may be asked for at once
     pipeline = Pipeline(config)
     pipeline.open()
-    start = time.monotonic()
     pipeline.run_shard(0)
     assert time.monotonic() - start >= 0.99
 
