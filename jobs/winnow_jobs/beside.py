@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow_jobs.calibrators import beside_column
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.blobs import BlobStore
 from winnow_storage.parts import WorkReader
@@ -76,7 +77,6 @@ def _with(rows: pa.Table, task: str, vectors: Mapping[str, Vector]) -> pa.Table:
         if vector is not None and len(vector) == width:
             values[place], is_known[place] = vector, True
     column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width, mask=pa.array(~is_known))
-    struct = pa.StructArray.from_arrays([column], names=[VECTOR_FIELD])
-    if task not in rows.column_names:
-        return rows.append_column(task, struct)
-    return rows.set_column(rows.column_names.index(task), task, struct)
+    if task in rows.column_names:  # its struct says what this run predicted, and stays
+        return rows.append_column(beside_column(task), column)
+    return rows.append_column(task, pa.StructArray.from_arrays([column], names=[VECTOR_FIELD]))

@@ -132,9 +132,16 @@ def tasks_beside(calibrators: Calibrators) -> list[str]:
     return sorted({one.neighbours.task for one in calibrators.values() if one.neighbours})
 
 
+def beside_column(task: str) -> str:
+    """The column of all vectors of a task, where some are of earlier runs and its own struct has only this run's."""
+    return f".vectors of {task}"
+
+
 def vectors_of(rows: pa.Table, task: str) -> Floats:
     """(n, length) of an `embed` task, NaN where a row has none; of length 0 where none has."""
-    column = pc.struct_field(rows[task].combine_chunks(), "vector")
+    name = beside_column(task)
+    is_beside = name in rows.column_names
+    column = rows[name].combine_chunks() if is_beside else pc.struct_field(rows[task].combine_chunks(), "vector")
     length = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
     there = pc.is_valid(column).to_numpy(zero_copy_only=False)
     found = np.full((len(column), length), np.nan)

@@ -13,6 +13,7 @@ from tests.jobs.heads import head_task, job, photographs, selected
 from tests.jobs.histories import add_run, receipt, spec
 from tests.jobs.test_learn import FIELDS, NOW, routes
 from tests.jobs.whole_nights import night, rows, runs_of
+from tests.workers.pipelines import save_image
 from winnow_annotation.policies import Policy, ReviewSpec
 from winnow_jobs.backfill import Backfill
 from winnow_jobs.learn import Learned, learn
@@ -128,6 +129,12 @@ def test_learn__from_a_run_whose_vectors_stand_in_an_earlier_one(tmp_path: Path)
     p_ok = [row["p_ok"] for some in iter_routes(runs_of(resolved).store, "0003") for row in some.to_pylist()]
     assert len(p_ok) == 160
     assert None not in p_ok
+    save_image(tmp_path / "corpus/200.png", seed=200)  # it is embedded in the shard of those whose vectors lie beside
+    mixed = night(resolved, **selected(resolved, Backfill.DECISIONS))
+    assert (mixed["from_vectors"], mixed["predictions"]) == (160, {"look": 1, "kind": 161})
+    routed = [row for some in iter_routes(runs_of(resolved).store, "0004") for row in some.to_pylist()]
+    assert [row["key"] for row in routed if row["task"] == "look"] == ["200.png"]
+    assert None not in [row["p_ok"] for row in routed if row["task"] == "kind"]
 
 
 def test_learn__without_the_vectors_task_p_ok_stays_null(there: tuple[ResolvedSpec, Runs, Path]) -> None:
