@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.workers.image_files import chunk, encoded, exif_of, pages_of, png_of, profile, scene, tiff_of
 from winnow_workers.decode import DecodeLimits, decode
+from winnow_workers.headers.png import MAGIC
 from winnow_workers.signals import ItemSignal, Rejected
 
 LIMITS = DecodeLimits()
@@ -153,6 +154,14 @@ def test_decode__a_tile_of_more_pixels_than_the_image_may_have() -> None:
     data = GOOD["wide tiff"]
     assert data.count(narrow) == 1
     assert "more pixels than the limit of 1000000 (limits.max_pixels)" in rejected(data.replace(narrow, wide), SMALL)
+
+
+def test_decode__a_png_with_a_small_second_header_is_held_against_the_large_one() -> None:
+    header, small = (struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0) for size in ((30_000, 30_000), (8, 8)))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(8 * 9)))
+    data = MAGIC + chunk(b"IHDR", header) + pixels + chunk(b"IHDR", small) + chunk(b"IEND", b"")
+    assert "limits.max_pixels" in rejected(data, SMALL)
+    assert "limits.max_ratio" in rejected(data, LIMITS.model_copy(update={"max_pixels": 10**9}))
 
 
 @pytest.mark.parametrize("name", GOOD)
