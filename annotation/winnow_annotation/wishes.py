@@ -122,7 +122,7 @@ class Code(IntEnum):
     ALWAYS_REVIEW_ITEM = 19
     NEVER_REVIEW_ITEM = 20
     ASKED_BEFORE = 21
-    UNCALIBRATED_IS_FINE = 22
+    UNCALIBRATED_ACCEPTED = 22
 
 
 _PROMISE = Reason.PROMISE_UNSUPPORTED
@@ -150,7 +150,7 @@ WISHES = MappingProxyType(
         Code.ALWAYS_REVIEW_ITEM: Wish(Route.REVIEW, Reason.ALWAYS_REVIEW_ITEM),
         Code.NEVER_REVIEW_ITEM: Wish(Route.ACCEPT, Reason.NEVER_REVIEW_ITEM),
         Code.ASKED_BEFORE: Wish(Route.HOLD, Reason.ASKED_BEFORE),
-        Code.UNCALIBRATED_IS_FINE: Wish(Route.ACCEPT, Reason.UNCALIBRATED),
+        Code.UNCALIBRATED_ACCEPTED: Wish(Route.ACCEPT, Reason.UNCALIBRATED),
     }
 )
 REVIEWED = np.array([WISHES[code].route is Route.REVIEW for code in Code])  # by code
@@ -246,7 +246,7 @@ def _by_score(score: Numbers, decided_by: Rule) -> Codes:
     if rule == "hold":
         return _all(len(score), Code.UNCALIBRATED_HELD)
     if rule == "accept":
-        return _all(len(score), Code.UNCALIBRATED_IS_FINE)
+        return _all(len(score), Code.UNCALIBRATED_ACCEPTED)
     codes = _below(score, rule) if isinstance(rule, ScoreBelow) else _outside(score, rule)
     return np.where(np.isnan(score), np.int8(Code.NO_SCORE), codes)
 
