@@ -27,7 +27,7 @@ from winnow_workers.fetch import Fetcher
 from winnow_workers.models.labels import labels_of
 from winnow_workers.operator import TaskConfig
 from winnow_workers.rendition import to_browser_image
-from winnow_workers.signals import ItemSignal
+from winnow_workers.signals import REPLACED, ItemSignal
 
 if TYPE_CHECKING:
     from winnow_annotation.label_studio import LabelStudioClient
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # Label Studio's SDK takes seconds to import, and most commands never speak to it: hence the imports in functions.
 
+NOT_AS_IT_WAS = (Outcome.MISSING, Outcome.UNREADABLE, Outcome.REJECTED)  # of what was read during its run
 CLOSED = ("done", "partial", "failed", "abandoned")
 
 
@@ -177,7 +178,8 @@ def _render(uri: str, version: str, *, fetcher: Fetcher) -> bytes:
     try:
         return to_browser_image(uri, version, fetcher)
     except ItemSignal as signal:
-        gone = BlobMissing if signal.outcome is Outcome.MISSING else StoreError
+        is_gone = signal.outcome in NOT_AS_IT_WAS or signal.reason == REPLACED
+        gone = BlobMissing if is_gone else StoreError
         raise gone(
             f"{uri} was read during its run and is {signal.outcome} now: {signal.reason}",
             hint="was it replaced? winnow run takes the new version; then push again",

@@ -1,38 +1,27 @@
 """Tests of pushing to a real Label Studio: each review task stands there exactly once."""
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
 
-import boto3
 import httpx
 import pytest
 from PIL import Image
 
-from tests.annotation.examples import LABELS, OPERATORS, item, neighbours, render
+from tests.annotation.examples import LABELS, OPERATORS, item, render
 from tests.annotation.people import Person
-from tests.servers.s3 import S3Server
 from tests.servers.scripted import Answer, Request, scripted_server
 from winnow_annotation import fences, outbox
-from winnow_annotation.fences import close_fences, open_fence, open_fences
-from winnow_annotation.kinds.embed import NO_PICTURE
-from winnow_annotation.label_studio import LabelStudioClient, S3Access
-from winnow_annotation.labelling_config import labelling_config
+from winnow_annotation.label_studio import LabelStudioClient
 from winnow_annotation.pull import pull
 from winnow_annotation.push import Asking, PushSummary, push
 from winnow_annotation.tasks import PushItem, review_task
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
-from winnow_jobs.people import _render
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import LabelStudioError, SpecError
 from winnow_storage.ledger import Ledger
 from winnow_storage.records import PushState
-from winnow_workers.decode import DecodeLimits
-from winnow_workers.fetch import Fetcher
 
 PASSED_ON = ("authorization", "content-type")
 
@@ -245,39 +234,6 @@ def test_push__what_people_deleted_is_not_sent_again(
     assert states(ledger, output) == {PushState.PUSHED: 2, PushState.DELETED: 1}
 
 
-def test_fences__tasks_stay_when_theirs_is_closed_and_none_comes_in_any_more(
-    client: LabelStudioClient, job: str, label_studio: LabelStudioServer
-) -> None:
-    project = client.ensure_project(job, labelling_config("classify", LABELS["kind"])).id
-    fence, other = open_fence(client, project), open_fence(client, project)
-    task = {"data": {"image": "x", "dedupe_key": "a"}, "file_upload_id": fence}
-    client.import_tasks(project, [task])
-    close_fences(client, project, [])  # which is not: all
-    assert sorted(open_fences(client, project)) == [fence, other]
-    close_fences(client, project, [fence])
-    close_fences(client, project, [fence])
-    assert open_fences(client, project) == [other]
-    with pytest.raises(LabelStudioError):
-        client.import_tasks(project, [task | {"data": {"image": "x", "dedupe_key": "b"}}])
-    (there,) = Person(label_studio).tasks(project)
-    assert (there["data"]["dedupe_key"], there["file_upload"]) == ("a", None)
-
-
-def test_delete_unanswered__leaves_what_people_answered_skipped_or_began(
-    client: LabelStudioClient, job: str, label_studio: LabelStudioServer
-) -> None:
-    project = client.ensure_project(job, labelling_config("classify", LABELS["kind"])).id
-    keys = ["answered", "skipped", "begun", "untouched", "not meant"]
-    ids = client.import_tasks(project, [{"data": {"image": "x", "dedupe_key": key}} for key in keys])
-    person = Person(label_studio)
-    person.choose(ids[0], "cat")
-    person.choose(ids[1], "cat", was_cancelled=True)
-    person.ask("POST", f"/api/tasks/{ids[2]}/drafts", {"result": [], "lead_time": 1.0})
-    assert client.delete_unanswered(project, []) == 0
-    assert client.delete_unanswered(project, ids[:4]) == 1
-    assert set(keys_there(person, project)) == set(keys) - {"untouched"}
-
-
 def test_push__sweeps_copies_that_another_push_made_and_keeps_the_answered_one(
     label_studio: LabelStudioServer,
     client: LabelStudioClient,
@@ -303,24 +259,6 @@ def test_push__sweeps_copies_that_another_push_made_and_keeps_the_answered_one(
     assert rows[items[2].dedupe_key] == min(
         task["id"] for task in person.tasks(project_id) if task["data"]["dedupe_key"] == items[2].dedupe_key
     )
-
-
-def test_push__a_tiff_gets_a_copy_that_browsers_open(
-    label_studio: LabelStudioServer,
-    client: LabelStudioClient,
-    ledger: Ledger,
-    output: BlobStore,
-    job: str,
-    tmp_path: Path,
-) -> None:
-    (uri,) = images(tmp_path / "images", 1, "tif")
-    push(client, ledger, [item("kind", uri, job=job, format="tiff")], output=output, labels=LABELS, render=render)
-    person = Person(label_studio)
-    (task,) = person.tasks(project_of(ledger, client, job))
-    answer = httpx.get(f"{client.url}{task['data']['image']}", headers=person._headers)
-    with Image.open(io.BytesIO(answer.content)) as picture:
-        assert (picture.format, picture.size) == ("JPEG", (40, 30))
-    assert task["data"]["uri"] == uri
 
 
 def test_push__a_new_label_set_changes_the_interface_unless_answers_forbid_it(
@@ -410,31 +348,6 @@ def test_push__an_operator_without_an_interface_cannot_be_reviewed(
     own = item("kind", uri, job=job, operator="mine:Own")
     with pytest.raises(SpecError, match="cannot be reviewed"):
         push(client, ledger, [own], output=output, labels={}, render=render)
-
-
-def test_push__neighbours_are_served_as_the_image_is_and_one_that_is_gone_is_left_out(
-    label_studio: LabelStudioServer, ledger: Ledger, output: BlobStore, s3: S3Server, s3_bucket: str, job: str
-) -> None:
-    bucket = urlsplit(s3_bucket).netloc
-    buffer = io.BytesIO()
-    Image.new("RGB", (40, 30)).save(buffer, "PNG")
-    with closing(boto3.client("s3")) as store:
-        for name in ("asked.png", "beside.png"):
-            store.put_object(Bucket=bucket, Key=name, Body=buffer.getvalue())
-    access = S3Access(s3.endpoint_url, "us-east-1", s3.access_key, s3.secret_key)
-    client = LabelStudioClient(label_studio.url, label_studio.token, s3=access)
-    beside = neighbours(f"{s3_bucket}/gone.tif", f"{s3_bucket}/beside.png")
-    embedding = item("look", f"{s3_bucket}/asked.png", job=job, format="png", neighbours=beside)
-    looked_up = partial(_render, fetcher=Fetcher(DecodeLimits()))
-    assert push(client, ledger, [embedding], output=output, labels={}, render=looked_up).sent == 1
-    person = Person(label_studio)
-    (there,) = person.tasks(project_of(ledger, client, job, "look"))
-    data = person.ask("GET", f"/api/tasks/{there['id']}/")["data"]  # as the labelling page asks for it
-    for name in ("image", "neighbour_1"):
-        served = httpx.get(urljoin(client.url, data[name]), headers=person._headers)
-        assert (served.status_code, served.content) == (200, buffer.getvalue()), name
-    assert [one["key"] for one in data["neighbours"]] == ["beside.png"]
-    assert {data[f"neighbour_{place}"] for place in (2, 3, 4)} == {NO_PICTURE}
 
 
 def test_push__nothing_to_send_asks_nothing(ledger: Ledger, output: BlobStore) -> None:
