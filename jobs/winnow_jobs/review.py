@@ -45,7 +45,7 @@ from winnow_jobs.resolved import ResolvedTask
 from winnow_jobs.routes import FIRST_ROUND, TO_PEOPLE, RoutesWriter, count_both, is_routed, question_key
 from winnow_jobs.runs import PlanDocument
 from winnow_jobs.scratch import scratch
-from winnow_jobs.similar.beside import neighbours_of
+from winnow_jobs.similar.neighbours import neighbours_of
 from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import BlobMissing
@@ -254,6 +254,7 @@ def _sent_routes(
     store: BlobStore, plan: PlanDocument, calibrators: Calibrators, shards: Shards, sent: SentIn
 ) -> pa.Table:
     rows: dict[int, dict[str, Any]] = {}
+    vectors: dict[str, dict[str, NDArray[np.float32]]] = defaultdict(dict)  # by task and item
     tasks = {task.name: task for task in plan.tasks()}
     chosen = sorted({one.task for some in sent.values() for _, one in some})
     columns = [*_COMMON, "run_id", "shard", *chosen, *_unread(columns_beside(calibrators), chosen)]
@@ -264,21 +265,17 @@ def _sent_routes(
             kept = _calibrated(vectors_beside.added(kept, tasks_beside(calibrators)), calibrators)
             found = {row["item_id"]: row for row in kept.to_pylist()}
             for order, one in sent[shard]:
+                if tasks[one.task].kind == "embed":  # people see its neighbours in its place; as text it would be large
+                    vector = found[one.item_id][one.task].pop(VECTOR, ())
+                    vectors[one.task][one.item_id] = np.array(vector, np.float32)
                 rows[order] = _sent_route(found[one.item_id], one, tasks[one.task], plan)
-    for task in tasks.values():
-        if task.kind == "embed":
-            _show_neighbours(store, plan, task, [row for row in rows.values() if row["task"] == task.name])
+    for name, own in vectors.items():
+        near = neighbours_of(store, plan, tasks[name], own)
+        for row in rows.values():
+            if row["task"] == name:
+                row["neighbours"] = canonical_json(near[row["item_id"]])
     named = [row | {"dedupe_key": _first_question(row)} for _, row in sorted(rows.items())]
     return pa.Table.from_pylist(named, schema=ROUTES)
-
-
-def _show_neighbours(store: BlobStore, plan: PlanDocument, task: ResolvedTask, rows: Sequence[dict[str, Any]]) -> None:
-    """Put what an image is shown beside into its row, in place of the vector, which says nothing to people."""
-    structs = {row["item_id"]: json.loads(row["prediction"]) for row in rows}
-    found = neighbours_of(store, plan, task, {item: struct.pop(VECTOR) for item, struct in structs.items()})
-    for row in rows:
-        item = row["item_id"]
-        row |= {"prediction": as_json(structs[item]), "neighbours": canonical_json(found[item])}
 
 
 def _first_question(row: Mapping[str, Any]) -> str:
