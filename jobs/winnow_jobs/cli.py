@@ -110,7 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _keep_garbage() -> None:
-    if "torch" not in sys.modules:  # what it brings complains on stderr of what is left
+    if "torch" in sys.modules:  # what it brings complains on stderr of what is left
+        gc.unfreeze()
+    else:
         gc.freeze()
 
 
