@@ -25,6 +25,7 @@ from tests.jobs.verify.damages import (
 )
 from winnow_annotation.pull import _put
 from winnow_jobs.cli import main
+from winnow_jobs.events import Event, Progress
 from winnow_jobs.run import Tally, finish
 from winnow_jobs.runs import Runs
 from winnow_jobs.verify.rows import Expected
@@ -68,6 +69,13 @@ def test_verify__a_sound_run(out: Path) -> None:
     assert (record["state"], record["sound"], record["shards"], record["shards_committed"]) == ("partial", True, 5, 5)
     assert (record["items"], record["rows"]) == (37, 37)
     assert record["outcomes"] == {"done": 36, "unreadable": 1}
+
+
+def test_verify__tells_how_far_it_is_from_the_beginning(out: Path) -> None:
+    told: list[Event] = []
+    verify_run(Runs(open_store(parse(str(out)))), "0001", told.append)
+    seen = [(event.items_now, event.shards) for event in told if isinstance(event, Progress)]
+    assert (seen[0], seen[-1], len(seen)) == ((0, 0), (37, 5), 6)  # a rate begins where nothing is seen yet
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
