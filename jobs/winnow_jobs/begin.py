@@ -11,8 +11,7 @@ from datetime import datetime
 from winnow_jobs.draft import draft_run
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, differences
-from winnow_jobs.review import route_run
-from winnow_jobs.run import Tally, finish
+from winnow_jobs.run import Tally, abandon, finish, is_given_up
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.scratch import scratch
 from winnow_storage.blobs import BlobStore, open_store
@@ -53,12 +52,11 @@ def begin_or_go_on(
         if standing is not None and standing.items == 0:
             _close_without_items(runs, standing)  # its driver ended between the two
             continue
-        if standing is not None and not new:
+        if standing is not None and not new and not is_given_up(runs, standing):
             _refuse_other(standing, spec, selection)
             return standing, True
         if standing is not None:
-            route_run(runs.store, standing)  # its committed rows are final: nobody else would show them to people
-            runs.close(standing.run_id, {"run_id": standing.run_id, "job": spec.job, "state": "abandoned"})
+            abandon(runs, standing)
         with scratch("plan", item_bytes=PLAN_ITEM_BYTES) as folder:
             draft = draft_run(runs, spec, selection, now=now(), folder=folder, on_due=on_due)
             if draft.plan.items == 0 and not draft.snapshot_is_new:

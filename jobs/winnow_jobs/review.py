@@ -53,7 +53,7 @@ from winnow_storage.ids import canonical_json
 from winnow_storage.parquet_rows import read_rows
 from winnow_storage.parts import WorkReader
 from winnow_storage.schemas import ROUTES
-from winnow_storage.shards import committed_shards
+from winnow_storage.shards import committed_shards, seal
 from winnow_storage.vectors import FIELD as VECTOR
 
 ITEM_BYTES = 250  # of a route, on disk
@@ -195,9 +195,9 @@ def seed_of(plan: PlanDocument) -> str:
 
 
 def _decide_all(routing: Routing, writer: RoutesWriter) -> None:
-    # listed once: a worker may commit after its run was abandoned, and both passes must be of the same rows
+    # sealed first: a worker may commit after its run was abandoned, and what is not routed must not count as done
     store, plan = routing.store, routing.plan
-    shards = committed_shards(store, plan.run_id)
+    shards = seal(store, plan.run_id)
     again = held_over(store, plan, budget=routing.review.budget)
     choice = _chosen(routing, shards, again)
     sent: SentIn = defaultdict(list)

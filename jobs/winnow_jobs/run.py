@@ -18,12 +18,15 @@ from winnow_jobs.runs import PlanDocument, Runs
 from winnow_storage.errors import RunFailed, StoreError
 from winnow_storage.ledger import Ledger
 from winnow_storage.schemas import Outcome
-from winnow_storage.shards import Receipt
+from winnow_storage.shards import Receipt, read_seal
 from winnow_workers.pipeline import WorkerConfig
 
 if TYPE_CHECKING:
     from winnow_jobs.cluster import Placement
     from winnow_jobs.executor import ShardExecutor
+
+ABANDONED = "abandoned"
+ABANDONED_LOOK_S = 60.0  # how often a driver looks whether another one abandoned its run, at most
 
 
 @dataclass(slots=True)
@@ -89,9 +92,11 @@ def work_through(
     `spec` is today's: it says how the work is done, the plan says what it is. `engine` has the actors.
 
     Raises:
-        RunFailed, RayError, StoreError, ModelError: the work cannot go on; committed shards stay.
+        RunFailed, RayError, StoreError, ModelError: the work cannot go on, or another driver abandoned the run;
+            committed shards stay.
     """
-    start = time.monotonic()
+    start = looked_at_s = time.monotonic()
+    stop_if_abandoned(runs, plan)
     tally, missing = take_stock(runs, plan)
     copies = sum(shard < plan.first_copy_shard for shard in missing)  # where they begin
     listener(tally.progress(plan))
@@ -109,6 +114,9 @@ def work_through(
                 tally.add(receipt, now=True)
                 listener(tally.progress(plan))
                 stop_if_systemic(plan.run_id, tally)
+                if time.monotonic() - looked_at_s >= ABANDONED_LOOK_S:
+                    stop_if_abandoned(runs, plan)
+                    looked_at_s = time.monotonic()
             if options.profile:
                 listener(Note("timing a bare loop over some of the same images"))
                 tally.compare(executor.bare_items_per_s(missing), actors=placement.actors)
@@ -214,6 +222,7 @@ def finish(runs: Runs, plan: PlanDocument, tally: Tally, seconds: float) -> dict
             hint="do not close this run; look for objects that were removed from its results folder",
         )
     review = route_run(runs.store, plan)
+    stop_if_abandoned(runs, plan)
     names = [task.name for task in plan.tasks()]
     done = tally.outcomes.get("done", 0)
     summary = {
@@ -236,9 +245,32 @@ def finish(runs: Runs, plan: PlanDocument, tally: Tally, seconds: float) -> dict
     if tally.profile is not None:
         summary["profile"] = tally.profile
     standing = runs.close(plan.run_id, summary)
-    if standing["state"] == "abandoned":
-        raise RunFailed(
-            f"run {plan.run_id} was abandoned by another driver (winnow run --new) while this one worked on it",
-            hint="its committed rows count; winnow status SPEC shows the run that took over",
-        )
+    if standing["state"] == ABANDONED:
+        raise _abandoned(plan)
     return standing
+
+
+def stop_if_abandoned(runs: Runs, plan: PlanDocument) -> None:
+    """Raises RunFailed if another driver abandoned the run, or began to; it is closed then."""
+    if is_given_up(runs, plan):
+        abandon(runs, plan)
+        raise _abandoned(plan)
+
+
+def abandon(runs: Runs, plan: PlanDocument) -> None:
+    """Close a run with what is committed now: that is final, so it is routed; what comes later does not count."""
+    route_run(runs.store, plan)
+    runs.close(plan.run_id, {"run_id": plan.run_id, "job": plan.spec.job, "state": ABANDONED})
+
+
+def is_given_up(runs: Runs, plan: PlanDocument) -> bool:
+    """Whether a driver began to abandon the run, and sealed it, while shards were open."""
+    sealed = read_seal(runs.store, plan.run_id)
+    return sealed is not None and len(sealed) < plan.shards
+
+
+def _abandoned(plan: PlanDocument) -> RunFailed:
+    return RunFailed(
+        f"run {plan.run_id} was abandoned by another driver (winnow run --new) while this one worked on it",
+        hint="what was committed until then counts; winnow status SPEC shows the run that took over",
+    )

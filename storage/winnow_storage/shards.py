@@ -1,15 +1,16 @@
 """How is a shard committed and known to be committed? Its one Parquet object is the commit, its footer the receipt."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
 
 from winnow_storage import ids
 from winnow_storage.blobs import BlobInfo, BlobStore
-from winnow_storage.errors import StoreError, StoreUnavailable
+from winnow_storage.errors import BlobMissing, StoreError, StoreUnavailable
 from winnow_storage.parquet_rows import text_columns
 from winnow_storage.range_file import RangeFile
 
@@ -17,6 +18,7 @@ RECEIPT_KEY = b"winnow.receipt"
 RECEIPT_SHA256_KEY = b"winnow.receipt_sha256"  # a footer is read by a range, which no ETag vouches for
 MAX_SHARD_BYTES = 1 << 30  # a commit is one PUT, never multipart: some servers ignore the condition there
 _FOOTER_READS = 4
+_SEAL = TypeAdapter(list[tuple[NonNegativeInt, NonNegativeInt]])
 _SHARD_NAME = re.compile(r"(\d{8})\.parquet")
 
 
@@ -129,20 +131,72 @@ def read_receipt(store: BlobStore, key: str, *, size_bytes: int | None = None) -
 
 
 def committed_shards(store: BlobStore, run_id: str) -> dict[int, BlobInfo]:
-    """The shards of a run that are committed, by number, in order.
+    """The shards of a run that are committed and count, by number, in order.
+
+    Of a sealed run those of its seal: a worker may commit after its run was abandoned, and nobody would route that.
 
     Raises:
-        StoreError: another Parquet object lies among them, which a glob over the results would read too.
+        StoreError: another Parquet object lies among them, which a glob over the results would read too; the seal is
+            damaged.
     """
+    sealed = read_seal(store, run_id)  # first: whatever it names is then in the listing
     prefix, found = results_prefix(run_id), {}
     for info in store.walk(prefix):
         name = info.key.removeprefix(prefix)
         if (match := _SHARD_NAME.fullmatch(name)) is not None:
-            found[int(match[1])] = info
+            if sealed is None or int(match[1]) in sealed:
+                found[int(match[1])] = info
         elif name.endswith(".parquet"):
             raise StoreError(
                 f"{store.root}/{info.key} is no shard of the run", hint="move it out of the results folder"
             )
+    return found
+
+
+def seal(store: BlobStore, run_id: str) -> dict[int, BlobInfo]:
+    """Say for good which shards of a run count, if nobody did yet: those that are committed now; all that count.
+
+    Raises:
+        StoreError: as `committed_shards`.
+    """
+    found = committed_shards(store, run_id)
+    if store.put_if_absent(seal_key(run_id), ids.canonical_json(ranges(list(found))).encode()):
+        return found
+    return committed_shards(store, run_id)
+
+
+def read_seal(store: BlobStore, run_id: str) -> frozenset[int] | None:
+    """The shards that a run's seal names; None while there is none.
+
+    Raises:
+        StoreError: what stands there is no seal.
+    """
+    key = seal_key(run_id)
+    try:
+        found = _SEAL.validate_json(store.get(key))
+    except BlobMissing:
+        return None
+    except ValidationError as error:
+        raise StoreError(
+            f"{store.root}/{key} is damaged: {error.errors()[0]['msg']}",
+            hint="restore it from a backup: it says which shards of the run count",
+        ) from error
+    return frozenset(shard for first, last in found for shard in range(first, last + 1))
+
+
+def seal_key(run_id: str) -> str:
+    """Where the seal of a run stands, relative to the output root."""
+    return f"runs/{run_id}/seal.json"
+
+
+def ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Sorted numbers as (first, last) of every unbroken stretch."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
     return found
 
 

@@ -19,19 +19,21 @@ import pytest
 
 from tests.e2e.winnow import DEADLINE_S, Ended, photographs, start, winnow
 from winnow_jobs.begin import begin_or_go_on, open_runs
+from winnow_jobs.events import Event, Progress
 from winnow_jobs.job import resume_run
 from winnow_jobs.options import Options
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import resolve_spec
-from winnow_jobs.runs import Runs
+from winnow_jobs.routes import iter_routes, own_routes
+from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.spec_source import load_spec
 from winnow_jobs.verify.run import verify_run
 from winnow_storage.blobs import open_store
-from winnow_storage.errors import UsageError
+from winnow_storage.errors import RunFailed, UsageError
 from winnow_storage.ledger import open_ledger
 from winnow_storage.records import RunRecord
 from winnow_storage.registry import Registry
-from winnow_storage.shards import read_receipt, shard_key
+from winnow_storage.shards import read_receipt, read_seal, shard_key
 from winnow_storage.uri import parse
 from winnow_workers.models.build import build_network
 from winnow_workers.models.convert import as_model_file
@@ -97,6 +99,44 @@ def test_run__two_drivers_started_at_once(tmp_path: Path) -> None:
     assert {one.record["run_id"] for one in ended} == {"0001"}
     assert [path.name for path in (tmp_path / "out/runs").iterdir()] == ["0001"]
     assert_sound(tmp_path / "out", "0001", 40)
+
+
+def test_resume__a_driver_whose_run_is_abandoned_meanwhile_stops_and_every_prediction_has_one_route(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("winnow_jobs.run.ABANDONED_LOOK_S", 0.0)
+    spec, _ = write_job(tmp_path, 40)
+    resolved = resolve_spec(load_spec(spec))
+    runs = open_runs(resolved)
+
+    def begin(*, new: bool) -> PlanDocument:
+        plan, _ = begin_or_go_on(runs, resolved, Selection(), new=new, now=lambda: datetime.now(UTC))
+        assert plan is not None
+        return plan
+
+    begun = [begin(new=False)]
+
+    def abandon_at_the_third(event: Event) -> None:
+        if isinstance(event, Progress) and event.shards == 3:
+            begun.append(begin(new=True))
+
+    with pytest.raises(RunFailed, match="run 0001 was abandoned by another driver"):
+        resume_run(str(tmp_path / "out"), "0001", Options(), abandon_at_the_third)
+    (first, second), sealed = begun, read_seal(runs.store, "0001")
+    assert sealed is not None
+    assert 3 <= len(sealed) <= committed(tmp_path / "out/runs/0001/results") < first.shards == 10
+    assert second.items == 40 - 4 * len(sealed)
+    record = resume_run(str(tmp_path / "out"), "0002", Options(), lambda _: None).record
+    assert (record["state"], record["items"]) == ("done", second.items)
+    routed = [
+        (row["item_id"], row["task"])
+        for run_id in runs.ids()
+        for batch in iter_routes(runs.store, run_id)
+        for row in own_routes(batch).select(["item_id", "task"]).to_pylist()
+    ]
+    assert len(routed) == len(set(routed)) == 80
+    assert [verify_run(runs, run_id).findings for run_id in runs.ids()] == [[], []]
 
 
 def test_resume__a_stage_has_moved_a_ledger_is_stale_and_a_worker_wakes(

@@ -123,14 +123,19 @@ def work_off(runs: Runs, plan: PlanDocument, versions: Mapping[str, str] | None 
     """Commit every shard of a real plan, all tasks predicted, and close the run; `versions` are those that were read,
     by key, where they are not those of the listing.
     """
-    tally, work = Tally(), WorkReader(runs.store, plan.work)
+    tally = Tally()
     for shard in range(plan.shards):
-        items = work.rows(shard).select(["key", "version"]).to_pylist()
-        predicted = {one.name: True for one in plan.tasks()}
-        rows = [Row(one["key"], (versions or {}).get(one["key"], one["version"]), tasks=predicted) for one in items]
-        commit(runs.store, plan, shard, rows)
-        tally.add(receipt(plan, shard, rows), now=True)
+        tally.add(work_off_shard(runs, plan, shard, versions), now=True)
     finish(runs, plan, tally, 1.0)
+
+
+def work_off_shard(runs: Runs, plan: PlanDocument, shard: int, versions: Mapping[str, str] | None = None) -> Receipt:
+    """Commit one shard of a real plan, as `work_off` does; its receipt."""
+    items = WorkReader(runs.store, plan.work).rows(shard).select(["key", "version"]).to_pylist()
+    predicted = {one.name: True for one in plan.tasks()}
+    rows = [Row(one["key"], (versions or {}).get(one["key"], one["version"]), tasks=predicted) for one in items]
+    commit(runs.store, plan, shard, rows)
+    return receipt(plan, shard, rows)
 
 
 def versions(resolved: ResolvedSpec) -> dict[str, str]:

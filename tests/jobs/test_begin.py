@@ -7,21 +7,28 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 
-from tests.jobs.histories import make_corpus, output_runs, spec, task, versions, work_off
+from tests.jobs.histories import make_corpus, output_runs, spec, task, versions, work_off, work_off_shard
 from winnow_jobs.begin import begin_or_go_on
 from winnow_jobs.compact import compact
 from winnow_jobs.draft import draft_run
 from winnow_jobs.events import silent
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec
+from winnow_jobs.review import route_run
+from winnow_jobs.routes import iter_routes
+from winnow_jobs.run import Tally, finish
 from winnow_jobs.runs import PlanDocument, Runs
+from winnow_jobs.spec import ExecutionSpec
 from winnow_jobs.verify.run import verify_run
+from winnow_storage.blobs import BlobStore
 from winnow_storage.dataset import read_current
-from winnow_storage.errors import StoreError, UsageError
+from winnow_storage.errors import RunFailed, StoreError, UsageError
 from winnow_storage.schemas import Outcome
+from winnow_storage.shards import seal
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -191,3 +198,61 @@ def test_begin_or_go_on__two_drivers_at_once_work_on_one_run(tmp_path: Path) -> 
     runs = output_runs(tmp_path)
     assert runs.plans() == [first]
     assert {part.key for part in (*first.snapshot, *first.work)} <= {info.key for info in runs.store.walk()}
+
+
+def test_begin_or_go_on__what_is_committed_after_its_run_was_abandoned_is_due_again_and_routed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_corpus(tmp_path, 6)
+    runs, resolved = output_runs(tmp_path), spec(tmp_path, run=ExecutionSpec(shard_items=2))
+    first, tally = begun(runs, resolved), Tally()
+    tally.add(work_off_shard(runs, first, 0), now=True)
+
+    def routed_while_the_other_driver_commits(store: BlobStore, plan: PlanDocument) -> dict[str, Any]:
+        found = route_run(store, plan)
+        tally.add(work_off_shard(runs, first, 1), now=True)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr("winnow_jobs.run.route_run", routed_while_the_other_driver_commits)
+        plan, _ = begin_or_go_on(runs, resolved, Selection(), new=True, now=lambda: NOW)
+    assert plan is not None
+    assert (plan.run_id, plan.items) == ("0002", 4)
+    tally.add(work_off_shard(runs, first, 2), now=True)
+    with pytest.raises(RunFailed, match="run 0001 was abandoned by another driver"):
+        finish(runs, first, tally, 1.0)
+    work_off(runs, plan)
+    routed = [item for run_id in runs.ids() for batch in iter_routes(runs.store, run_id) for item in batch["item_id"]]
+    assert len(routed) == len(set(routed)) == 6
+    check = verify_run(runs, "0001")
+    assert check.state == "abandoned"
+    assert "2 shards were committed after the run was abandoned: the next run takes their images" in check.notes
+    assert begin_or_go_on(runs, resolved, Selection(), new=False, now=lambda: NOW) == (None, False)
+
+
+def test_finish__of_a_run_that_another_driver_began_to_abandon(tmp_path: Path) -> None:
+    make_corpus(tmp_path, 6)
+    runs, resolved = output_runs(tmp_path), spec(tmp_path, run=ExecutionSpec(shard_items=2))
+    first, tally = begun(runs, resolved), Tally()
+    tally.add(work_off_shard(runs, first, 0), now=True)
+    seal(runs.store, "0001")  # and no further
+    for shard in (1, 2):
+        tally.add(work_off_shard(runs, first, shard), now=True)
+    with pytest.raises(RunFailed, match="run 0001 was abandoned by another driver"):
+        finish(runs, first, tally, 1.0)
+    summary = runs.summary("0001")
+    assert summary is not None
+    assert summary["state"] == "abandoned"
+    assert begun(runs, resolved).items == 4
+
+
+def test_begin_or_go_on__a_run_whose_abandoning_was_cut_off_is_abandoned(tmp_path: Path) -> None:
+    make_corpus(tmp_path, 6)
+    runs, resolved = output_runs(tmp_path), spec(tmp_path, run=ExecutionSpec(shard_items=2))
+    work_off_shard(runs, begun(runs, resolved), 0)
+    seal(runs.store, "0001")
+    plan = begun(runs, resolved)
+    assert (plan.run_id, plan.items) == ("0002", 4)
+    summary = runs.summary("0001")
+    assert summary is not None
+    assert summary["state"] == "abandoned"

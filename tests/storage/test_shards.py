@@ -228,3 +228,37 @@ def test_committed_shards__a_stranger_would_spoil_the_glob(store: BlobStore) -> 
     store.put("runs/0001/results/copy of 00000001.parquet", b"")
     with pytest.raises(StoreError, match=r"copy of 00000001\.parquet is no shard"):
         shards.committed_shards(store, "0001")
+
+
+def test_seal__what_is_committed_after_it_does_not_count(store: BlobStore) -> None:
+    def commit(number: int) -> None:
+        mine = receipt(number)
+        shards.commit_shard(store, shards.encode_shard(shard_rows(number), mine), mine)
+
+    for number in (0, 1, 4):
+        commit(number)
+    assert shards.read_seal(store, "0001") is None
+    assert list(shards.seal(store, "0001")) == [0, 1, 4]
+    commit(2)
+    assert list(shards.committed_shards(store, "0001")) == [0, 1, 4]
+    assert list(shards.seal(store, "0001")) == [0, 1, 4]  # the first one stands
+    assert shards.read_seal(store, "0001") == {0, 1, 4}
+    assert store.get(shards.seal_key("0001")) == b"[[0,1],[4,4]]"
+
+
+def test_seal__of_a_run_without_shards(store: BlobStore) -> None:
+    assert shards.seal(store, "0001") == {}
+    assert shards.read_seal(store, "0001") == frozenset()
+
+
+@pytest.mark.parametrize("data", [b"", b"[[0]]", b'{"shards": 3}', b"[[-1, 2]]"])
+def test_seal__a_damaged_one_is_named(store: BlobStore, data: bytes) -> None:
+    store.put(shards.seal_key("0001"), data)
+    with pytest.raises(StoreError, match=r"runs/0001/seal\.json is damaged") as raised:
+        shards.committed_shards(store, "0001")
+    assert raised.value.hint is not None
+
+
+def test_ranges() -> None:
+    assert shards.ranges([]) == []
+    assert shards.ranges([0, 1, 2, 5, 7, 8]) == [(0, 2), (5, 5), (7, 8)]

@@ -43,14 +43,3 @@ class Wrong:
 def named(names: Sequence[str]) -> str:
     """The first few names in quotes."""
     return ", ".join(repr(name) for name in names[:EXAMPLES])
-
-
-def ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Sorted numbers as (first, last) of every unbroken stretch."""
-    found: list[tuple[int, int]] = []
-    for number in numbers:
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return found

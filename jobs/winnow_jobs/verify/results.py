@@ -2,20 +2,20 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from winnow_jobs.events import Listener, Progress
 from winnow_jobs.runs import PlanDocument, plan_key
-from winnow_jobs.verify.findings import Finding, ranges
+from winnow_jobs.verify.findings import Finding
 from winnow_jobs.verify.plan import EDITED, REMOVED, RESTORE, ShardWork, check_work
 from winnow_jobs.verify.routes import Predictions
 from winnow_jobs.verify.rows import Expected
 from winnow_jobs.verify.shard import REWRITTEN, ShardCheck, check_shard
 from winnow_storage.ahead import mapped_ahead
 from winnow_storage.blobs import BlobInfo, BlobStore
-from winnow_storage.shards import Receipt, results_prefix, shard_key
+from winnow_storage.shards import Receipt, ranges, results_prefix, shard_key
 
 THREADS = 8  # shards that are read at once; each stands in memory while it is checked
 OTHER_PLAN = "it was committed for another plan that had this run's number, or plan.json was changed half way"
@@ -28,7 +28,8 @@ class Results:
     """What came of checking a run's shards, and what their receipts add up to."""
 
     shards: int = 0  # objects that are a shard of the plan, sound or not
-    missing: list[int] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)  # of those that count
+    late: int = 0  # committed after the run was abandoned: they do not count, and are not looked into
     sound: bool = True  # all that stand; whether one is missing is another question
     rows: int = 0
     copied: int = 0
@@ -52,16 +53,27 @@ class Results:
 
 
 def check_results(
-    store: BlobStore, plan: PlanDocument, plan_digest: str, listener: Listener, *, is_open: bool
+    store: BlobStore,
+    plan: PlanDocument,
+    plan_digest: str,
+    listener: Listener,
+    *,
+    is_open: bool,
+    sealed: Collection[int] | None,
 ) -> Results:
     """Check everything below a run's results; `plan_digest` is that of plan.json as it stands.
+
+    `sealed` are the shards that count; None for all of the plan.
 
     Raises:
         StoreDenied, StoreUnavailable: the store does not answer.
     """
     found = Results()
     standing = _list(store, plan, found)
-    found.missing = [shard for shard in range(plan.shards) if shard not in standing]
+    counting = range(plan.shards) if sealed is None else sealed
+    found.missing = [shard for shard in sorted(counting) if shard not in standing]
+    found.late = len(standing.keys() - set(counting))
+    standing = {shard: info for shard, info in standing.items() if shard in counting}
     redo = _redo(plan, is_open=is_open)
     of_other_plans: list[int] = []
     types: tuple[str, ...] = ()

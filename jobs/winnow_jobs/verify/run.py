@@ -1,6 +1,6 @@
 """Is a run in the bucket what its plan says? Every object read once, and held against the others."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,11 @@ from winnow_jobs.verify.findings import Finding
 from winnow_jobs.verify.pins import ModelPins, check_calibrators, check_models
 from winnow_jobs.verify.plan import EDITED, REMOVED, RESTORE, check_plan, check_snapshot
 from winnow_jobs.verify.results import Results, check_results, missing_shards
-from winnow_jobs.verify.routes import check_routes
+from winnow_jobs.verify.routes import DAMAGED, check_routes
 from winnow_jobs.verify.summary import check_summary, read_summary
-from winnow_storage.errors import StoreError, UsageError
+from winnow_storage.errors import StoreDenied, StoreError, StoreUnavailable, UsageError
 from winnow_storage.ids import digest_bytes
-from winnow_storage.shards import results_prefix
+from winnow_storage.shards import read_seal, results_prefix, seal_key
 
 OPEN, ABANDONED, UNKNOWN = "open", "abandoned", "unknown"
 
@@ -94,8 +94,13 @@ def verify_run(runs: Runs, run_id: str, listener: Listener = silent, *, models: 
     check.findings += check_snapshot(runs.store, plan)
     _check_pins(runs, check, plan, models or ModelPins())
     plan_digest = digest_bytes(runs.store.get(plan_key(run_id)))
-    results = check_results(runs.store, plan, plan_digest, listener, is_open=check.state == OPEN)
+    sealed = _read_seal(runs, check, plan)
+    is_open = check.state == OPEN
+    results = check_results(runs.store, plan, plan_digest, listener, is_open=is_open, sealed=sealed)
     check.results = results
+    if results.late:
+        shards = "1 shard was" if results.late == 1 else f"{results.late} shards were"
+        check.notes.append(f"{shards} committed after the run was abandoned: the next run takes their images")
     if results.replaced:
         images = "1 image was" if results.replaced == 1 else f"{results.replaced} images were"
         check.notes.append(f"{images} replaced between the listing and the reading")
@@ -103,10 +108,11 @@ def verify_run(runs: Runs, run_id: str, listener: Listener = silent, *, models: 
         images = "1 image was" if results.unproved == 1 else f"{results.unproved} images were"
         check.notes.append(f"{images} copied from rows that are not there any more")
     check.findings += results.findings
-    if check.state not in (OPEN, ABANDONED):
+    may_lack = check.state == ABANDONED and sealed is None  # by an older version, which sealed no run
+    if check.state != OPEN and not may_lack:
         check.findings += missing_shards(plan, results)
-    is_complete = results.sound and (not results.missing or check.state == ABANDONED)
-    routes = _check_routes(runs, check, plan, is_complete=is_complete) if has_routes else None
+    is_complete = results.sound and (not results.missing or may_lack)
+    routes = _check_routes(runs, check, plan, is_complete=is_complete, may_lack=may_lack) if has_routes else None
     if not has_routes and check.state not in (OPEN, UNKNOWN):
         check.findings.append(
             Finding(routes_key(run_id), "it is not there, although the run is closed", REMOVED, RESTORE)
@@ -123,11 +129,28 @@ def _check_pins(runs: Runs, check: RunCheck, plan: PlanDocument, models: ModelPi
     check.notes += notes
 
 
-def _check_routes(runs: Runs, check: RunCheck, plan: PlanDocument, *, is_complete: bool) -> Counts | None:
-    is_abandoned = check.state == ABANDONED
-    routes = check_routes(runs.store, plan, check.results.usable if is_complete else None, may_lack=is_abandoned)
+def _read_seal(runs: Runs, check: RunCheck, plan: PlanDocument) -> Collection[int] | None:
+    """The shards that count; None if no seal says it."""
+    key = seal_key(check.run_id)
+    try:
+        sealed = read_seal(runs.store, check.run_id)
+    except (StoreDenied, StoreUnavailable):
+        raise
+    except StoreError as error:
+        check.findings.append(Finding(key, error.message, DAMAGED, error.hint or RESTORE))
+        return None
+    if sealed is not None and check.state not in (OPEN, ABANDONED, UNKNOWN) and len(sealed) != plan.shards:
+        what = f"it names {len(sealed)} shards where the plan has {plan.shards}, although the run is closed"
+        check.findings.append(Finding(key, what, EDITED, RESTORE))
+    return sealed
+
+
+def _check_routes(
+    runs: Runs, check: RunCheck, plan: PlanDocument, *, is_complete: bool, may_lack: bool
+) -> Counts | None:
+    routes = check_routes(runs.store, plan, check.results.usable if is_complete else None, may_lack=may_lack)
     check.findings += routes.findings
-    if is_abandoned and routes.unrouted > 0:
+    if may_lack and routes.unrouted > 0:
         check.notes.append(
             f"{routes.unrouted} predictions were committed after the run was abandoned: nobody sees them"
         )

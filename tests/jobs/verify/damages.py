@@ -16,7 +16,7 @@ from winnow_storage.shards import Receipt, encode_shard, read_receipt
 from winnow_storage.uri import parse
 
 PLAN, SUMMARY, ROUTES = "runs/0001/plan.json", "runs/0001/summary.json", "routes/0001.parquet"
-RESULTS = "runs/0001/results"
+RESULTS, SEAL = "runs/0001/results", "runs/0001/seal.json"
 SHARD, OTHER = f"{RESULTS}/00000001.parquet", f"{RESULTS}/00000002.parquet"
 
 Rows = Callable[[pa.Table], pa.Table]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from winnow_jobs.verify.findings import Wrong, ranges
+from winnow_jobs.verify.findings import Wrong
 from winnow_jobs.verify.rows import Expected, receipt_problems, replaced_count, row_problems, schema_problems
 from winnow_storage.schemas import RESULT_COMMON, WORK, result_schema
 from winnow_storage.shards import Receipt
@@ -123,8 +123,6 @@ def test_schema_problems__a_task_begins_with_the_common_fields() -> None:
     assert list(schema_problems(SCHEMA.remove(len(SCHEMA) - 1), models)) != []
 
 
-def test_ranges_and_wrong() -> None:
-    assert ranges([]) == []
-    assert ranges([0, 1, 2, 5, 7, 8]) == [(0, 2), (5, 5), (7, 8)]
+def test_wrong() -> None:
     wrong = Wrong()
     assert list(wrong.sentences()) == []

@@ -16,6 +16,7 @@ from tests.jobs.verify.damages import (
     OTHER,
     RESULTS,
     ROUTES,
+    SEAL,
     SHARD,
     SUMMARY,
     Damage,
@@ -134,8 +135,13 @@ def test_verify__a_run_that_was_closed_without_its_shards(out: Path) -> None:
     assert check.notes == ["its routes and summary are held against the shards once those are sound"]
 
 
-def test_verify__an_abandoned_run_may_lack_shards_and_the_routes_of_late_ones(out: Path) -> None:
+def abandon_by_hand(out: Path) -> None:
     (out / SUMMARY).write_text(json.dumps({"job": "test", "run_id": "0001", "state": "abandoned"}))
+
+
+def test_verify__an_abandoned_run_without_a_seal_may_lack_shards_and_the_routes_of_late_ones(out: Path) -> None:
+    abandon_by_hand(out)
+    (out / SEAL).unlink()  # older versions put none
     routed = pq.read_table(out / ROUTES)
     pq.write_table(routed.slice(0, routed.num_rows - 3), out / ROUTES)
     check = verified(out)
@@ -145,6 +151,26 @@ def test_verify__an_abandoned_run_may_lack_shards_and_the_routes_of_late_ones(ou
     found = verified(out).findings
     assert [finding.key for finding in found] == [ROUTES]
     assert "routes of no prediction" in found[0].what
+
+
+def test_verify__an_abandoned_run_has_all_that_its_seal_names(out: Path) -> None:
+    abandon_by_hand(out)
+    assert (verified(out).findings, verified(out).notes) == ([], [])
+    (out / SHARD).unlink()
+    check = verified(out)
+    assert [finding.key for finding in check.findings] == [SHARD]
+    assert check.notes == ["its routes and summary are held against the shards once those are sound"]
+
+
+def test_verify__a_seal_that_is_damaged_or_leaves_out_shards(out: Path) -> None:
+    (out / SEAL).write_text("[[0,3]]")
+    found = verified(out).findings
+    assert (found[0].key, found[0].what) == (
+        SEAL,
+        "it names 4 shards where the plan has 5, although the run is closed",
+    )
+    (out / SEAL).write_text("[[0,")
+    assert [finding.key for finding in verified(out).findings] == [SEAL]
 
 
 def test_verify__images_that_were_replaced_after_the_listing_are_no_finding(night: Path, tmp_path: Path) -> None:
