@@ -15,7 +15,7 @@ from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
 from winnow_workers.catalogue import operator_named
 from winnow_workers.models.build import build_network
-from winnow_workers.models.model_file import ModelCard, Preprocessing, encode_model
+from winnow_workers.models.model_file import Calibrator, ModelCard, Preprocessing, encode_model
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.models.sample_images import sample_images
 from winnow_workers.operator import Prediction, View
@@ -40,6 +40,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
             preprocessing=Preprocessing(
                 height_px=side, width_px=side, channels=channels, mean=(0.5,) * channels, std=(0.25,) * channels
             ),
+            calibrator=Calibrator(kind="temperature", temperature=1.7, fitted_on=400),
+            metrics={"accuracy": 0.934},
         )
         network = build_network(architecture, {}, n_labels=len(labels) or None, seed=3)
         models.add(kind, encode_model(network.state_dict(), card), card.model_dump(mode="json"))
@@ -120,6 +122,8 @@ def test_quantize__makes_a_version_with_its_parent_and_its_agreement(
         assert (code, made["parent"], made["card"]["variant"]) == (0, "classify@1", form)
         assert made["uri"].endswith(suffix)
         assert made["card"]["metrics"]["parent_images"] == 6
+        assert "accuracy" not in made["card"]["metrics"]  # it was measured of the parent
+        assert made["card"]["calibrator"] is None  # it was fitted on the parent's logits
         assert made["card"]["metrics"]["parent_agreement"] == made["parity"]["agreement"] >= 0.5
         assert made["bytes"] < most * parent.stat().st_size
         labels = {one.fields["label"] for one in predictions(registry, "classify", f"models/classify-{form}")}

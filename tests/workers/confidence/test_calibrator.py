@@ -56,6 +56,19 @@ def test_fit__every_form_is_monotone(form: Form) -> None:
     assert (np.diff(found) >= -1e-12).all()
 
 
+@pytest.mark.parametrize(("right", "at_most"), [(40, 41 / 42), (3, 0.8)])
+def test_fit__the_ends_of_an_isotonic_form_are_no_surer_than_their_own_labels(right: int, at_most: float) -> None:
+    rng = np.random.default_rng(6)
+    scores = np.concatenate([rng.uniform(0.3, 0.6, 100 - right), rng.uniform(0.7, 1.0, right)])
+    ok = np.concatenate([rng.uniform(size=100 - right) < 0.5, np.ones(right, bool)])
+    ok[np.argmin(scores)] = False
+    ok[np.argmax(np.where(scores < 0.65, scores, 0))] = False
+    found = fit(Form("isotonic on score", "isotonic", ("score",)), scored(scores), ok)(scored(np.linspace(0, 1, 200)))
+    assert found.max() == pytest.approx(at_most)
+    assert found.min() >= 1 / 102
+    assert (np.diff(found) >= -1e-12).all()
+
+
 def test_p_ok__nothing_where_the_score_is_missing() -> None:
     found = fitted().p_ok(features("segment", pa.array([{"score": None}, {"score": 0.5}])))
     assert np.isnan(found[0])

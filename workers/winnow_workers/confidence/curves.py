@@ -139,7 +139,17 @@ def _fit_isotonic(column: Floats, ok: Outcomes) -> tuple[float, ...]:
     from sklearn.isotonic import IsotonicRegression
 
     fitted = IsotonicRegression(out_of_bounds="clip").fit(column, ok.astype(np.float64))
-    return (*map(float, fitted.X_thresholds_), *map(float, fitted.y_thresholds_))
+    at, found = fitted.X_thresholds_, fitted.y_thresholds_.copy()
+    # a block of one outcome alone, at either end, is no surer than its own count supports (`clip` knows the whole's)
+    right, wrong = found == 1.0, found == 0.0
+    between = found[~right & ~wrong]
+    if right.any():
+        surest = 1.0 - 1.0 / ((column >= at[right].min()).sum() + 2)
+        found[right] = max(surest, between.max(initial=0.5))
+    if wrong.any():
+        least = 1.0 / ((column <= at[wrong].max()).sum() + 2)
+        found[wrong] = min(least, between.min(initial=0.5))
+    return (*map(float, at), *map(float, found))
 
 
 def _fit_temperature(features: Features, ok: Outcomes) -> float:

@@ -92,14 +92,15 @@ def _in_int8(
 
 
 def _measured(card: ModelCard, found: Compared) -> ModelCard:
+    """With what was measured of the variant itself: accuracy and temperature are of its parent's logits."""
     return card.model_copy(
         update={
-            "metrics": dict(card.metrics)
-            | {
+            "calibrator": None,
+            "metrics": {
                 "parent_agreement": found.agreement,
                 "parent_max_abs_difference": found.max_abs_difference,
                 "parent_images": found.images,
-            }
+            },
         }
     )
 
