@@ -8,13 +8,14 @@ import torch
 
 from tests.workers.operators.making import opened, view, write_model
 from winnow_storage.errors import ModelError
-from winnow_workers.models import patchcore
+from winnow_workers.models import patchcore, precision
 from winnow_workers.models.model_file import ModelCard, Preprocessing
 from winnow_workers.models.preprocess import to_tensor
 from winnow_workers.operators.anomaly import find_regions
 
 INPUT = Preprocessing(height_px=64, width_px=64)
 CARD = ModelCard(architecture="builtin/patch_features", arguments={"width": 4}, preprocessing=INPUT)
+PRECISIONS: tuple[dict[str, str], ...] = ({}, {"precision": "auto"})
 
 
 def texture(seed: int, *, width: int = 128, height: int = 96) -> np.ndarray:
@@ -29,13 +30,18 @@ def spotted(seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return fitted(tmp_path_factory.mktemp("model") / "detector.safetensors", INPUT)
+
+
+def fitted(path: Path, given: Preprocessing) -> str:
+    """The path of a detector that saw textures through that input."""
     backbone = patchcore.build_backbone(CARD.architecture, CARD.arguments, seed=2).eval()
     with torch.inference_mode():
-        features = backbone(torch.stack([to_tensor(texture(seed), INPUT) for seed in range(12)]))
+        features = backbone(torch.stack([to_tensor(texture(seed), given) for seed in range(12)]))
         bank = patchcore.fit_memory_bank(patchcore.patch_vectors(features[:6]), size=200, seed=0)
         held_out = [patchcore.image_distance(patchcore.distance_map(one, bank).numpy()) for one in features[6:]]
-    path = tmp_path_factory.mktemp("model") / "detector.safetensors"
-    path.write_bytes(patchcore.encode_detector(backbone, bank, card=CARD, threshold=1.2 * max(held_out)))
+    card = CARD.model_copy(update={"preprocessing": given})
+    path.write_bytes(patchcore.encode_detector(backbone, bank, card=card, threshold=1.2 * max(held_out)))
     return str(path)
 
 
@@ -72,11 +78,29 @@ def test_anomaly__boxes_are_in_pixels_of_the_full_image(detector: str) -> None:
     assert scaled.fields["regions"][0]["box"] == [2 * side for side in small.fields["regions"][0]["box"]]
 
 
-def test_anomaly__padding_is_left_out(detector: str) -> None:
-    given = INPUT.model_copy(update={"fit": "pad"}).model_dump(mode="json")
-    (prediction,) = opened("anomaly", detector, input=given).run([view(texture(104))])
+def test_anomaly__padding_is_left_out(tmp_path: Path) -> None:
+    padded = fitted(tmp_path / "padded.safetensors", INPUT.model_copy(update={"fit": "pad"}))
+    (prediction,) = opened("anomaly", padded).run([view(texture(104))])
     heat = prediction.fields["heat_map"]
     assert (heat["height"], heat["width"]) == (12, 16)
+
+
+@pytest.mark.parametrize("other", [{"fit": "pad"}, {"height_px": 96, "width_px": 96}, {"mean": (0.5, 0.5, 0.5)}])
+def test_anomaly__another_input_than_the_fitted_one_is_refused(detector: str, other: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match=r"its input was 64 x 64 px, fit: stretch, .* p-values") as raised:
+        opened("anomaly", detector, input=INPUT.model_copy(update=other).model_dump(mode="json"))
+    assert "fit it again" in (raised.value.hint or "")
+    same = opened("anomaly", detector, input=INPUT.model_dump(mode="json"))
+    assert same.preproc == opened("anomaly", detector).preproc
+
+
+def test_anomaly__what_was_fitted_runs_in_float32(detector: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+    with pytest.raises(ModelError, match="of distances in float32"):
+        opened("anomaly", detector, precision="bf16")
+    (plain,), (chosen,) = (opened("anomaly", detector, **asked).run([view(spotted(7))]) for asked in PRECISIONS)
+    assert chosen == plain
+    assert opened("anomaly", detector, precision="auto").preproc == opened("anomaly", detector).preproc
 
 
 def test_anomaly__crop_is_refused(detector: str) -> None:

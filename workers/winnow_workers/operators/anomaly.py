@@ -17,7 +17,7 @@ from winnow_workers.models.build import architecture_of, fill, open_weights
 from winnow_workers.models.conformal import Scores, p_value
 from winnow_workers.models.load import LoadedWeights
 from winnow_workers.models.model_file import ModelCard, Preprocessing
-from winnow_workers.models.precision import TorchParams, Wanted, open_batch, precision_id
+from winnow_workers.models.precision import Precision, TorchParams, Wanted, open_batch, precision_id
 from winnow_workers.models.preprocess import needed_side_px, placement, preproc_id
 from winnow_workers.operator import Operator, Pending, Prediction, View
 
@@ -31,7 +31,10 @@ Floats = npt.NDArray[np.float32]
 
 
 class AnomalyParams(TorchParams):
-    """`input`: what the backbone expects, where the weights do not say it; `crop` would overlook the margins."""
+    """`input`: what the backbone expects, where the weights do not say it; `crop` would overlook the margins.
+
+    What was fitted runs in float32 on the input that it was fitted on: its threshold and held-out scores are of those.
+    """
 
     input: Preprocessing | None = None
 
@@ -64,7 +67,7 @@ class AnomalyOperator(Operator[AnomalyParams]):
             own = {name.removeprefix(prefix): one for name, one in loaded.tensors.items() if name.startswith(prefix)}
             fill(backbone, own, where=f"{self.model.name} ({architecture})")
         self._input = self._settle_input(card, architecture)
-        wanted = Wanted(self.params.precision, self._input, "direction", self.model, self.threads, self.images)
+        wanted = Wanted(self._settle_precision(), self._input, "direction", self.model, self.threads, self.images)
         self._batch = open_batch(backbone.eval().to(self.device), self.device, wanted)
         features = self._batch(self._batch.inputs([np.zeros((1, 1, 3), np.uint8)]))[0]
         self._settle_head(loaded, shape=tuple(features.shape), seed=seed)
@@ -78,7 +81,25 @@ class AnomalyOperator(Operator[AnomalyParams]):
                 f"{self.model.name}: an anomaly detector must see the whole image, its input says fit: crop",
                 hint="write fit: stretch or fit: pad",
             )
+        fitted = card.preprocessing if card else None
+        if fitted is not None and chosen != fitted:
+            raise ModelError(
+                f"{self.model.name}: its input was {_said(fitted)} when it was fitted, the task says {_said(chosen)}; "
+                "its threshold and p-values are of distances on the former",
+                hint="remove input: from the task, or fit it again: winnow models fit-anomaly ... --side PX",
+            )
         return chosen
+
+    def _settle_precision(self) -> Precision:
+        """Float32 of what was fitted: features that agree by 0.995 still differ by more than normal images may."""
+        if self.model.weights.kind == "random":
+            return self.params.precision
+        if self.params.precision == "bf16":
+            raise ModelError(
+                f"{self.model.name}: its threshold and p-values are of distances in float32",
+                hint="remove precision: from the task",
+            )
+        return "fp32"
 
     def _settle_head(self, loaded: LoadedWeights, *, shape: tuple[int, ...], seed: int) -> None:
         import torch
@@ -172,6 +193,11 @@ class AnomalyOperator(Operator[AnomalyParams]):
             score=score,
             score_kind="distance_over_threshold",
         )
+
+
+def _said(given: Preprocessing) -> str:
+    numbers = f"mean {list(given.mean)}, std {list(given.std)}"
+    return f"{given.width_px} x {given.height_px} px, fit: {given.fit}, {numbers} ({preproc_id(given)})"
 
 
 def inside(values: Floats, view: View, given: Preprocessing) -> Floats:
