@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 ClassMap = npt.NDArray[np.unsignedinteger[Any]]
 
+BACKGROUND = ("background", "__background__", "_background_", "bg", "unlabeled", "unlabelled", "void", "nothing")
 _MAX_STRIP_BYTES = 2 << 30  # of probabilities that wait for the next row of tiles
 
 
@@ -84,6 +85,9 @@ class SemanticSegmenter:
                 hint="name a segmenter, such as torchvision/deeplabv3_mobilenet_v3_large or builtin/small_unet",
             )
         self.labels = _label_set(model, labels or network.labels, count=shape[0])
+        # published folders have label sets of their own, whose first one may be a wall or a road
+        is_folder = model.weights.kind == "folder" and not labels
+        self.has_background = not is_folder or self.labels[0].casefold() in BACKGROUND
 
     @property
     def preproc(self) -> str:
@@ -117,11 +121,23 @@ class SemanticSegmenter:
 
     def _probabilities(self, outputs: "Sequence[torch.Tensor]", views: Sequence[View]) -> list[Floats]:
         """(classes, rows, columns) of the part of every view that the network sees, without the padding around it."""
-        return [self._shown(output.softmax(dim=0).numpy(), view) for output, view in zip(outputs, views, strict=True)]
+        return [
+            self._shown(self._at_input_size(output).softmax(dim=0).numpy(), view)
+            for output, view in zip(outputs, views, strict=True)
+        ]
+
+    def _at_input_size(self, logits_chw: "torch.Tensor") -> "torch.Tensor":
+        """As transformers does it for SegFormer, which answers at a quarter: logits between pixels, not labels."""
+        from torch.nn import functional
+
+        size = (self.input.height_px, self.input.width_px)
+        if logits_chw.shape[1] >= size[0] and logits_chw.shape[2] >= size[1]:
+            return logits_chw
+        return functional.interpolate(logits_chw[None].float(), size, mode="bilinear", align_corners=False)[0]
 
     def _shown(self, probabilities_chw: Floats, view: View) -> Floats:
         place = placement(view.pixels.shape[1], view.pixels.shape[0], self.input).target
-        scale_y = probabilities_chw.shape[1] / self.input.height_px  # some segmenters answer at a lower resolution
+        scale_y = probabilities_chw.shape[1] / self.input.height_px
         scale_x = probabilities_chw.shape[2] / self.input.width_px
         top, bottom = int(place.top * scale_y), max(1, round((place.top + place.height) * scale_y))
         left, right = int(place.left * scale_x), max(1, round((place.left + place.width) * scale_x))
@@ -173,8 +189,13 @@ def _open_folder(model: ResolvedModel, device: str, given: Preprocessing | None)
     from winnow_workers.models.transformers_model import open_transformers
 
     opened = open_transformers(model, "segment", device=device)
-    # what SegFormer's processor does, where the folder does not say it in a way that can be followed
-    said = given or opened.preprocessing or Preprocessing(height_px=512, width_px=512)
+    said = given or opened.preprocessing
+    if said is None:
+        raise ModelError(
+            f"{model.name}: its preprocessor_config.json is missing, or says what cannot be done here",
+            hint="write what the model expects in the task: input: {height_px: ..., width_px: ..., mean: [...], "
+            "std: [...]}",
+        )
     return _Opened(PlainLogits(opened.module), type(opened.module).__name__, said, opened.labels)
 
 

@@ -1,5 +1,6 @@
 """Does segment say what each library says of each image alone, whole and in tiles?"""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from winnow_workers.operator import View
 # pycocotools, the oracle here, has not followed numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 INPUT = {"height_px": 64, "width_px": 64}
+PICTURES = sharp.pictures()
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
@@ -104,7 +106,38 @@ def test_segment__segformer_of_transformers_as_the_library_on_each_image_alone(t
     for picture, prediction in zip(sharp.pictures(), predictions, strict=True):
         inputs = processor(images=[torch.from_numpy(picture.pixels).permute(2, 0, 1)], return_tensors="pt")
         with torch.no_grad():
-            check_semantic(prediction, model(**inputs).logits, picture)
+            said = model(**inputs)
+        logits = functional.interpolate(said.logits, (64, 64), mode="bilinear", align_corners=False)
+        (labels,) = processor.post_process_semantic_segmentation(said, target_sizes=[(64, 64)])
+        assert (labels != logits[0].argmax(dim=0)).float().mean() < 0.001
+        check_semantic(prediction, logits, picture)
+
+
+def test_segment__a_label_set_without_a_background_loses_no_label(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    write_segformer(tmp_path, {0: "wall", 1: "a", 2: "b", 3: "c"})
+    folder = f"transformers/{tmp_path}"
+    areas = [sum(one["area_px"] for one in said.fields["masks"]) for said in opened("segment", folder).run(PICTURES)]
+    assert areas == [one.width_px * one.height_px for one in PICTURES]
+    with_one = opened("segment", folder, background=True).run(PICTURES)
+    found = {one["label"] for said in with_one for one in said.fields["masks"]}
+    assert "wall" not in found
+    assert found
+    everything = opened("segment", folder).run(PICTURES)
+    assert "wall" in {one["label"] for said in everything for one in said.fields["masks"]}
+    with pytest.raises(ModelError, match="every pixel has a label, and the model's input says fit: crop"):
+        opened("segment", folder, input={**INPUT, "fit": "crop"})
+
+
+def test_segment__a_folder_whose_input_cannot_be_followed_is_refused(tmp_path: Path) -> None:
+    write_segformer(tmp_path)
+    place = tmp_path / "preprocessor_config.json"
+    said = json.loads(place.read_text())
+    place.write_text(json.dumps({**said, "do_flip_channel_order": True}))
+    with pytest.raises(ModelError, match=r"preprocessor_config\.json is missing, or says what cannot be done here"):
+        opened("segment", f"transformers/{tmp_path}")
+    place.write_text(json.dumps({**said, "size": 96}))  # as older processors wrote it
+    assert opened("segment", f"transformers/{tmp_path}").needed_side_px == 96
 
 
 def test_segment__mask_rcnn_as_the_library_on_each_image_alone(tmp_path: Path) -> None:

@@ -113,16 +113,16 @@ def read_preprocessing(folder: Path) -> Preprocessing | None:
     if not place.exists():
         return None
     said = _config(place)
-    size, fit = said.get("size"), "stretch"
+    size, fit = _sides(said.get("size"), said), "stretch"
     if isinstance(size, dict) and "shortest_edge" in size and said.get("do_center_crop", "crop_size" in said):
-        crop, fit = said.get("crop_size"), "crop"
+        crop, fit = _sides(said.get("crop_size")), "crop"
         if not isinstance(crop, dict) or {size["shortest_edge"]} != set(crop.values()):
             return None
         size = crop
     scaled = abs(float(said.get("rescale_factor", 1 / 255)) - 1 / 255) < 1e-6 and said.get("do_rescale", True)
     if not isinstance(size, dict) or set(size) != {"height", "width"} or not said.get("do_resize", True) or not scaled:
         return None
-    if (said.get("do_center_crop") and fit == "stretch") or said.get("do_pad"):
+    if (said.get("do_center_crop") and fit == "stretch") or said.get("do_pad") or said.get("do_flip_channel_order"):
         return None
     plain = not said.get("do_normalize", True)
     try:
@@ -137,6 +137,15 @@ def read_preprocessing(folder: Path) -> Preprocessing | None:
         )
     except ValidationError:
         return None
+
+
+def _sides(size: Any, said: Mapping[str, Any] | None = None) -> Any:
+    """A size as newer processors write it; older ones wrote a number: the shorter side where a crop follows."""
+    if not isinstance(size, int):
+        return size
+    if said is not None and ("crop_pct" in said or said.get("do_center_crop", "crop_size" in said)):
+        return {"shortest_edge": size}
+    return {"height": size, "width": size}
 
 
 def _config(place: Path) -> dict[str, Any]:

@@ -27,12 +27,15 @@ PIXEL_SCORE_KIND, MASK_SCORE_KIND = "softmin_pixel_softmax", "softmin_masks"
 class SegmentParams(TorchParams):
     """`labels`: the label set, the background first for semantic models, where the weights do not carry it.
 
-    `input` likewise. `tiles`: look at large images in parts. Of instance models: masks from `floor` on are kept, those
+    `background`: whether the first label of a semantic model is the background, which has no mask; by default it is,
+    unless a transformers folder brings its label set and the first is not named so. `input` as `labels`. `tiles`: look
+    at large images in parts. Of instance models: masks from `floor` on are kept, those
     from `threshold` on are put out, at most `max_masks` per image; `max_iou`, `min_side_px` and `max_side_px` as for
     detect.
     """
 
     labels: tuple[str, ...] = ()
+    background: bool | None = None
     input: Preprocessing | None = None
     tiles: Tiling | None = None
     floor: float = Field(default=0.05, ge=0.001, le=1.0)
@@ -52,20 +55,27 @@ class SegmentParams(TorchParams):
 class SegmentOperator(Operator[SegmentParams]):
     """One mask per class that is present (semantic), or per thing that is found (instance).
 
-    Semantic: the first label is the background and has no mask; what a `crop` input does not show is background. The
-    score is a soft minimum over the pixels' top probabilities, as in cleanlab's segmentation scores (Lad and Mueller,
-    2023): one region that the model is unsure of makes the image unsure. Instance: floor, threshold and score are those
-    of detect.
+    Semantic: the first label is the background and has no mask, if there is one (`background`); what a `crop` input
+    does not show is background. The score is a soft minimum over the pixels' top probabilities, as in cleanlab's
+    segmentation scores (Lad and Mueller, 2023): one region that the model is unsure of makes the image unsure.
+    Instance: floor, threshold and score are those of detect.
     """
 
     params_type = SegmentParams
+    revision = 2
 
     def open(self) -> None:
         """Load the segmenter and settle its label set."""
         params = self.params
         self._semantic: SemanticSegmenter | None = None
         self._detector: Detector | None = None
+        self._first = 0  # label that has a mask
         if draws_masks(self.model):
+            if params.background is not None:
+                raise ModelError(
+                    f"{self.model.name}: background is for semantic models; this one finds single things",
+                    hint="remove background: from the task",
+                )
             if params.precision == "bf16":
                 raise ModelError(
                     f"{self.model.name}: instance models run in float32 only", hint="remove precision: from the task"
@@ -98,6 +108,13 @@ class SegmentOperator(Operator[SegmentParams]):
             images=self.images,
         )
         self._labels = self._semantic.labels
+        self._first = int(self._semantic.has_background if params.background is None else params.background)
+        if not self._first and self._semantic.input.fit == "crop":
+            raise ModelError(
+                f"{self.model.name}: every pixel has a label, and the model's input says fit: crop, "
+                "which leaves some out",
+                hint=f"write input: with fit: stretch or fit: pad; or background: true if {self._labels[0]!r} is it",
+            )
         if params.tiles is not None and self._semantic.input.fit == "crop":
             raise ModelError(
                 f"{self.model.name}: tiles must be seen whole, the model's input says fit: crop",
@@ -170,7 +187,7 @@ class SegmentOperator(Operator[SegmentParams]):
     def _semantic_prediction(self, painted: Painted) -> Prediction:
         masks: list[dict[str, object]] = []
         present = np.bincount(painted.classes.ravel(), minlength=len(self._labels))
-        for index in np.flatnonzero(present[1:]) + 1:
+        for index in np.flatnonzero(present[self._first :]) + self._first:
             mask = painted.classes == index
             masks.append(
                 {
