@@ -27,17 +27,19 @@ def acceptance_of(policy: Policy | None) -> acceptance.Acceptance:
 
 def other_tests(operator: str, wanted: acceptance.Acceptance, of_job: acceptance.Acceptance) -> list[str]:
     """What people must be told where predictions are judged by another test than the job's own."""
-    name = _ASKED.get(operator)
-    here, there = (None if name is None else getattr(one, name) for one in (wanted, of_job))
-    if name is None or here == there:
-        return []
-    how = f"{name} {here:g}, not {there:g}" if isinstance(here, float) else f"another {name}"
-    where = "; mask_iou of the task's policy sets it for all of them" if name == "mask_iou" else ""
-    said = (
-        f"judged with {how}: this job's calibrators, promises and audits do not judge so, and what is ok here is not "
-        f"what p_ok is the probability of{where}"
-    )
-    return [said]
+    return [
+        f"judged with {_how(name, getattr(wanted, name), getattr(of_job, name))}: this job's calibrators, promises and "
+        f"audits do not judge so, and what is ok here is not what p_ok is the probability of"
+        + ("; mask_iou of the task's policy sets it for all of them" if name == "mask_iou" else "")
+        for name in _ASKED.get(operator, ())
+        if getattr(wanted, name) != getattr(of_job, name)
+    ]
+
+
+def _how(name: str, here: Any, there: Any) -> str:
+    if not isinstance(here, float):
+        return f"another {name}"
+    return f"{name} {here:g}, not {'what the task puts out' if there is None else f'{there:g}'}"
 
 
 def is_accepted(operator: str, prediction: Value, true: Value, wanted: acceptance.Acceptance = WANTED) -> bool | None:
@@ -76,22 +78,14 @@ def _verdict(prediction: Value, true: Value, _: acceptance.Acceptance) -> bool |
 def _masks(prediction: Value, true: Value, wanted: acceptance.Acceptance) -> bool | None:
     if true.get("masks") is None:
         return None
-    return acceptance.masks_ok(masks.overlaps(said_masks(true), said_masks(prediction)), wanted)
+    found = masks.overlaps(said_masks(true), said_masks(prediction), ignored=true.get("ignored"))
+    return acceptance.masks_ok(found, wanted)
 
 
 def _boxes(prediction: Value, true: Value, wanted: acceptance.Acceptance) -> bool | None:
     if true.get("boxes") is None:
         return None
-    put_out = np.flatnonzero(claimed_boxes(prediction))
-    said = said_boxes(prediction)
-    scores = None if said.scores is None else said.scores[put_out]
-    claims = Objects(said.boxes[put_out], tuple(said.labels[at] for at in put_out), scores)
-    return acceptance.boxes_ok(true_boxes(true), claims, replace(wanted, box_threshold=0.0))  # they are claims already
-
-
-def claimed_boxes(prediction: Value) -> list[bool]:
-    """For each box of a prediction, whether it is put out: from the threshold of its task on."""
-    return [one.get("is_output") is not False for one in prediction.get("boxes") or []]
+    return acceptance.boxes_ok(true_boxes(true), said_boxes(prediction), wanted)
 
 
 def true_boxes(true: Value) -> Objects:
@@ -108,5 +102,7 @@ _TESTS: Mapping[str, Callable[[Value, Value, acceptance.Acceptance], bool | None
     {"classify": _label, "detect": _boxes, "segment": _masks, "ocr": _text, "anomaly": _verdict}
 )
 TESTED = tuple(_TESTS)
-# what of an Acceptance an operator's test looks at; which boxes are claims, the task itself says
-_ASKED: Mapping[str, str] = MappingProxyType({"detect": "box_iou", "segment": "mask_iou", "ocr": "normalisation"})
+# what of an Acceptance an operator's test looks at
+_ASKED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"detect": ("box_threshold", "box_iou"), "segment": ("mask_iou",), "ocr": ("normalisation",)}
+)

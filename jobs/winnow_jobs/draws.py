@@ -181,9 +181,7 @@ def missed_positive(operator: str, draw: Draw, harmful: Collection[str]) -> bool
     if operator == "anomaly":
         return bool(draw.truth.anomalous) and not draw.struct.get("is_anomalous")
     if operator == "detect":
-        wanted = Acceptance()
-        said = said_boxes(draw.struct).above(wanted.box_threshold)
-        return bool(match(true_objects(draw.truth), said, iou=wanted.box_iou).missed)
+        return bool(match(true_objects(draw.truth), said_boxes(draw.struct).claims(None)).missed)
     if operator == "classify" and harmful:
         return draw.truth.label in harmful and draw.struct.get("label") not in harmful
     return None

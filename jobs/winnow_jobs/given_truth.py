@@ -115,4 +115,5 @@ class GivenTruth:
 def _coco_value(item: TrueItem) -> dict[str, Any]:
     boxes = item.objects and [{"label": one.label, "box": one.box, "crowd": one.crowd} for one in item.objects]
     masks = item.masks and [{"label": label, "rle": rle} for label, rle in item.masks.items()]
-    return {"boxes": [] if boxes is None else list(boxes), "masks": [] if masks is None else list(masks)}
+    there = {"boxes": [] if boxes is None else list(boxes), "masks": [] if masks is None else list(masks)}
+    return there | {"ignored": item.ignored}  # the pixels of crowds

@@ -7,14 +7,15 @@
 back: at least that share of it is true, and not under what is put out |
 | ocr | its words stand one after another in the true text, where no line before it was found |
 
-A box in a crowd of its label is right where it is put out, and nothing missed where it is not.
+A box in a crowd of its label, and a mask all of whose pixels lie in crowds, is right where it is put out, and nothing
+missed where it is not. Of other masks the pixels in crowds count neither way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from winnow_jobs.acceptance import WANTED, Value, claimed_boxes, true_boxes
+from winnow_jobs.acceptance import WANTED, Value, true_boxes
 from winnow_jobs.evaluation.measure_objects import said_boxes, said_masks
 from winnow_workers.evaluation import masks
 from winnow_workers.evaluation.acceptance import Acceptance
@@ -33,9 +34,9 @@ def parts_right(operator: str, prediction: Value, true: Value, wanted: Acceptanc
 def _boxes(prediction: Value, true: Value, wanted: Acceptance) -> list[bool] | None:
     if true.get("boxes") is None:
         return None
-    claims = claimed_boxes(prediction)
-    found = match(true_boxes(true), said_boxes(prediction), iou=wanted.box_iou).matched
-    return [at >= 0 or (at == -2 and claimed) for at, claimed in zip(found, claims, strict=True)]
+    said = said_boxes(prediction)
+    found = match(true_boxes(true), said, iou=wanted.box_iou).matched
+    return [at >= 0 or (at == -2 and claimed) for at, claimed in zip(found, said.is_claim.tolist(), strict=True)]
 
 
 def _masks(prediction: Value, true: Value, wanted: Acceptance) -> list[bool] | None:
@@ -43,29 +44,40 @@ def _masks(prediction: Value, true: Value, wanted: Acceptance) -> list[bool] | N
         return None
     listed: Sequence[Mapping[str, Any]] = prediction.get("masks") or []
     there, put_out = said_masks(true), said_masks(prediction)
+    crowds = true.get("ignored")
     claims = [one.get("is_output") is not False for one in listed]
     claimed_labels = [one["label"] for one, claimed in zip(listed, claims, strict=True) if claimed]
     found = []
     for one, claimed in zip(listed, claims, strict=True):
         label, rle = one["label"], one["rle"]
-        if label not in there:
+        if crowds is not None and not masks.overlaps({}, {label: rle}, ignored=crowds):
+            found.append(claimed)
+        elif label not in there:
             found.append(False)
         elif claimed and claimed_labels.count(label) == 1:
-            found.append(_share(there[label], rle, of_both=True) >= wanted.mask_iou)
+            found.append(_share(there[label], rle, of_both=True, crowds=crowds) >= wanted.mask_iou)
         else:
             hidden = None if claimed else put_out.get(label)
-            found.append(_share(there[label], rle, of_both=False, hidden=hidden) >= wanted.mask_iou)
+            found.append(_share(there[label], rle, of_both=False, crowds=crowds, hidden=hidden) >= wanted.mask_iou)
     return found
 
 
-def _share(true: masks.Rle, said: masks.Rle, *, of_both: bool, hidden: masks.Rle | None = None) -> float:
-    """What is common, over the union (`of_both`) or over what is said; pixels of `hidden` are never common."""
-    whole = masks.overlaps({"": true}, {"": said}).get("")
+def _share(
+    true: masks.Rle, said: masks.Rle, *, of_both: bool, crowds: masks.Rle | None, hidden: masks.Rle | None = None
+) -> float:
+    """What is common, over the union (`of_both`) or over what is said, outside `crowds`.
+
+    Pixels of `hidden` are never common.
+    """
+    whole = masks.overlaps({"": true}, {"": said}, ignored=crowds).get("")
     if whole is None or not whole.predicted:
         return 0.0
     if of_both:
         return whole.iou
-    seen = whole if hidden is None else masks.overlaps({"": true}, {"": said}, ignored=hidden).get("", masks.Overlap())
+    if hidden is None:
+        return whole.intersection / whole.predicted
+    covered = hidden if crowds is None else masks.union([hidden, crowds])
+    seen = masks.overlaps({"": true}, {"": said}, ignored=covered).get("", masks.Overlap())
     return seen.intersection / whole.predicted
 
 

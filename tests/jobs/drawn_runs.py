@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,23 @@ def commit_run(
     return plan
 
 
-def answer(runs: Runs, run_id: str, truth: Mapping[str, str], purposes: Collection[str], *, days: float = 0.5) -> int:
-    """Someone answers rightly what the run sent for these purposes, so long after it began; how many answers."""
+def answer(
+    runs: Runs,
+    run_id: str,
+    truth: Mapping[str, str | Mapping[str, Any]],
+    purposes: Collection[str],
+    *,
+    days: float = 0.5,
+    operator: str = "classify",
+) -> int:
+    """Someone answers rightly what the run sent for these purposes, so long after it began; how many answers.
+
+    `truth` has the label of a class, or the value of an answer.
+    """
     rows = iter_sent(runs.store, run_id, ["task", "route", "key", "item_id", "version", "dedupe_key"])
     at = DAY_0 + timedelta(days=int(run_id) + days)
     labels = [_label(row, truth[row["key"]], run_id, at) for row in rows if row["route"] in purposes]
+    labels = [replace(one, operator=operator) for one in labels]
     if labels:
         _put(labels, runs.store)
     return len(labels)
@@ -93,7 +106,7 @@ def _row(
     return common | {"failed_tasks": [], "run_id": plan.run_id, "shard": 0, TASK: struct}
 
 
-def _label(row: Mapping[str, Any], said: str, run_id: str, at: datetime) -> Label:
+def _label(row: Mapping[str, Any], said: str | Mapping[str, Any], run_id: str, at: datetime) -> Label:
     return Label(
         label_id=f"{row['dedupe_key']}-{run_id}",
         event="created",
@@ -112,7 +125,7 @@ def _label(row: Mapping[str, Any], said: str, run_id: str, at: datetime) -> Labe
         updated_at=at,
         was_cancelled=False,
         lead_time_s=1.0,
-        value=json.dumps({"label": said}),
+        value=json.dumps({"label": said} if isinstance(said, str) else said),
         raw="[]",
         config_hash="c",
         model=None,

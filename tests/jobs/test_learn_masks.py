@@ -121,30 +121,52 @@ def test_route_run__a_calibrator_of_another_iou_gives_no_p_ok(there: tuple[Resol
 def test_evaluate__judges_as_the_policy_and_says_where_it_does_not(
     there: tuple[ResolvedSpec, Runs, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = tmp_path / "job.yaml"
-    job.write_text(
-        "name: shelves\ncorpus: {uri: corpus}\noutput: {uri: out}\n"
-        "tasks: [{name: parts, operator: segment, model: builtin/small_unet, weights: {random: 0}}]\n"
-        f"review: {{policies: {{parts: {{min_p_ok: 0.5, mask_iou: {HIGH}}}}}}}\n"
-    )
     masks = tmp_path / "truth.json"
     masks.write_text(coco())
     for options, asked, tells in (((), HIGH, False), (("--mask-iou", "0.5"), LOW, True)):
-        with pytest.raises(SystemExit) as ended:
-            main(["evaluate", str(job), "--truth", str(masks), "--run", "0001", "--json", *options])
-        record = json.loads(capsys.readouterr().out)
-        assert ended.value.code == 0, record
+        record = evaluated(tmp_path, masks, capsys, *options)
         assert record["acceptance"]["mask_iou"] == asked
         assert record["measures"]["ok_share"] == pytest.approx((overlaps() >= 10 * asked).mean())
         said = [note for note in record["notes"] if "judged with mask_iou 0.5, not 0.8" in note]
         assert bool(said) is tells
 
 
-def coco() -> str:
-    """Ten rows of every image as COCO has them."""
+def test_learn__crowds_count_neither_way_as_evaluate_has_it(
+    there: tuple[ResolvedSpec, Runs, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resolved, runs, _ = there
+    masks = tmp_path / "truth.json"
+    masks.write_text(coco(rows=5, with_crowd=True))
+    ok = overlaps() >= 4  # of five true rows, at 0.8; what lies below them, in the crowd, is no error
+    found = learned(asking(resolved, HIGH), runs, masks)
+    assert found.fitted_on.right == ok.sum()
+    assert found.parts is not None
+    assert found.parts.right == ok.sum()
+    assert evaluated(tmp_path, masks, capsys)["measures"]["ok_share"] == pytest.approx(ok.mean())
+
+
+def evaluated(folder: Path, truth: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
+    """The record of run 0001, by a policy that asks for HIGH."""
+    job = folder / "job.yaml"
+    job.write_text(
+        "name: shelves\ncorpus: {uri: corpus}\noutput: {uri: out}\n"
+        "tasks: [{name: parts, operator: segment, model: builtin/small_unet, weights: {random: 0}}]\n"
+        f"review: {{policies: {{parts: {{min_p_ok: 0.5, mask_iou: {HIGH}}}}}}}\n"
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(job), "--truth", str(truth), "--run", "0001", "--json", *options])
+    record: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert ended.value.code == 0, record
+    return record
+
+
+def coco(rows: int = 10, *, with_crowd: bool = False) -> str:
+    """The first rows of every image as COCO has them, perhaps with a crowd in all others."""
     images = [{"id": n, "file_name": f"{n:05d}.jpg", "width": 10, "height": 10} for n in range(COUNT)]
-    square = {"category_id": 1, "segmentation": rle(10), "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0}
-    objects = [square | {"id": n + 1, "image_id": n} for n in range(COUNT)]
+    square = {"category_id": 1, "segmentation": rle(rows), "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0}
+    crowd = square | {"segmentation": encode_rle(np.arange(100).reshape(10, 10) >= 10 * rows), "iscrowd": 1}
+    each = [square, crowd] if with_crowd else [square]
+    objects = [one | {"id": len(each) * n + at, "image_id": n} for n in range(COUNT) for at, one in enumerate(each)]
     return json.dumps({"images": images, "annotations": objects, "categories": [{"id": 1, "name": "a"}]})
 
 

@@ -62,6 +62,22 @@ def test_masks__whole_classes_single_things_and_what_was_held_back() -> None:
     assert parts_right("segment", {"masks": hidden}, true) == [True, False]
 
 
+def test_masks__pixels_in_crowds_count_neither_way() -> None:
+    crowds = mask("", slice(4, 8))["rle"]
+    true = {"masks": [mask("a", slice(0, 4))], "ignored": crowds}
+    inside = [mask("b", slice(5, 8)), mask("b", slice(4, 6), is_output=False)]
+    assert parts_right("segment", {"masks": inside}, true) == [True, False]  # no error, and nothing missed
+    whole = {"masks": [mask("a", slice(0, 8))]}
+    assert parts_right("segment", whole, true, Acceptance(mask_iou=0.9)) == [True]
+    assert is_accepted("segment", whole, true, Acceptance(mask_iou=0.9))
+    things = [mask("a", slice(0, 1)), mask("a", slice(3, 8)), mask("a", slice(1, 8), is_output=False)]
+    assert parts_right("segment", {"masks": things}, true, Acceptance(mask_iou=0.6)) == [True, True, True]
+    assert parts_right("segment", {"masks": things}, true, Acceptance(mask_iou=0.7)) == [True, True, False]
+    outside = {"masks": [mask("a", slice(0, 8)), *inside]}
+    assert is_accepted("segment", outside, true, Acceptance(mask_iou=0.9))
+    assert not is_accepted("segment", outside, {"masks": true["masks"]}, Acceptance(mask_iou=0.9))
+
+
 @pytest.mark.parametrize(
     ("lines", "true", "right"),
     [

@@ -64,7 +64,15 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Of people's answers only those: audit,calibrate are the random ones.", show_default=False),
     ] = None,
-    box_threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Boxes below make no claim.")] = 0.5,
+    box_threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Boxes that score less make no claim; by default those that the task held back (is_output).",
+            show_default=False,
+        ),
+    ] = None,
     box_iou: Annotated[float, typer.Option(min=0.0, max=1.0, help="How well a box must cover.")] = 0.5,
     mask_iou: Annotated[
         float | None,

@@ -94,6 +94,7 @@ def compare(
     return {
         "n": len(ok),
         "failed": kept.failed,
+        "notes": measure.notes(),
         "confidence": column,
         "without_confidence": int(np.isnan(confidence).sum()),
         "measures": measures | more,

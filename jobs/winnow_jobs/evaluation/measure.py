@@ -63,6 +63,10 @@ class Measure(ABC):
         """95 % intervals that cost nothing, by the name of the measure."""
         return {}
 
+    def notes(self) -> list[str]:
+        """What people must be told of how it was measured."""
+        return []
+
     def statistics(self) -> dict[str, Statistic]:
         """What can be computed again over drawn items, by the name of the measure."""
         return {}

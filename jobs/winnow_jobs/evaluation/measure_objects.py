@@ -1,6 +1,6 @@
 """How good are boxes, and how good are masks?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,23 +13,26 @@ from winnow_workers.evaluation.acceptance import Acceptance
 from winnow_workers.evaluation.boxes import NOTHING, Objects, match, right_boxes
 from winnow_workers.evaluation.calibration_error import expected_calibration_error
 
+CLAIM_SCORE = 0.5  # from which on a box is a claim where nothing says whether it is put out, as of COCO's results
+
 
 class DetectMeasure(Measure):
-    """The mAP over all boxes; precision and recall over those that are claims: from the threshold on."""
+    """The mAP over all boxes; precision and recall over those that are claims."""
 
     value_name: ClassVar[str] = "F1 of its boxes"
 
     def __init__(self, wanted: Acceptance) -> None:
         super().__init__(wanted)
         self._pairs: list[tuple[Objects, Objects]] = []
-        self._hits = self._extra = self._missed = 0
+        self._hits = self._extra = self._missed = self._unsaid = 0
         self._per_class: dict[str, float] = {}
 
     def add(self, pair: Pair) -> Judged:
         """F1 is 1 where there is nothing and nothing was claimed."""
         true, said = true_objects(pair.truth), said_boxes(pair.struct)
         self._pairs.append((true, said))
-        found = match(true, said.above(self.wanted.box_threshold), iou=self.wanted.box_iou)
+        self._unsaid += sum(one.get("is_output") is None for one in _listed(pair.struct, "boxes"))
+        found = match(true, said.claims(self.wanted.box_threshold), iou=self.wanted.box_iou)
         self._hits += found.right
         self._extra += found.extra
         self._missed += len(found.missed)
@@ -51,6 +54,16 @@ class DetectMeasure(Measure):
     def tables(self) -> dict[str, Any]:
         """[label, AP@[.5:.95]] of every class."""
         return {"ap_per_class": [list(one) for one in sorted(self._per_class.items())]}
+
+    def notes(self) -> list[str]:
+        """How boxes were taken that are neither put out nor held back."""
+        if not self._unsaid or self.wanted.box_threshold is not None:
+            return []
+        said = (
+            f"{self._unsaid:,} boxes do not say whether they are put out (is_output): those that score at least "
+            f"{CLAIM_SCORE:g} are taken for claims; --box-threshold sets it"
+        )
+        return [said]
 
     def statistics(self) -> dict[str, Statistic]:
         """The mAP of drawn images."""
@@ -82,7 +95,7 @@ class SegmentMeasure(Measure):
                 f"{pair.key}: {error}", hint="masks of the truth must be of the upright image's size"
             ) from error
         self._items.append(found)
-        listed = (pair.struct or {}).get("masks") or []
+        listed = _listed(pair.struct, "masks")
         self._has_instances |= len(listed) > len(said)
         if pair.truth.objects is not None:
             self._pairs.append((true_objects(pair.truth), _mask_objects(listed)))
@@ -132,24 +145,34 @@ def true_objects(truth: TrueItem) -> Objects:
 
 
 def said_boxes(struct: Struct) -> Objects:
-    """The boxes of a prediction."""
-    boxes = [] if struct is None else struct.get("boxes") or []
+    """The boxes of a prediction, and which of them are put out."""
+    boxes = _listed(struct, "boxes")
     if not boxes:
         return NOTHING
     return Objects(
         np.array([one["box"] for one in boxes], np.float64).reshape(-1, 4),
         tuple(one["label"] for one in boxes),
         np.array([one["score"] for one in boxes], np.float64),
+        put_out=np.array([_is_put_out(one) for one in boxes], np.bool_),
     )
 
 
 def said_masks(struct: Struct) -> dict[str, Any]:
     """The masks of a prediction that are put out, one per label: objects of a label joined."""
     by_label: dict[str, list[Any]] = {}
-    for one in (struct or {}).get("masks") or []:
+    for one in _listed(struct, "masks"):
         if one.get("is_output") is not False:
             by_label.setdefault(one["label"], []).append(one["rle"])
     return {label: rles[0] if len(rles) == 1 else masks.union(rles) for label, rles in by_label.items()}
+
+
+def _listed(struct: Struct, name: str) -> Sequence[Mapping[str, Any]]:
+    return (struct or {}).get(name) or []
+
+
+def _is_put_out(box: Mapping[str, Any]) -> bool:
+    said = box.get("is_output")
+    return bool(box["score"] >= CLAIM_SCORE if said is None else said)
 
 
 def _mask_objects(listed: Sequence[Any]) -> Objects:

@@ -139,7 +139,7 @@ def evaluate_rows(
         "operator": rows.operator,
         "predictions": rows.name,
         "truth": truth.where,
-        "notes": list(truth.notes),
+        "notes": [*truth.notes, *record.pop("notes")],
         "acceptance": asdict(wanted),
         "rows": len(keys),
         "without_truth": _missing(rest.without_truth),

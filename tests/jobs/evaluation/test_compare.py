@@ -75,6 +75,32 @@ def test_compare__boxes() -> None:
     assert record["measures"]["d_ece"] == pytest.approx((2 * (1 - 0.9) + 0.8) / 3)
 
 
+@pytest.mark.parametrize(
+    ("is_output", "threshold", "ok", "noted"),
+    [
+        (True, None, [False, True], False),  # a wrong box at 0.4 is put out
+        (False, None, [True, False], False),  # an object at 0.4 is held back
+        (None, None, [True, False], True),  # nothing says: from 0.5 on
+        (None, 0.4, [False, True], False),
+        (False, 0.4, [False, True], False),
+        (True, 0.5, [True, False], False),
+    ],
+)
+def test_compare__boxes_that_are_put_out_are_the_claims(
+    is_output: bool | None, threshold: float | None, ok: list[bool], noted: bool
+) -> None:
+    box = {"label": "cat", "box": [0.0, 0.0, 10.0, 10.0], "score": 0.4, "is_output": is_output}
+    there = TrueItem(objects=(TrueObject("cat", (0.0, 0.0, 10.0, 10.0), area=100.0),))
+    pairs = [
+        Pair(key, truth, {"boxes": [box], "score": 0.4, "p_ok": None})
+        for key, truth in (("nothing is there", TrueItem(objects=())), ("it is there", there))
+    ]
+    record = compare(pairs, "detect", Acceptance(box_threshold=threshold))
+    assert record["per_item"]["ok"] == ok
+    assert record["per_item"]["value"] == [float(one) for one in ok]
+    assert any("2 boxes do not say whether they are put out" in note for note in record["notes"]) is noted
+
+
 def test_compare__masks_and_verdicts() -> None:
     rle = {"size": [2, 2], "counts": "04"}  # all four pixels
     seen = {"label": "coin", "rle": rle}
@@ -217,6 +243,11 @@ def test_compare__is_what_learning_asks_too() -> None:
             TrueItem(masks={"cat": both}),
         )
     )
+    there = {"boxes": [{"label": "cat", "box": [0.0, 0.0, 9.0, 9.0]}]}
+    for score, is_output, is_there in ((0.4, True, False), (0.6, False, True), (0.4, True, True), (0.6, None, False)):
+        box = {"label": "cat", "box": [0.0, 0.0, 9.0, 9.0], "score": score, "is_output": is_output}
+        objects = (TrueObject("cat", (0.0, 0.0, 9.0, 9.0), area=81.0),) if is_there else ()
+        cases.append(("detect", {"boxes": [box]}, there if is_there else {"boxes": []}, TrueItem(objects=objects)))
     for operator, struct, value, truth in cases:
         ok = compare([Pair("a", truth, struct)], operator, Acceptance())["per_item"]["ok"][0]
         assert is_accepted(operator, struct, value) is ok, operator

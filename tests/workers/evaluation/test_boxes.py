@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,5 +52,25 @@ def test_match__a_crowd_takes_any_number_and_need_not_be_found() -> None:
     ],
 )
 def test_boxes_ok__all_found_and_none_extra(predicted: Objects, ok: bool) -> None:
-    assert boxes_ok(objects(CAT, DOG), predicted, Acceptance()) is ok
+    assert boxes_ok(objects(CAT, DOG), predicted, Acceptance(box_threshold=0.5)) is ok
     assert boxes_ok(NOTHING, NOTHING, Acceptance())
+
+
+@pytest.mark.parametrize(
+    ("put_out", "threshold", "labels"),
+    [
+        ((True, False, True), None, ("cat", "cow")),  # what is put out is a claim, whatever it scores
+        ((True, False, True), 0.5, ("cat", "dog")),
+        ((False, False, False), None, ()),
+        (None, None, ("cat", "dog", "cow")),
+    ],
+)
+def test_claims__those_that_are_put_out_or_reach_a_threshold(
+    put_out: tuple[bool, ...] | None, threshold: float | None, labels: tuple[str, ...]
+) -> None:
+    said = objects(CAT, DOG, ("cow", 0.4, (0, 0, 5, 5)))
+    if put_out is not None:
+        said = replace(said, put_out=np.array(put_out))
+    found = said.claims(threshold)
+    assert found.labels == labels
+    assert len(found.boxes) == len(labels)

@@ -5,7 +5,7 @@
 | classify, one label | the predicted label is the true one |
 | classify, a tree of labels | the predicted node is the true one, or lies above it |
 | classify, several labels | the predicted set of labels is exactly the true one |
-| detect | of the boxes from the threshold on, each covers a true box of its label at IoU 0.5 (or lies in a crowd of \
+| detect | of the boxes that are put out, each covers a true box of its label at IoU 0.5 (or lies in a crowd of \
 it), and no true box is left |
 | segment | the mean IoU over the classes that are in the truth or the prediction is at least tau; nothing where \
 nothing is, is right |
@@ -26,9 +26,12 @@ from winnow_workers.evaluation.texts import Normalisation, TextErrors
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What the tests leave open: boxes below `box_threshold` are no claims; `box_iou` and `mask_iou` (tau)."""
+    """What the tests leave open: `box_threshold`, `box_iou` and `mask_iou` (tau), and how texts are compared.
 
-    box_threshold: float = 0.5
+    Boxes that score less than `box_threshold` are no claims; where it is None, those that their task held back.
+    """
+
+    box_threshold: float | None = None
     box_iou: float = MATCH_IOU
     mask_iou: float = 0.5
     normalisation: Normalisation = field(default_factory=Normalisation)
@@ -51,7 +54,7 @@ def node_ok(true_path: Sequence[str], predicted: str | None) -> bool:
 
 def boxes_ok(true: Objects, predicted: Objects, acceptance: Acceptance) -> bool:
     """Detect."""
-    found = match(true, predicted.above(acceptance.box_threshold), iou=acceptance.box_iou)
+    found = match(true, predicted.claims(acceptance.box_threshold), iou=acceptance.box_iou)
     return not found.missed and not found.extra
 
 

@@ -15,13 +15,14 @@ MATCH_IOU = 0.5
 class Objects:
     """The objects of one image: boxes (n, 4) in xyxy px, labels (n,), and what only one side has.
 
-    `scores` (n,) are the prediction's; `crowd` (n,) bool and `areas` (n,) px the truth's. `rles` are COCO run-length
-    codes where there are masks.
+    `scores` (n,) and `put_out` (n,) bool are the prediction's: what is not put out was nearly found, and no claim.
+    `crowd` (n,) bool and `areas` (n,) px are the truth's. `rles` are COCO run-length codes where there are masks.
     """
 
     boxes: Floats
     labels: tuple[str, ...]
     scores: Floats | None = None
+    put_out: npt.NDArray[np.bool_] | None = None
     crowd: npt.NDArray[np.bool_] | None = None
     areas: Floats | None = None
     rles: tuple[Any, ...] | None = None
@@ -31,15 +32,25 @@ class Objects:
 
     def above(self, threshold: float) -> "Objects":
         """Those that score at least `threshold`."""
-        if self.scores is None:
-            return self
-        kept = np.flatnonzero(self.scores >= threshold)
+        return self if self.scores is None else self._where(self.scores >= threshold)
+
+    def claims(self, threshold: float | None) -> "Objects":
+        """Those that score at least `threshold`; where it is None, those that are put out."""
+        return self._where(self.is_claim) if threshold is None else self.above(threshold)
+
+    def _where(self, kept: npt.NDArray[np.bool_]) -> "Objects":
+        places = np.flatnonzero(kept)
         return Objects(
-            self.boxes[kept],
-            tuple(self.labels[index] for index in kept),
-            self.scores[kept],
-            rles=None if self.rles is None else tuple(self.rles[index] for index in kept),
+            self.boxes[places],
+            tuple(self.labels[place] for place in places),
+            None if self.scores is None else self.scores[places],
+            rles=None if self.rles is None else tuple(self.rles[place] for place in places),
         )
+
+    @property
+    def is_claim(self) -> npt.NDArray[np.bool_]:
+        """(n,): whether it is put out; all of them where nothing says that."""
+        return np.ones(len(self), np.bool_) if self.put_out is None else self.put_out
 
     @property
     def is_crowd(self) -> npt.NDArray[np.bool_]:
