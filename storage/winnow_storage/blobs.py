@@ -42,8 +42,9 @@ class BlobStore(Protocol):
     """Objects below one root, named by keys relative to it (`/`-separated, never starting with one).
 
     Every method may raise StoreDenied (credentials) and StoreError, and StoreUnavailable only after it has tried again
-    for as long as it makes sense. `conditional_puts` is False once the store has said that it knows no such thing,
-    or its probe has found it out: puts then look first, which is right for a single writer.
+    for as long as it makes sense; those that read or look at one object BlobRefused. `conditional_puts` is False once
+    the store has said that it knows no such thing, or its probe has found it out: puts then look first, which is right
+    for a single writer.
     """
 
     root: Location

@@ -7,7 +7,8 @@ WinnowError
 ├── EnvironmentFault (4)        something outside is missing, unreachable or refuses
 │   ├── StoreError              the object store
 │   │   ├── BlobMissing         it says that the object is not there
-│   │   ├── BlobArchived        the object must be restored before it can be read
+│   │   ├── BlobRefused         it answers, and does not give this one object
+│   │   │   └── BlobArchived    the object must be restored before it can be read
 │   │   ├── BlobReplaced        it is not there any more in the version that was asked for
 │   │   ├── BlobDamaged         what it holds cannot be read as what its name says
 │   │   ├── BlobTooLarge        it takes more memory to read than is allowed
@@ -75,7 +76,11 @@ class BlobMissing(StoreError):
     """The store says that the object is not there."""
 
 
-class BlobArchived(StoreError):
+class BlobRefused(StoreError):
+    """The store answers that it does not give this one object: for its encryption or its state, not for who asks."""
+
+
+class BlobArchived(BlobRefused):
     """The object lies in an archive; it must be restored before it can be read."""
 
 

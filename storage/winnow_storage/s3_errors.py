@@ -7,7 +7,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from winnow_storage.errors import BlobArchived, BlobMissing, StoreDenied, StoreError, StoreUnavailable
+from winnow_storage.errors import BlobArchived, BlobMissing, BlobRefused, StoreDenied, StoreError, StoreUnavailable
 
 # What boto3 and its client raise on the way of one request; any other exception is a defect.
 FAILURES = (boto.BotoCoreError, boto.ClientError, ResponseParserError, HTTPError)
@@ -41,6 +41,10 @@ _FULL = (StoreError, "the store is full: free some space or raise the quota, the
 _ELSEWHERE = (StoreError, "the bucket lives in another region: set AWS_REGION to it")
 _DAMAGED = (StoreUnavailable, "the bytes were damaged on their way: check the network to the store, then try again")
 _OTHER = (StoreError, "see the store's own log for this request")
+# Any 4xx that the tables do not know, said of one object: InvalidRequest where it is under a key of the customer's own
+# (SSE-C), KMS.DisabledException and KMS.KMSInvalidStateException where its key is disabled or about to be deleted.
+_REFUSED = (BlobRefused, "mend what the store says of the object, or leave it out")
+_OF_AN_OBJECT = ("read", "look at")
 
 # Codes whose HTTP status alone would say something else (a full quota is a 403, a time-out a 400).
 _BY_CODE: Mapping[str, tuple[type[StoreError], str]] = {
@@ -54,6 +58,7 @@ _BY_CODE: Mapping[str, tuple[type[StoreError], str]] = {
     "RequestTimeTooSkewed": (StoreDenied, "set this machine's clock"),
     "ExpiredToken": _DENIED,
     "InvalidToken": _DENIED,
+    "TokenRefreshRequired": _DENIED,
     "InvalidObjectState": (BlobArchived, "the object is archived: restore it, or leave its folder out of the corpus"),
     "BadDigest": _DAMAGED,
     "IncompleteBody": _DAMAGED,
@@ -93,7 +98,7 @@ def status_of(error: BaseException) -> int:
 def translate(error: Exception, *, verb: str, place: str, endpoint: str) -> StoreError:
     """The store's error for `error`, met when asked to `verb` (read, write, list) `place` at `endpoint`."""
     if isinstance(error, boto.ClientError):
-        return _answered(error, f"cannot {verb} {place} at {endpoint}")
+        return _answered(error, f"cannot {verb} {place} at {endpoint}", of_an_object=verb in _OF_AN_OBJECT)
     message = f"cannot {verb} {place} at {endpoint}: {error}"
     if isinstance(error, _CREDENTIAL_FAILURES):
         return StoreDenied(message, hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
@@ -102,8 +107,9 @@ def translate(error: Exception, *, verb: str, place: str, endpoint: str) -> Stor
     return StoreError(message, hint="check AWS_ENDPOINT_URL, the region and the bucket's name")
 
 
-def _answered(error: boto.ClientError, what: str) -> StoreError:
+def _answered(error: boto.ClientError, what: str, *, of_an_object: bool) -> StoreError:
     code, status = code_of(error), status_of(error)
     said = error.response.get("Error", {}).get("Message") or ""
-    kind, hint = _BY_CODE.get(code) or _BY_STATUS.get(status, _OTHER)
+    unknown = _REFUSED if of_an_object and 400 <= status < 500 else _OTHER
+    kind, hint = _BY_CODE.get(code) or _BY_STATUS.get(status, unknown)
     return kind(f"{what}: {code} (HTTP {status}){f': {said}' if said else ''}", hint=hint)

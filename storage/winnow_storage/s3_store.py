@@ -11,7 +11,7 @@ from typing import Any
 
 from winnow_storage import s3_errors
 from winnow_storage.blobs import Announce, Blob, BlobInfo, unannounced
-from winnow_storage.errors import BlobMissing, BlobReplaced, StoreError, StoreUnavailable
+from winnow_storage.errors import BlobMissing, BlobRefused, BlobReplaced, StoreError, StoreUnavailable
 from winnow_storage.retrying import Retrying
 from winnow_storage.s3_client import READ_TIMEOUT_S, S3Client
 from winnow_storage.uri import Location
@@ -98,6 +98,10 @@ class S3Store:
         except BlobMissing:
             self._check_bucket()  # the answer to a HEAD has no body that would tell the two apart
             return None
+        except BlobRefused:
+            self._announce_again(0)
+            self.get_range(key, 0, 1)  # nor one that would tell an expired token from an object that is not given
+            raise
         return BlobInfo(key, int(head["ContentLength"]), _version(head["ETag"]))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:

@@ -1,10 +1,18 @@
 """What receipts add up to, and when their faults stop a run."""
 
+from string import ascii_lowercase
+
+import pyarrow as pa
 import pytest
 
+from tests.servers.scripted import refusing_s3
 from winnow_jobs.run import Tally, stop_if_systemic
 from winnow_storage.errors import RunFailed
+from winnow_storage.schemas import result_schema
 from winnow_storage.shards import Receipt
+from winnow_workers.decode import DecodeLimits
+from winnow_workers.fetch import Fetcher, Item
+from winnow_workers.rows import build_row, summarise
 
 
 def receipt(shard: int, outcomes: dict[str, int], faults: dict[str, int]) -> Receipt:
@@ -51,3 +59,25 @@ def test_stop_if_systemic__what_an_earlier_driver_met_does_not_stop_this_one() -
     tally.add(receipt(0, {"failed": 300}, {"failed: x": 300}), now=False)
     tally.add(receipt(1, {"done": 10}, {}), now=True)
     stop_if_systemic("0007", tally)
+
+
+def test_stop_if_systemic__what_a_bucket_refuses_is_one_error_whatever_the_images_are_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the answer of the store to the end of the run."""
+    of = ("Anna's", 'the "best"', "夏 の")
+    keys = [f"My Photos/{whose} {letter * 2} Sunset é.jpg" for whose in of for letter in ascii_lowercase[:18]]
+    said = "arn:aws:kms:eu-west-1:1:key/0-1 is disabled."
+    with refusing_s3(monkeypatch, 400, "KMS.DisabledException", said):
+        fetcher = Fetcher(DecodeLimits())
+        items = [Item(key, key, f"s3://bucket/{key}", "v", 1, frozenset()) for key in keys]
+        fetched = [fetcher.fetch(item, needed_side_px=None) for item in items]
+    rows = [build_row(one, {}, operators={}, run_id="0007", shard=0) for one in fetched]
+    counts = summarise(pa.Table.from_pylist(rows, schema=result_schema({})), ())
+    assert counts.outcomes == {"unavailable": len(keys)}
+    tally = Tally()
+    tally.add(receipt(0, counts.outcomes, counts.faults), now=True)
+    with pytest.raises(RunFailed) as caught:
+        stop_if_systemic("0007", tally)
+    assert f"{len(keys)} of the {len(keys)} images seen ended the same way" in caught.value.message
+    assert "KMS.DisabledException" in caught.value.message

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -61,3 +63,24 @@ def scripted_server(answer: Callable[[Request], Answer]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextlib.contextmanager
+def refusing_s3(monkeypatch: pytest.MonkeyPatch, status: int, code: str, said: str = "said so") -> Iterator[list[str]]:
+    """The S3 of the AWS settings refuses every request so; the methods of those that came."""
+    asked: list[str] = []
+
+    def answer(request: Request) -> Answer:
+        asked.append(request.method)
+        body = f"<Error><Code>{code}</Code><Message>{said}</Message></Error>".encode()
+        return Answer(status, b"" if request.method == "HEAD" else body)
+
+    with scripted_server(answer) as url:
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": url,
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield asked

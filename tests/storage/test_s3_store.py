@@ -16,7 +16,7 @@ from tests.servers.s3 import S3Server
 from tests.servers.scripted import Answer, Request, scripted_server
 from tests.storage.fake_time import FakeTime
 from winnow_storage.blobs import Blob
-from winnow_storage.errors import BlobArchived, BlobMissing, StoreDenied, StoreError, StoreUnavailable
+from winnow_storage.errors import BlobArchived, BlobMissing, BlobRefused, StoreDenied, StoreError, StoreUnavailable
 from winnow_storage.s3_store import S3Store
 from winnow_storage.uri import parse
 
@@ -178,7 +178,11 @@ def test_endpoint__comes_back(aws: pytest.MonkeyPatch) -> None:
         (403, "RequestTimeTooSkewed", StoreDenied),
         (404, "NoSuchKey", BlobMissing),
         (400, "AuthorizationHeaderMalformed", StoreError),
-        (400, "SomethingNew", StoreError),
+        (400, "TokenRefreshRequired", StoreDenied),
+        (400, "InvalidRequest", BlobRefused),
+        (400, "KMS.DisabledException", BlobRefused),
+        (451, "SomethingNew", BlobRefused),
+        (501, "SomethingNew", StoreError),
     ],
 )
 def test_get__answer_becomes_error(aws: pytest.MonkeyPatch, status: int, code: str, kind: type[StoreError]) -> None:
@@ -194,6 +198,36 @@ def test_get__answer_becomes_error(aws: pytest.MonkeyPatch, status: int, code: s
     assert (len(asked) > 1) == (kind is StoreUnavailable)  # what is final is asked once
     assert f"{code} (HTTP {status}): said so" in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store: store.put("x", b""),
+        lambda store: store.put_if_absent("x", b""),
+        lambda store: list(store.walk()),
+        lambda store: store.folders(),
+    ],
+)
+def test_refused__is_said_of_reading_only(aws: pytest.MonkeyPatch, call: Callable[[S3Store], object]) -> None:
+    refusal = Answer(400, failure("InvalidRequest"))
+    with answering(aws, lambda _: refusal) as store, pytest.raises(StoreError, match="InvalidRequest") as caught:
+        call(store)
+    assert type(caught.value) is StoreError
+
+
+@pytest.mark.parametrize(("code", "kind"), [("InvalidRequest", BlobRefused), ("ExpiredToken", StoreDenied)])
+def test_info__a_refusal_is_heard_out(aws: pytest.MonkeyPatch, code: str, kind: type[StoreError]) -> None:
+    asked: list[str] = []
+
+    def answer(request: Request) -> Answer:
+        asked.append(request.method)
+        return Answer(400, b"" if request.method == "HEAD" else failure(code))
+
+    with answering(aws, answer) as store, pytest.raises(StoreError, match=code) as caught:
+        store.info("x")
+    assert type(caught.value) is kind
+    assert asked == ["HEAD", "HEAD", "GET"]  # the second is botocore's own, which looks for another region
 
 
 def whole(body: bytes, etag: str = "1-1", **headers: str) -> Answer:

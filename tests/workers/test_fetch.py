@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.servers.faulty_s3 import Kind, faulty_s3, first, seeded
 from tests.servers.s3 import S3Server
-from tests.servers.scripted import Answer, scripted_server
+from tests.servers.scripted import refusing_s3
 from tests.storage.fake_time import FakeTime
 from tests.workers.pipelines import save_image
 from winnow_storage.blobs import BlobStore, open_store, uri_of
@@ -162,31 +162,45 @@ def test_fetch__odd_failure_of_one_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert os.strerror(code) in fetched.signal.reason
 
 
+AN_OBJECT = Item("id", "a.png", "s3://bucket/a.png", "v", 1, frozenset())
+
+
 @pytest.mark.parametrize(
-    ("status", "code", "restored"), [(403, "InvalidObjectState", True), (403, "AccessDenied", False)]
+    ("status", "code", "reason"),
+    [
+        (403, "InvalidObjectState", "it must be restored from its archive before it can be read"),
+        (400, "InvalidRequest", "InvalidRequest (HTTP 400): said so"),  # under a key of the customer's own
+        (400, "KMS.DisabledException", "KMS.DisabledException (HTTP 400): said so"),
+        (400, "KMS.KMSInvalidStateException", "KMS.KMSInvalidStateException (HTTP 400): said so"),
+        (451, "UnavailableForLegalReasons", "UnavailableForLegalReasons (HTTP 451): said so"),
+    ],
 )
-def test_fetch__archived_object_does_not_stop_the_run(
-    monkeypatch: pytest.MonkeyPatch, status: int, code: str, restored: bool
+def test_fetch__object_that_the_store_does_not_give_does_not_stop_the_run(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, reason: str
 ) -> None:
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "a"),
-        ("AWS_SECRET_ACCESS_KEY", "b"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
-    item = Item("id", "a.png", "s3://bucket/a.png", "v", 1, frozenset())
-    asked = []
-    answer = Answer(status, f"<Error><Code>{code}</Code></Error>".encode())
-    with scripted_server(lambda request: asked.append(request) or answer) as url:  # type: ignore[func-returns-value]
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        if restored:
-            signal = fetch(item).signal
-            assert isinstance(signal, Unavailable)
-            assert "it must be restored" in signal.reason
-        else:
-            with pytest.raises(StoreError):
-                fetch(item)
-    assert len(asked) == 2  # by the short cut, and once more to hear why
+    with refusing_s3(monkeypatch, status, code) as asked:
+        signal = fetch(AN_OBJECT).signal
+    assert isinstance(signal, Unavailable)
+    assert reason in signal.reason
+    assert asked == ["GET", "GET"]  # by the short cut, and once more to hear why
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (403, "AccessDenied", StoreDenied),
+        (401, "Unauthorized", StoreDenied),
+        (400, "ExpiredToken", StoreDenied),
+        (400, "TokenRefreshRequired", StoreDenied),
+        (404, "NoSuchBucket", StoreError),
+    ],
+)
+def test_fetch__what_is_said_of_us_or_of_the_bucket_stops_the_run(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, kind: type[StoreError]
+) -> None:
+    with refusing_s3(monkeypatch, status, code), pytest.raises(StoreError, match=code) as caught:
+        fetch(AN_OBJECT)
+    assert type(caught.value) is kind
 
 
 def test_fetch__over_the_limit_is_not_read() -> None:

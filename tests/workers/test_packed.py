@@ -14,6 +14,7 @@ from PIL import Image
 from tests.packed_files import CountingStore, parquet_of, pdf_of, solid, tar_of
 from tests.servers.faulty_s3 import Kind, faulty_s3, seeded
 from tests.servers.s3 import S3Server
+from tests.servers.scripted import refusing_s3
 from tests.storage.fake_time import FakeTime
 from tests.workers.pipelines import make_work, pipeline_over, save_image
 from winnow_storage.blobs import BlobStore, open_store
@@ -116,6 +117,19 @@ def test_fetch__a_container_that_is_gone(store: BlobStore, image: Callable[[int]
     for kind, fragment in (("tar", "512-3"), ("tar", ""), ("parquet", "row=0&column=x"), ("pdf", "page=1")):
         gone = replace(item, uri=f"{kind}+{store_uri(store)}/gone#{fragment}")
         assert isinstance(fetch(gone).signal, Missing)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fragment"), [("tar", "512-3"), ("tar", ""), ("parquet", "row=0&column=x"), ("pdf", "page=1")]
+)
+def test_fetch__a_container_that_the_store_does_not_give(
+    monkeypatch: pytest.MonkeyPatch, kind: str, fragment: str
+) -> None:
+    item = Item("id", "a/1.png", f"{kind}+s3://bucket/a#{fragment}", "v", None, frozenset())
+    with refusing_s3(monkeypatch, 400, "InvalidRequest"):
+        signal = fetch(item).signal
+    assert isinstance(signal, Unavailable)
+    assert "InvalidRequest (HTTP 400): said so" in signal.reason
 
 
 def store_uri(store: BlobStore) -> str:

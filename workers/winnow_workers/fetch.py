@@ -10,6 +10,7 @@ from winnow_storage.errors import (
     BlobArchived,
     BlobDamaged,
     BlobMissing,
+    BlobRefused,
     BlobReplaced,
     BlobTooLarge,
     StoreError,
@@ -154,7 +155,7 @@ class Fetcher:
             raise Unavailable(
                 f"it must be restored from its archive before it can be read ({error.message})"
             ) from error
-        except StoreUnavailable as error:
+        except (BlobRefused, StoreUnavailable) as error:
             raise Unavailable(error.message) from error
         except StoreError as error:
             if (

@@ -1,5 +1,6 @@
 """What does an item's row say? From what came of the item to one row of the results."""
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -8,8 +9,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow_storage.blobs import locate
 from winnow_storage.ids import digest_bytes
 from winnow_storage.listing import ABSENT
+from winnow_storage.packed.names import parse_place
 from winnow_storage.schemas import Outcome
 from winnow_workers.fetch import Fetched
 from winnow_workers.frontier import TaskFailure
@@ -114,12 +117,32 @@ def _faults(rows: pa.Table) -> dict[str, int]:
     other = pc.is_in(rows["outcome"], pa.array([Outcome.FAILED.value, Outcome.UNAVAILABLE.value]))
     # One archive that somebody replaces meanwhile takes thousands of items with it; nothing is to be mended.
     other = pc.and_(other, pc.not_equal(pc.fill_null(rows["reason"], ""), REPLACED))
-    ended = rows.filter(pc.or_(other, gone))
+    ended = rows.filter(pc.or_(other, gone)).select(["outcome", "reason", "uri", "key"]).to_pylist()
     said = Counter(
-        f"{outcome}: {_VARYING.sub('#', reason or '')[:FAULT_CHARACTERS]}"
-        for outcome, reason in zip(ended["outcome"].to_pylist(), ended["reason"].to_pylist(), strict=True)
+        f"{row['outcome']}: {_of_any_item(row['reason'] or '', row['uri'], row['key'])[:FAULT_CHARACTERS]}"
+        for row in ended
     )
     return dict(sorted(said.most_common(FAULTS)))
+
+
+def _of_any_item(reason: str, uri: str, key: str) -> str:
+    """What is said of an item, without what differs from item to item."""
+    for name in _names(uri, key):
+        if name in reason:
+            reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "#", reason)  # an item "a" is not every "a" there
+    return _VARYING.sub("#", reason)
+
+
+def _names(uri: str, key: str) -> list[str]:
+    """What an item may be called, each before what is a part of it. No pattern tells where a name with spaces ends."""
+    place = parse_place(uri)
+    container = uri if place is None else place.container
+    root, inside = locate(container)
+    names = {uri, container, inside, key, *map(posixpath.basename, (inside, key))}
+    if root.scheme == "file":
+        names.add(posixpath.dirname(f"/{inside}"))  # that is gone, or no longer mounted
+    names |= {repr(name)[1:-1] for name in names}
+    return sorted(names - {"", "/"}, key=len, reverse=True)
 
 
 def _error(answer: Prediction | TaskFailure) -> str:

@@ -10,9 +10,9 @@ from typing import Self
 
 from winnow_storage.blobs import Announce, BlobInfo, BlobStore, unannounced, uri_of
 from winnow_storage.errors import (
-    BlobArchived,
     BlobDamaged,
     BlobMissing,
+    BlobRefused,
     BlobReplaced,
     StoreDenied,
     StoreError,
@@ -33,7 +33,7 @@ FORMAT = 1  # of an index; another one makes every index anew
 # A request to a bucket takes as long as some MiB do, a read of a disk no time
 BUFFER_BYTES = {"s3": 8 << 20, "file": 32 << 10}
 # It is another container by now, or nothing is known of it: what is said of it is not kept
-_UNKNOWN = (BlobMissing, BlobReplaced, BlobArchived, CountingEnded)
+_UNKNOWN = (BlobMissing, BlobReplaced, BlobRefused, CountingEnded)
 
 
 class Indexes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.packed_files import CountingStore, parquet_of, pdf_of, solid, tar_of
+from tests.servers.scripted import refusing_s3
 from winnow_storage import blobs, schemas
 from winnow_storage.blobs import BlobInfo, BlobStore, open_store
 from winnow_storage.errors import BlobDamaged, SpecError
@@ -192,6 +194,20 @@ def test_indexes__of_what_was_replaced_or_removed_since_nothing_is_kept(source: 
             index = made.of(info)
             assert index.damage is not None
             assert len(index.members) == 0
+    assert list(out.walk("packed/")) == []
+
+
+@pytest.mark.parametrize("key", ["a.tar", "a.parquet", "a.pdf"])
+def test_indexes__of_what_the_store_does_not_give_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    out = open_store(parse(str(tmp_path)))
+    with refusing_s3(monkeypatch, 400, "KMS.DisabledException"):
+        corpus = open_store(parse("s3://bucket/corpus"))
+        with Indexes(corpus, out, column=None, max_document_bytes=10**9) as made:
+            index = made.of(BlobInfo(key, 1000, "v"))
+    assert "KMS.DisabledException" in str(index.damage)
+    assert len(index.members) == 0
     assert list(out.walk("packed/")) == []
 
 
