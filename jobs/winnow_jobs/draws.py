@@ -26,25 +26,26 @@ from winnow_jobs.verify.labels import read_labels
 from winnow_storage.blobs import BlobStore
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.records import Label
-from winnow_storage.schemas import Route
+from winnow_storage.schemas import BOX_XYXY_PX, Route
 from winnow_workers.evaluation.acceptance import Acceptance, neighbours_ok
 from winnow_workers.evaluation.boxes import match
 
 _COLUMNS = ("task", "route", "reason", "item_id", "key", "version", "prediction", "inclusion")
-_PART = pa.list_(
-    pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32()), pa.field("is_output", pa.bool_())])
-)
-# of a task's struct, what ranks and calibrators look at
+_NAMED = [("label", pa.string()), ("score", pa.float32())]
+_PART = [*_NAMED, ("is_output", pa.bool_())]
+# of a task's struct, what ranks and calibrators look at: all of `features.fields_of`, and of lists of `parts.LISTS`
 _TYPES: Mapping[str, pa.DataType] = {
     "score": pa.float32(),
     "p_ok": pa.float32(),
     "label": pa.string(),
     "margin": pa.float32(),
     "entropy": pa.float32(),
-    "top": pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32())])),
+    "top": pa.list_(pa.struct(_NAMED)),
     "is_anomalous": pa.bool_(),
-    "boxes": _PART,
-    "masks": _PART,
+    "boxes": pa.list_(pa.struct([*_PART, ("box", BOX_XYXY_PX)])),
+    "masks": pa.list_(pa.struct([*_PART, ("area_px", pa.int64())])),
+    "boundary_entropy": pa.float32(),
+    "lines": pa.list_(pa.struct([("text", pa.string()), ("score", pa.float32())])),
 }
 
 
@@ -74,10 +75,9 @@ class DrawSet:
     runs: tuple[str, ...] = ()
 
     def structs(self) -> pa.StructArray:
-        """(n,) the predictions, with what ranks look at; of this type even if there is none."""
-        fields = [pa.field(name, kind) for name, kind in _TYPES.items()]
-        rows = [{name: _plain(one.struct.get(name)) for name in _TYPES} for one in self.draws]
-        return pa.array(rows, pa.struct(fields))
+        """(n,) the predictions, with what ranks and calibrators look at; of this type even if there is none."""
+        # what it has no place for, such as the pixels of masks, is left out
+        return pa.array([one.struct for one in self.draws], pa.struct(list(_TYPES.items())))
 
     def predictions(self, operator: str, rows: pa.StructArray) -> Predictions:
         """(n,) as policies see them; `rows` are `structs`, perhaps with another p_ok."""
@@ -204,10 +204,3 @@ def _loss(operator: str, *, ok: bool, value: float) -> float:
     if operator == "ocr" and not math.isnan(value):  # which it is without true text
         return min(1.0, value)
     return float(not ok)
-
-
-def _plain(value: Any) -> Any:
-    """A struct's field without what `_TYPES` has no place for, such as the pixels of masks."""
-    if not isinstance(value, list):
-        return value
-    return [{name: one.get(name) for name in ("label", "score", "is_output")} for one in value]
