@@ -9,14 +9,20 @@ import pyarrow.parquet as pq
 from pydantic import ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
 
 from winnow_storage import ids
+from winnow_storage.backoff import Backoff
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import BlobMissing, StoreError, StoreUnavailable
 from winnow_storage.parquet_rows import text_columns
 from winnow_storage.range_file import RangeFile
+from winnow_storage.retrying import Retrying
 
 RECEIPT_KEY = b"winnow.receipt"
 RECEIPT_SHA256_KEY = b"winnow.receipt_sha256"  # a footer is read by a range, which no ETag vouches for
 MAX_SHARD_BYTES = 1 << 30  # a commit is one PUT, never multipart: some servers ignore the condition there
+# A request that is given up costs an image, a commit that is given up ends the run and costs every shard under way. So
+# after a round of requests, each with the store's own patience (a minute), another one is made, until six minutes are
+# over: a round that begins last and takes as long as all before it is within an actor's time for a commit.
+PATIENCE = Backoff(attempts=200, first_wait_s=1.0, longest_wait_s=15.0, budget_s=360.0, sure_attempts=1)
 _FOOTER_READS = 4
 _SEAL = TypeAdapter(list[tuple[NonNegativeInt, NonNegativeInt]])
 _SHARD_NAME = re.compile(r"(\d{8})\.parquet")
@@ -80,28 +86,20 @@ def encode_shard(rows: pa.Table, receipt: Receipt) -> bytes:
     return data
 
 
-def commit_shard(store: BlobStore, data: bytes, receipt: Receipt) -> tuple[Receipt, bool]:
+def commit_shard(
+    store: BlobStore, data: bytes, receipt: Receipt, *, retrying: Retrying | None = None
+) -> tuple[Receipt, bool]:
     """Put the shard object if it is absent: the receipt of the one that stands then, and whether this attempt made it.
 
     The shard is committed either way. Where the answer to a put got lost, the store may say that the object was there
     before; whose it is, its receipt says.
 
     Raises:
+        StoreUnavailable: the store could not answer, for as long as PATIENCE says.
         StoreError: more than MAX_SHARD_BYTES, or what is there is not this shard of this plan.
     """
     _check_size(data, receipt)
-    key = shard_key(receipt.run_id, receipt.shard)
-    # Looked at first: a store that ignores the condition without a word (output.single_writer) would overwrite it.
-    if store.info(key) is None and store.put_if_absent(key, data):
-        return receipt, True
-    found = read_receipt(store, key)
-    if _identity(found) != _identity(receipt):
-        raise StoreError(
-            f"{store.root}/{key} holds other items or another plan than this shard (written by attempt "
-            f"{found.attempt} of job {found.job})",
-            hint="nothing was overwritten; move that object away, or start again with: winnow run --new",
-        )
-    return found, found.attempt == receipt.attempt
+    return (retrying or Retrying()).call(lambda: _commit(store, data, receipt), lambda _: PATIENCE)
 
 
 def read_receipt(store: BlobStore, key: str, *, size_bytes: int | None = None) -> Receipt:
@@ -198,6 +196,21 @@ def ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
         else:
             found.append((number, number))
     return found
+
+
+def _commit(store: BlobStore, data: bytes, receipt: Receipt) -> tuple[Receipt, bool]:
+    key = shard_key(receipt.run_id, receipt.shard)
+    # Looked at first: a store that ignores the condition without a word (output.single_writer) would overwrite it.
+    if store.info(key) is None and store.put_if_absent(key, data):
+        return receipt, True
+    found = read_receipt(store, key)
+    if _identity(found) != _identity(receipt):
+        raise StoreError(
+            f"{store.root}/{key} holds other items or another plan than this shard (written by attempt "
+            f"{found.attempt} of job {found.job})",
+            hint="nothing was overwritten; move that object away, or start again with: winnow run --new",
+        )
+    return found, found.attempt == receipt.attempt
 
 
 def _read_footer(store: BlobStore, key: str, size_bytes: int | None) -> Receipt:

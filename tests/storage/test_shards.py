@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.storage.fake_time import FakeTime
 from tests.storage.shard_rows import SCHEMA, receipt, shard_rows
 from winnow_storage import blobs, shards, uri
 from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import BlobMissing, StoreError, StoreUnavailable
+from winnow_storage.s3_client import PATIENT
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -74,6 +76,47 @@ def test_commit_shard__own_earlier_put_is_known_by_its_attempt(store: BlobStore)
     forgetful: BlobStore = Forgetful(store)  # type: ignore[assignment]
     assert shards.commit_shard(forgetful, shards.encode_shard(shard_rows(), first), first) == (first, True)
     assert shards.commit_shard(forgetful, shards.encode_shard(shard_rows(), second), second) == (first, False)
+
+
+class Out(Forgetful):
+    """A store that takes no puts until `back_s`, though each is tried as long as a bucket's requests are."""
+
+    def __init__(self, store: BlobStore, time: FakeTime, back_s: float) -> None:
+        super().__init__(store)
+        self._time, self._back_s = time, back_s
+        self.puts = 0
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        return self._time.retrying().call(lambda: self._put(key, data), lambda _: PATIENT)
+
+    def _put(self, key: str, data: bytes) -> bool:
+        if self._time.now_s < self._back_s:
+            raise StoreUnavailable("the store sleeps", hint="wake it")
+        self.puts += 1
+        return self._store.put_if_absent(key, data)
+
+
+def test_commit_shard__outlasts_minutes_without_a_put(store: BlobStore) -> None:
+    time, mine = FakeTime(), receipt()
+    out = Out(store, time, back_s=5 * PATIENT.budget_s)
+    data = shards.encode_shard(shard_rows(), mine)
+    kept: BlobStore = out  # type: ignore[assignment]
+    assert shards.commit_shard(kept, data, mine, retrying=time.retrying()) == (mine, True)
+    assert time.now_s >= 5 * PATIENT.budget_s
+    assert out.puts == 1
+    assert [info.key for info in store.walk()] == [shards.shard_key("0001", 0)]
+    assert store.get(shards.shard_key("0001", 0)) == data
+
+
+def test_commit_shard__a_store_that_stays_out(store: BlobStore) -> None:
+    time = FakeTime()
+    out: BlobStore = Out(store, time, back_s=float("inf"))  # type: ignore[assignment]
+    data = shards.encode_shard(shard_rows(), receipt())
+    with pytest.raises(StoreUnavailable, match="the store sleeps") as caught:
+        shards.commit_shard(out, data, receipt(), retrying=time.retrying())
+    assert caught.value.hint == "wake it"
+    assert shards.PATIENCE.budget_s <= time.now_s <= shards.PATIENCE.budget_s + PATIENT.budget_s
+    assert list(store.walk()) == []
 
 
 class Damaging:

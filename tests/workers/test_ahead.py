@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from contextlib import closing
 
 import numpy as np
@@ -144,12 +144,35 @@ def test_requests__without_decoders_a_thread_hands_several_over_together(pool: T
     sizes = [10] * 4 * ahead.GROUPS_LEAST + [half, half, half, 3 * half, 10, 10]
     items = [item(n, size) for n, size in enumerate(sizes)]
     with closing(ReadAhead(lambda one: lambda: image(one), items, pool, decoders=0)) as read:
-        groups = [len(future.result(30)) for future in read._waiting]  # what came together is not to be seen outside
+        wait([group.done for group in read._waiting], 30)
+        groups = [len(group.brought) for group in read._waiting]  # what came together is not to be seen outside
         taken = []
         while read:
             taken.append(read.take().item)
     assert set(groups[:-1]) == {5}  # enough groups that many are on their way
     assert taken == items
+
+
+def test_take__every_image_of_a_group_that_is_waited_for_is_a_step(
+    monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor
+) -> None:
+    monkeypatch.setattr(ahead, "LOOK_S", 0.005)
+    items = [item(n) for n in range(ahead.GROUP * ahead.GROUPS_LEAST)]
+    first, let_go = items[: ahead.GROUP], threading.Semaphore(0)
+    steps: list[None] = []
+
+    def fetch(one: Item) -> Callable[[], Fetched]:
+        assert one not in first or let_go.acquire(timeout=30)
+        return lambda: image(one)
+
+    with closing(ReadAhead(fetch, items, pool, decoders=0)) as read, ThreadPoolExecutor(1) as taking:
+        taken = taking.submit(read.take, lambda: steps.append(None))
+        for brought in range(1, ahead.GROUP + 1):
+            let_go.release()
+            until(lambda brought=brought: len(steps) >= brought)
+            time.sleep(0.05)
+            assert len(steps) == brought  # none while nothing comes
+        assert taken.result(30).item == items[0]
 
 
 @pytest.mark.parametrize("decoders", [0, 1])
@@ -175,7 +198,7 @@ def test_take__raises_what_the_fetch_raises(pool: ThreadPoolExecutor) -> None:
 def test_close__nobody_decodes_any_more(pool: ThreadPoolExecutor) -> None:
     watch = Watch()
     read = ReadAhead(watch.fetch, [item(n) for n in range(10)], pool, decoders=1)
-    futures = list(read._waiting)
+    futures = [group.done for group in read._waiting]
     watch.bytes_are_there.set()
     until(lambda: watch.decoding >= 1)
     time.sleep(0.05)

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.workers.pipelines import make_work, pipeline_over, save_image
 from winnow_storage.errors import RunFailed
-from winnow_workers import fetch
+from winnow_workers import ahead, fetch
 from winnow_workers.operator import Prediction, View
 from winnow_workers.operators.embed import EmbedOperator
 from winnow_workers.pipeline import COMMIT, WAIT, Pipeline
@@ -208,6 +208,31 @@ def test_run_shard__no_step_is_awaited_of_a_shard_that_waits_for_the_models(tmp_
             assert list(entered.values()) == [[FETCH, WAIT]]
         assert answer.result().shard == 0
     assert list(entered.values()) == [[FETCH, WAIT, FETCH, "first", "second", COMMIT]]
+
+
+def test_run_shard__an_image_that_comes_before_the_one_that_is_waited_for_is_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [save_image(tmp_path / f"corpus/{n:02d}.png", seed=n) for n in range(2 * ahead.GROUPS_LEAST)]  # by twos
+    entered: list[str] = []
+    is_step = threading.Event()
+
+    def entering(stage: str) -> None:
+        entered.append(stage)
+        if entered == [FETCH, WAIT, FETCH, FETCH]:
+            is_step.set()
+
+    plain = fetch.Fetcher.bring
+
+    def bring(fetcher: fetch.Fetcher, item: fetch.Item, *, needed_side_px: int | None) -> Callable[[], fetch.Fetched]:
+        assert item.key != "01.png" or is_step.wait(10)
+        return plain(fetcher, item, needed_side_px=needed_side_px)
+
+    monkeypatch.setattr(ahead, "LOOK_S", 0.005)
+    monkeypatch.setattr(fetch.Fetcher, "bring", bring)
+    pipeline = Pipeline(pipeline_over(make_work(tmp_path, paths)).config, entering)
+    pipeline.open()
+    assert pipeline.run_shard(0).outcomes == {"done": len(paths)}
 
 
 @pytest.mark.parametrize(("device", "calls"), [("cuda", 1), ("cpu", 0)])

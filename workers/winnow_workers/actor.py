@@ -18,7 +18,7 @@ from winnow_workers.pipeline import CHUNK_BYTES, COMMIT, WAIT, Pipeline, WorkerC
 from winnow_workers.signals import NeedsCare
 from winnow_workers.tasks import Stages
 
-COMMIT_S = 900.0  # for up to a gibibyte on a slow line, with the store's retries
+COMMIT_S = 900.0  # for up to a gibibyte on a slow line, or the patience of a commit (shards.PATIENCE) twice
 STACK_BYTES = 8 * 2**20  # of a thread, by the usual limit
 # pixels of a chunk, of what is fetched and decoded ahead, the rows; the threads of two shards
 COMPANY_BYTES = 4 * CHUNK_BYTES + 2 * REQUESTS * STACK_BYTES

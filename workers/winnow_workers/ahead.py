@@ -13,13 +13,15 @@ import heapq
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 
 from winnow_workers.fetch import Fetched, Item
 
 REQUESTS = 32  # images on their way at once
 GROUP = 8  # images that a thread hands over together, at most, where nobody decodes ahead
 GROUPS_LEAST = 16  # of a shard; the next shard's are on their way beside them
+LOOK_S = 1.0  # how often whoever waits for a group looks whether its thread goes on
 ENCODED_BYTES = 64 * 2**20  # and what they hold, by the listing; a larger one is on its way alone
 UNKNOWN_BYTES = ENCODED_BYTES // 4  # counted for what the listing knows no size of: rows and pages bring others along
 PIXEL_BYTES = 64 * 2**20  # decoded and waiting; beyond that nothing more is decoded
@@ -27,6 +29,14 @@ EXTRA_DECODERS = 1  # beside one for each thread that the models have: they wait
 
 Decode = Callable[[], Fetched]
 Fetch = Callable[[Item], Decode]  # brings the bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Images that a thread hands over together; `brought` grows until `done`."""
+
+    brought: list[Decode]
+    done: Future[None]
 
 
 class ReadAhead:
@@ -45,7 +55,7 @@ class ReadAhead:
         # what it would have left to bring could be what is waited for.
         self._group = 1 if decoders else min(GROUP, -(-len(items) // GROUPS_LEAST))
         self._turns = _Turns(decoders)
-        self._waiting: deque[Future[list[Decode]]] = deque()
+        self._waiting: deque[_Group] = deque()
         self._here: deque[Decode] = deque()  # of the next images, in order
         self._asked = 0
         self._taken = 0
@@ -55,10 +65,10 @@ class ReadAhead:
     def __bool__(self) -> bool:
         return self._taken < len(self._items)
 
-    def take(self) -> Fetched:
-        """The next image, when it is there."""
+    def take(self, step: Callable[[], None] = lambda: None) -> Fetched:
+        """The next image, when it is there; `step` is called as the images come that it has to wait for."""
         if not self._here:
-            self._here.extend(self._waiting.popleft().result())
+            self._here.extend(self._whole(self._waiting.popleft(), step))
         decode = self._here.popleft()
         self._asked_bytes -= _listed_bytes(self._items[self._taken])
         self._taken += 1
@@ -72,11 +82,25 @@ class ReadAhead:
     def close(self) -> None:
         """Fetch no more."""
         self._turns.close()
-        for future in self._waiting:
-            future.cancel()
+        for group in self._waiting:
+            group.done.cancel()
         self._waiting.clear()
         self._here.clear()
         self._taken = len(self._items)
+
+    def _whole(self, group: _Group, step: Callable[[], None]) -> list[Decode]:
+        """All of a group. Each of its images may be as slow as one alone, so each that is brought is a step.
+
+        It is looked for only now and then: being woken for each would cost what groups are there to spare.
+        """
+        seen = 0
+        while not group.done.done():
+            wait((group.done,), timeout=LOOK_S)
+            if len(group.brought) > seen:
+                seen = len(group.brought)
+                step()
+        group.done.result()
+        return group.brought
 
     def _fill(self) -> None:
         while self._asked < len(self._items) and len(self._waiting) < REQUESTS:
@@ -90,12 +114,14 @@ class ReadAhead:
                 self._asked_bytes += more_bytes
             if self._asked == first:
                 return
-            self._waiting.append(self._pool.submit(self._get, range(first, self._asked)))
+            brought: list[Decode] = []
+            done = self._pool.submit(self._get, range(first, self._asked), brought)
+            self._waiting.append(_Group(brought, done))
 
-    def _get(self, numbers: range) -> list[Decode]:
-        if not self._decoders:
-            return [self._fetch(self._items[number]) for number in numbers]
-        return [self._decoded(number) for number in numbers]
+    def _get(self, numbers: range, brought: list[Decode]) -> None:
+        for number in numbers:  # one by one: whoever waits looks how far it is
+            one = self._decoded(number) if self._decoders else self._fetch(self._items[number])
+            brought.append(one)
 
     def _decoded(self, number: int) -> Decode:
         decode = self._fetch(self._items[number])

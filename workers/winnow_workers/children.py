@@ -50,12 +50,12 @@ HEAVY = ("cv2", "onnxruntime", "rapidocr", "safetensors", "timm", "torch", "torc
 
 
 def allowed_s(stage: str, config: WorkerConfig) -> float:
-    """How long a process may stay in a stage."""
+    """How long a process may stay in a stage; in FETCH until the image is there, or another that it waits for."""
     if stage == OPEN:
         return OPEN_S
     if stage != FETCH:
         return config.item_deadline_s
-    # what two shards have asked for before it
+    # before it: of every thread of two shards a request, each time that it is tried; the bytes that they asked for
     throttled_s = 2 * REQUESTS * ASKED_AGAIN / (config.max_requests_per_s or math.inf)
     throttled_s += 2 * (ENCODED_BYTES + config.limits.max_bytes) / (config.max_bytes_per_s or math.inf)
     return config.item_deadline_s + FETCH_EXTRA_S + throttled_s

@@ -308,7 +308,7 @@ class Pipeline:
         while ahead:
             self._entering(FETCH)
             start = time.perf_counter()
-            fetched = ahead.take()
+            fetched = ahead.take(lambda: self._entering(FETCH))
             stages.add("fetch_decode", time.perf_counter() - start)
             if isinstance(fetched.signal, OutOfMemory):
                 raise NeedsCare(fetched.signal.reason)
