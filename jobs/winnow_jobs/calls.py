@@ -19,13 +19,15 @@ class Calls:
         self._errands: dict[Future[Any], Errand] = {}
         self._answered: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
 
-    def __len__(self) -> int:
-        return len(self._errands)
-
     @property
     def errands(self) -> Collection[Errand]:
         """Those whose calls are under way."""
         return self._errands.values()
+
+    @property
+    def has_shards(self) -> bool:
+        """Whether one is under way, or kept for an actor's answer; who only waits for a place has none."""
+        return any(errand.shard is not None or errand.suspect is not None for errand in self._errands.values())
 
     def begin(self, reference: Any, errand: Errand) -> None:
         """A call was made: it is under way until its answer is taken or forgotten."""

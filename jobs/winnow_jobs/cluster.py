@@ -8,6 +8,7 @@ import stat
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,7 @@ class Cluster:
     def __init__(self, *, debug: bool = False) -> None:
         self.debug = debug
         self._undo = contextlib.ExitStack()
+        self._may_grow = "RAY_ADDRESS" in os.environ
 
     def __enter__(self) -> Self:
         # Ray prints what its raylet says to stdout, where our record belongs; there is no setting against it
@@ -90,27 +92,36 @@ class Cluster:
         """How many actors, where, with how many threads.
 
         Raises:
-            RayError: the spec asks for CUDA and no node has a GPU.
+            RayError: as `place`.
         """
-        resources = ray.cluster_resources()
-        cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
-        if spec.device == "cuda" and gpus == 0:
-            raise RayError("run.device is cuda, but the Ray cluster has no GPU", hint="set run.device: auto or cpu")
-        device = "cuda" if gpus and spec.device != "cpu" else "cpu"
-        fitting = gpus if device == "cuda" else max(1, min(cpus, int(resources.get("memory", 0) // MEMORY_PER_ACTOR)))
-        actors = fitting
-        if isinstance(spec.actors, int):
-            actors = spec.actors
-        elif isinstance(spec.actors, ActorRange):
-            actors = min(max(fitting, spec.actors.min), spec.actors.max)
-        # an actor beyond what the cluster has would be waited for forever
-        actors = max(1, min(actors, shards, gpus if device == "cuda" else cpus))
-        least, most = (1, shards) if spec.actors == "auto" else (actors, actors)
-        if isinstance(spec.actors, ActorRange):
-            least, most = min(spec.actors.min, actors), spec.actors.max
-        elif isinstance(spec.actors, int):
-            most = spec.actors
-        return Placement(actors, device, max(1, cpus // actors), least, most)
+        return place(spec, shards, ray.cluster_resources(), may_grow=self._may_grow)
+
+
+def place(spec: ExecutionSpec, shards: int, resources: Mapping[str, float], *, may_grow: bool) -> Placement:
+    """Where the actors of a run over so many shards go, in a cluster that has these resources now.
+
+    Actors that are asked for and have no place yet are what a cluster that `may_grow` adds nodes for.
+
+    Raises:
+        RayError: the spec asks for CUDA and no node has a GPU.
+    """
+    cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+    if spec.device == "cuda" and gpus == 0:
+        raise RayError(
+            "run.device is cuda, but the Ray cluster has no GPU",
+            hint="set run.device: auto or cpu; a cluster that adds nodes needs one with a GPU before the run begins",
+        )
+    device = "cuda" if gpus and spec.device != "cpu" else "cpu"
+    fitting = gpus if device == "cuda" else max(1, min(cpus, int(resources.get("memory", 0) // MEMORY_PER_ACTOR)))
+    low, high = 1, shards
+    if isinstance(spec.actors, ActorRange):
+        low, high = spec.actors.min, spec.actors.max
+    elif isinstance(spec.actors, int):
+        low = high = spec.actors
+    # beyond what is there now an actor only waits; on this machine it would do so for ever
+    actors = max(1, min(max(fitting, low), high, shards, gpus if device == "cuda" else cpus))
+    least = min(low, shards if may_grow else actors)
+    return Placement(actors, device, max(1, cpus // actors), least, high)
 
 
 def room_for(device: str, held: int) -> int:

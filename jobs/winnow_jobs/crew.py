@@ -93,6 +93,12 @@ def situation(
     )
 
 
+def without_place(workers: Collection[Worker], before_s: float) -> list[Worker]:
+    """Those that were asked for before that, and that the cluster has found no room for."""
+    coming = [worker for worker in workers if worker.node_id is None and not worker.is_placed and worker.errands]
+    return [worker for worker in coming if worker.errands[0].since_s < before_s]
+
+
 def reason_of(error: Exception) -> str:
     """The first line of what an actor's end is explained with."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -17,7 +17,7 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorErro
 from winnow_jobs.attempts import Journal
 from winnow_jobs.calls import Calls
 from winnow_jobs.cluster import Placement, living_nodes, room_for
-from winnow_jobs.crew import Errand, Pace, Worker, reason_of, situation
+from winnow_jobs.crew import Errand, Pace, Worker, reason_of, situation, without_place
 from winnow_jobs.engine import Engine
 from winnow_jobs.retry import Action, Ending, ShardPast, next_attempt
 from winnow_jobs.scaling import decide
@@ -70,6 +70,7 @@ class ShardExecutor:
         self._modules: tuple[str, ...] = ()  # that models brought, for the children of an actor that has none
         self._staffed_at_s = float("-inf")
         self._is_patient = False  # it was said that actors are waited for
+        self._late = 0  # actors that no shard is kept for: they have had no place for long
         self._past: dict[int, ShardPast] = {}
         self._workers: list[Worker] = []
         self._calls = Calls()
@@ -126,7 +127,7 @@ class ShardExecutor:
 
     def _receipts(self) -> Iterator[Receipt]:
         looked_at_s = time.monotonic()
-        while self._calls:
+        while self._waiting or self._calls.has_shards:
             free: dict[Worker, None] = {}
             for call, errand in self._calls.answered(POLL_S):
                 errand.worker.errands.remove(errand)
@@ -147,14 +148,8 @@ class ShardExecutor:
         self._staffed_at_s = time.monotonic()
         room: int | None = None
         while True:
-            now = situation(
-                self._workers,
-                self._calls.errands,
-                self._least,
-                self._most,
-                self._pace,
-                len(self._waiting) + self._later,
-            )
+            left = len(self._waiting) + self._later
+            now = situation(self._workers, self._calls.errands, self._least, self._most, self._pace, left)
             if room is None and now.waiting and now.working + now.coming < now.most:
                 room = room_for(self._placement.device, now.working + now.coming)
             decision = decide(replace(now, room=room or 0))
@@ -242,7 +237,7 @@ class ShardExecutor:
         depth = len(worker.errands)
         if worker.node_id is None or depth >= SHARDS_AT_ONCE or any(errand.alone for errand in worker.errands):
             return None
-        if not self._waiting or (depth and len(self._waiting) < len(self._workers)):
+        if not self._waiting or (depth and len(self._waiting) < len(self._workers) - self._late):
             return None
         alone = self._past.get(self._waiting[0], ShardPast()) != ShardPast()
         if alone and depth:
@@ -300,29 +295,36 @@ class ShardExecutor:
                 # a stopped process never answers, so nobody waits for its end; its commit would be one too many
                 reason = f"no step within {self._shard_deadline_s:.0f} s (run.shard_deadline_s)"
                 self._lost(errand, Ending.STALLED, reason)
+        self._look_at_late(without_place(self._workers, now - PLACE_S))
 
     def _look_at_opening(self, worker: Worker, errand: Errand, now: float) -> None:
         if not worker.is_placed and ray.wait([worker.asked], timeout=0)[0]:
             worker.is_placed, worker.asked, worker.moved_at_s = True, None, now
+            if now - errand.since_s > PLACE_S:
+                errand.since_s = now  # what a node took to come is no time of opening
         if worker.is_placed and now - worker.moved_at_s > OPEN_DEADLINE_S:
             self._lost(errand, Ending.STALLED, f"models not loaded within {OPEN_DEADLINE_S:.0f} s")
-        elif not worker.is_placed and now - errand.since_s > PLACE_S:
-            self._do_without(worker, errand, now)
 
-    def _do_without(self, worker: Worker, errand: Errand, now: float) -> None:
-        """The cluster has no place for an actor: if others work, it is not waited for; nor if there is no node."""
-        living_nodes()
-        if sum(other.node_id is not None for other in self._workers) >= self._least:
-            self._forget(worker)
-            self._dismiss(worker)
-            if errand.suspect is not None:
-                self._again(errand.suspect, Ending.DIED, "its successor found no place in the cluster")
-                self._give_out()
-        elif not self._is_patient:
+    def _look_at_late(self, late: Sequence[Worker]) -> None:
+        """What the cluster has no place for is waited for as far as actors are promised; not if there is no node."""
+        if late:
+            living_nodes()
+        working = sum(worker.node_id is not None for worker in self._workers)
+        for worker in late:
+            suspect = worker.errands[0].suspect
+            # a shard that is kept for the answer of its actor's successor would be kept for ever
+            if working >= self._least or (working and suspect is not None):
+                self._forget(worker)
+                self._dismiss(worker)
+                if suspect is not None:
+                    self._again(suspect, Ending.DIED, "its successor found no place in the cluster")
+                    self._give_out()
+        self._late = sum(bool(worker.errands) for worker in late)
+        if self._late and not self._is_patient:
             self._is_patient = True
             self._say(
-                f"the Ray cluster has had no place for an actor for {now - errand.since_s:.0f} s; waiting for one "
-                "(winnow doctor SPEC shows what the cluster has)"
+                f"the Ray cluster has had no place for {self._late} of {len(self._workers)} actors for "
+                f"{PLACE_S:.0f} s; they join when there is one (winnow doctor SPEC shows what the cluster has)"
             )
 
     def _ask(self, worker: Worker, now: float) -> None:

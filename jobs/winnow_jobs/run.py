@@ -141,7 +141,9 @@ def _placement(engine: Engine, spec: ResolvedSpec, shards: int) -> "Placement":
     placement = engine.cluster().placement(spec.run, shards)
     if spec.corpus.max_requests_per_s is None and spec.corpus.max_bytes_per_s is None:
         return placement
-    return replace(placement, most=placement.actors)  # each has its share of what the store allows
+    actors = placement.actors  # each has its share of what the store allows, so no more may come
+    least = actors if placement.least is None else min(placement.least, actors)
+    return replace(placement, least=least, most=actors)
 
 
 def _executor(

@@ -4,6 +4,7 @@ And those that never come, because a model does not load.
 """
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -127,6 +128,41 @@ def test_run__what_the_cluster_has_no_room_for_is_not_waited_for(
     with execute(config, Placement(cores + 2, "cpu", 1, least=1, most=cores + 2)) as driven:
         assert len(list(driven.run(range(8 * cores), {}))) == 8 * cores
     assert 1 <= len(opened(tmp_path)) <= cores
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("engine")
+def test_run__promised_actors_that_never_find_a_place_hold_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the second stage, which begins when all of the first is committed, nor the end."""
+    monkeypatch.setattr(module, "PLACE_S", 1.0)
+    cores, said = int(ray.cluster_resources()["CPU"]), list[str]()
+    config = config_over(tmp_path / "a", [5] * 4 * cores)
+    placement = Placement(cores, "cpu", 1, least=cores + 2, most=cores + 2)
+    with ShardExecutor(config, placement, shard_deadline_s=300.0, journal=NoJournal(), say=said.append) as driven:
+        actors = [len(driven._workers) for _ in driven.run(range(2 * cores), {}, then=range(2 * cores, 4 * cores))]
+    assert (len(actors), max(actors)) == (4 * cores, cores + 2)  # they are asked for all along
+    assert len(opened(tmp_path)) == cores
+    assert [line.partition(" for ")[0] for line in said] == ["the Ray cluster has had no place"]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("engine")
+def test_run__a_shard_whose_actor_died_does_not_wait_for_a_successor_without_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place of the dead goes to an actor that had none before."""
+    monkeypatch.setattr(module, "PLACE_S", 1.0)
+    cores = int(ray.cluster_resources()["CPU"])
+    config = config_over(tmp_path / "a", [10] * 4 * cores)
+    placement = Placement(cores, "cpu", 1, least=cores + 2, most=cores + 2)
+    with execute(config, placement) as driven:
+        receipts = driven.run(range(4 * cores), {})
+        committed = [next(receipts).shard]
+        os.kill(int(opened(tmp_path)[0]), signal.SIGKILL)
+        committed += [receipt.shard for receipt in receipts]
+    assert sorted(committed) == list(range(4 * cores))
 
 
 def test_run__actors_stay_warm_for_a_run_with_the_same_tasks(engine: Engine, tmp_path: Path) -> None:

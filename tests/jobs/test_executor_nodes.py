@@ -1,4 +1,4 @@
-"""What becomes of the shards of a node that is lost? Others work on them again, and nobody is accused."""
+"""Nodes that go and come: the shards of a lost one move and accuse nobody, a new one takes the actors that wait."""
 
 import os
 import signal
@@ -11,9 +11,14 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from tests.jobs.test_executor import ROOT, NoJournal, config_over
+from tests.jobs.test_executor import ROOT, NoJournal, config_over, execute, opened
+from winnow_jobs import executor as module
+from winnow_jobs.cluster import Cluster as JoinedCluster
 from winnow_jobs.cluster import Placement
 from winnow_jobs.executor import ShardExecutor
+from winnow_jobs.spec import ActorRange, ExecutionSpec
+
+SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
 @pytest.fixture
@@ -21,10 +26,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """Two nodes with a place for an actor on each; this process is a driver on the first."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=small, shutdown_at_exit=False)
+    cluster = Cluster(initialize_head=True, head_node_args=SMALL, shutdown_at_exit=False)
     try:
-        cluster.add_node(**small)
+        cluster.add_node(**SMALL)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         yield cluster
     finally:
@@ -55,3 +59,22 @@ def test_run__the_shards_of_a_lost_node_move_and_accuse_nobody(cluster: Cluster,
     assert sorted(receipts) == list(range(shards))
     assert any("node lost" in line or "unreachable" in line for line in said), said
     assert not any("died" in line for line in said), said
+
+
+def test_run__actors_that_are_promised_wait_for_nodes_to_come(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PLACE_S", 1.0)
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    config = config_over(tmp_path / "a", [5] * 60)
+    placement = JoinedCluster().placement(ExecutionSpec(actors=ActorRange(min=3, max=4)), 60)
+    with execute(config, placement) as driven:
+        receipts = driven.run(range(60), {})
+        committed = [next(receipts).shard]
+        while len(set(opened(tmp_path))) < 2:
+            committed.append(next(receipts).shard)
+        assert len(driven._workers) == 3
+        cluster.add_node(**SMALL)
+        committed += [receipt.shard for receipt in receipts]
+    assert sorted(committed) == list(range(60))
+    assert len(set(opened(tmp_path))) == 3

@@ -52,3 +52,9 @@ def test_worker_config__actors_look_before_they_put_where_the_output_honours_no_
 def test_placement__no_more_actors_come_than_share_what_the_store_allows(tmp_path: Path, limit: str) -> None:
     assert _placement(cluster_of(FITTING), spared(tmp_path, **{limit: 60.0}), 9) == replace(FITTING, most=3)
     assert _placement(cluster_of(FITTING), job(tmp_path), 9) == FITTING
+
+
+def test_placement__none_that_a_cluster_might_add_nodes_for_is_promised_either(tmp_path: Path) -> None:
+    promised = replace(FITTING, least=8)
+    assert _placement(cluster_of(promised), spared(tmp_path, max_requests_per_s=60.0), 9).least == 3
+    assert _placement(cluster_of(promised), job(tmp_path), 9) == promised
