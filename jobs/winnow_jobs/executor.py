@@ -116,14 +116,15 @@ class ShardExecutor:
             yield from self._receipts()
 
     def bare_items_per_s(self, shards: Sequence[int]) -> float | None:
-        """What bare loops over these shards make in all actors at once, after `run`; None if one of them ends."""
+        """What bare loops over these shards make in all actors at once, after `run`; None if that of one is unknown."""
         free = [worker for worker in self._workers if worker.node_id is not None]
         asked = [worker.actor.bare_loop.remote(shards[at % len(shards)]) for at, worker in enumerate(free)]
         try:
-            measured = ray.get(asked)
-        except LOST:
+            measured = ray.get(asked, timeout=self._shard_deadline_s)
+        except (*LOST, TimeoutError):
             return None
-        return sum(items / seconds for items, seconds in measured if seconds > 0) or None
+        rates = [items / seconds for items, seconds in measured if items]
+        return sum(rates) if rates and len(rates) == len(measured) else None
 
     def _receipts(self) -> Iterator[Receipt]:
         looked_at_s = time.monotonic()

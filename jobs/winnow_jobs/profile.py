@@ -50,10 +50,12 @@ def profile_lines(record: Mapping[str, Any]) -> list[str]:
     if record["ratio"] is not None:
         lines.append(
             f"  steady: {record['items_per_s']:.1f} items/s, {record['ratio']:.2f} of a bare loop's {bare:.1f} "
-            "(decoding and models in turn, in the same actors)"
+            "(the same decoding and models in the same actors, of images in memory)"
         )
     elif bare is not None:
         lines.append(f"  a bare loop makes {bare:.1f} items/s; this run had too few shards for a steady rate")
+    else:
+        lines.append("  no bare loop could be timed: an actor ended or hung in it, or had no image for it")
     return lines
 
 

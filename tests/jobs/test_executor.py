@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -18,6 +19,7 @@ from tests.jobs.sleepy import save_sleepy
 from tests.workers.pipelines import make_work, pipeline_over
 from winnow_jobs import executor as module
 from winnow_jobs.cluster import Placement
+from winnow_jobs.crew import Worker
 from winnow_jobs.engine import Engine
 from winnow_jobs.executor import ShardExecutor
 from winnow_storage.errors import ModelError, RayError
@@ -163,6 +165,33 @@ def test_run__a_shard_whose_actor_died_does_not_wait_for_a_successor_without_a_p
         os.kill(int(opened(tmp_path)[0]), signal.SIGKILL)
         committed += [receipt.shard for receipt in receipts]
     assert sorted(committed) == list(range(4 * cores))
+
+
+@pytest.mark.usefixtures("engine")
+def test_bare_items_per_s__is_unknown_where_one_actor_hangs(tmp_path: Path) -> None:
+    config, placement = config_over(tmp_path / "a", [0, 100]), Placement(1, "cpu", 1)
+    with ShardExecutor(
+        config, placement, shard_deadline_s=5.0, journal=NoJournal(), say=lambda _: None, keep=True
+    ) as driven:
+        assert len(list(driven.run([0], {}))) == 1
+        assert driven.bare_items_per_s([0]) is not None
+        assert driven.bare_items_per_s([1]) is None  # it would take ten seconds
+
+
+@pytest.mark.usefixtures("engine")
+def test_bare_items_per_s__is_unknown_where_one_actor_has_no_image(tmp_path: Path) -> None:
+    driven = execute(config_over(tmp_path / "a", [0]), Placement(3, "cpu", 1))
+    for answer in ((10, 1.0), (10, 2.0)):
+        driven._workers.append(timed(answer))
+    assert driven.bare_items_per_s([0]) == 15.0
+    driven._workers.append(timed((0, 0.0)))
+    assert driven.bare_items_per_s([0]) is None
+
+
+def timed(answer: tuple[int, float]) -> Worker:
+    """An open actor whose bare loop is over."""
+    loop = SimpleNamespace(remote=lambda shard: ray.put(answer))
+    return Worker(actor=SimpleNamespace(bare_loop=loop), node_id="here")
 
 
 def test_run__actors_stay_warm_for_a_run_with_the_same_tasks(engine: Engine, tmp_path: Path) -> None:

@@ -46,9 +46,13 @@ def test_profile_lines__say_the_ratio_or_why_there_is_none() -> None:
     assert whole == [
         "  where the actors' time went: kind 75%, fetch_decode 25%",
         "  bottleneck: kind",
-        "  steady: 90.0 items/s, 0.90 of a bare loop's 100.0 (decoding and models in turn, in the same actors)",
+        (
+            "  steady: 90.0 items/s, 0.90 of a bare loop's 100.0 "
+            "(the same decoding and models in the same actors, of images in memory)"
+        ),
     ]
     assert "too few shards" in profile_lines(profiled(stages, items_per_s=None, bare_items_per_s=100.0))[-1]
+    assert "no bare loop could be timed" in profile_lines(profiled(stages, items_per_s=90.0, bare_items_per_s=None))[-1]
 
 
 @pytest.mark.parametrize("bare_items_per_s", [None, 50.0])
@@ -71,3 +75,4 @@ def test_report__names_the_bottleneck_of_a_run_that_is_too_short_for_a_ratio(
     page = (tmp_path / "report.html").read_text()
     assert f"Bottleneck: {tally.profile['bottleneck']}." in page
     assert ("makes 50.0 items a second; this run had too few shards" in page) == (bare_items_per_s is not None)
+    assert ("No bare loop could be timed" in page) == (bare_items_per_s is None)

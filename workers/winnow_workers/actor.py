@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import ray
 
+from winnow_storage.errors import StoreError
 from winnow_storage.shards import Receipt
 from winnow_workers.ahead import REQUESTS
 from winnow_workers.allocator import keep_freed_memory
@@ -108,10 +109,13 @@ class ShardWorker:
             return self._pipeline.commit(shard, rows, Stages(), stored=stored_among(items))
 
     def bare_loop(self, shard: int) -> tuple[int, float]:
-        """Images and seconds of a shard's bare loop, once nothing else runs here."""
+        """Images and seconds of a shard's bare loop, once nothing else runs here; no image where it cannot be timed."""
         self._load()
         with self._watched():
-            return self._pipeline.bare_loop(shard)
+            try:
+                return self._pipeline.bare_loop(shard)
+            except (NeedsCare, MemoryError, StoreError):
+                return 0, 0.0
 
     def steps(self) -> int:
         """How many steps were made in this process so far: as long as that grows, it is not stuck."""

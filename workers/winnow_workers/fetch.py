@@ -109,9 +109,10 @@ class Fetcher:
         except ItemSignal as signal:
             ended = Fetched(item, None, signal, bytes=item.bytes)
             return lambda: ended
-        return lambda: self._developed(item, content, needed_side_px)
+        return lambda: self.developed(item, content, needed_side_px)
 
-    def _developed(self, item: Item, content: Content, needed_side_px: int | None) -> Fetched:
+    def developed(self, item: Item, content: Content, needed_side_px: int | None) -> Fetched:
+        """What comes of an item whose bytes are there."""
         known = (content.content_sha256, content.bytes, content.version)
         if item.leader is not None and item.leader.content_sha256 == content.content_sha256:
             return Fetched(item, None, None, *known, item.leader)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from uuid import uuid4
 
 import pyarrow as pa
 
 from winnow_storage.blobs import open_store
+from winnow_storage.packed.reading import Content
 from winnow_storage.parts import WorkPart, WorkReader
 from winnow_storage.schemas import result_schema
 from winnow_storage.shards import Receipt, commit_shard, encode_shard
@@ -28,8 +28,8 @@ from winnow_workers.device_jpegs import AT_ONCE, open_device_jpegs
 from winnow_workers.fetch import Fetched, Fetcher, Item
 from winnow_workers.frontier import IsolatingRunner, TaskFailure
 from winnow_workers.garbage import look_through_all, not_looked_for
-from winnow_workers.limits import WHITE
-from winnow_workers.operator import NO_PIXELS, Operator, OperatorParams, Prediction, TaskConfig, View
+from winnow_workers.limits import WHITE, check_bytes
+from winnow_workers.operator import NO_PIXELS, Operator, OperatorParams, Prediction, TaskConfig
 from winnow_workers.operators.head import check_widths
 from winnow_workers.quarantine import DECODE, FETCH
 from winnow_workers.rows import build_row, summarise
@@ -42,6 +42,8 @@ LEADER_READS = 8  # shard objects with the rows of leaders that are read at once
 CHUNK_ITEMS = 32  # images that stand decoded in memory together, at most
 CHUNK_BYTES = 256 * 2**20  # and their pixels
 BARE_ITEMS = 64  # images of the bare loop
+BARE_ROUNDS = 8  # of the same ones, where decoding one chunk goes on beside the models' work on another
+BARE_S = 10.0  # after which it goes on no longer
 COMMIT = "<commit>"
 WAIT = "<wait>"  # for the models, which have another shard
 Answered = tuple[Sequence[Fetched], list[Said]]  # a chunk, and what the tasks say of its images
@@ -239,30 +241,37 @@ class Pipeline:
         return self.config.device != "cpu" and not self._alone
 
     def bare_loop(self, shard: int) -> tuple[int, float]:
-        """The first images of a shard through every task with nothing around it: how many, and in how many seconds.
+        """The first images of a shard through their tasks with nothing around it: how many, and in how many seconds.
 
-        What an engine can be held against: the bytes are in memory before the clock starts, nothing is digested,
-        fetched ahead or written, no row is made.
+        What a run can be held against: as many threads decode as there, and beside the models where they do so there,
+        but the bytes are in memory before the clock starts, nothing is digested or written, no row is made. On an
+        accelerator the images come by several times, since nothing works beside the decoding of the first ones.
+
+        Raises:
+            StoreError: the corpus refuses us.
+            NeedsCare: an image takes more memory than is left beside the others.
         """
-        contents = []
-        fetched = (item for item in self.items(shard) if item.stored is None)
-        for item in islice(fetched, max(BARE_ITEMS, self._chunk_items)):
+        contents: dict[str, Content] = {}
+        fetched = [item for item in self.items(shard) if item.stored is None][: max(BARE_ITEMS, self._chunk_items)]
+        for item in fetched:
+            self._entering(FETCH)
             with suppress(ItemSignal):
-                contents.append(self.fetcher.read(item))
+                check_bytes(item.bytes or 0, self.config.limits)
+                contents[item.item_id] = self.fetcher.read(item)
         needed_side_px, count = self._needed_side_px(), 0
-        # as many are decoded before the models run as the largest batch has
-        batch = self._chunk_items if self._is_ahead else max(one.batch_size for one in self.operators.values())
+
+        def held(item: Item) -> Callable[[], Fetched]:
+            return lambda: self.fetcher.developed(item, contents[item.item_id], needed_side_px)
+
+        work, rounds = (through_tasks_ahead, BARE_ROUNDS) if self._is_ahead else (through_tasks, 1)
+        items = [item for item in fetched if item.item_id in contents] * rounds
         start = time.perf_counter()
-        for first in range(0, len(contents), batch):
-            views = []
-            for content in contents[first : first + batch]:
-                with suppress(ItemSignal):
-                    decoded = self.fetcher.decode(content, needed_side_px=needed_side_px)
-                    views.append(View(decoded.pixels, decoded.width_px, decoded.height_px))
-            count += len(views)
-            for runner in self.runners.values():
-                runner.run(views)
-        return count, time.perf_counter() - start
+        with closing(ReadAhead(held, items, self._fetches, decoders=self._decoders)) as ahead:
+            for chunk, _ in work(self.runners, self._chunks(ahead, Stages()), Stages()):
+                count += sum(one.decoded is not None for one in chunk)
+                if time.perf_counter() - start > BARE_S:
+                    break
+            return count, time.perf_counter() - start
 
     def items(self, shard: int) -> list[Item]:
         """The items of a shard, in the plan's order."""

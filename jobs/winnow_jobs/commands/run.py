@@ -58,7 +58,10 @@ Tolerate = Annotated[
     typer.Option("--tolerate", help="Outcomes that do not make the exit code 3.", show_default=False),
 ]
 Profiled = Annotated[
-    bool, typer.Option("--profile", help="Show where the time went, beside a bare loop that is timed at the end.")
+    bool,
+    typer.Option(
+        "--profile", help="Show where the time went, beside a bare loop over images in memory that is timed at the end."
+    ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N due items.", show_default=False)]
 Sample = Annotated[int | None, typer.Option(min=1, help="Only N due items, at random.", show_default=False)]
