@@ -17,7 +17,26 @@ def test_first_run__by_hand() -> None:
     assert run.shards == 1000
     assert run.gets == 2_048_000 + 1000 * Inputs().gets_per_shard
     assert run.gpu_hours == pytest.approx(2_048_000 / 100 / 3600)
+    assert run.puts == pytest.approx(1000 + 2 * 2_048_000 / 1_048_576)  # the snapshot, and the work
     assert run.s3_usd == pytest.approx((2048 + run.puts) / 1000 * 0.005 + run.gets / 1000 * 0.0004)
+    assert run.route_cpu_s == pytest.approx(2_048_000 * 2 * 3.4e-6)
+    assert run.once_memory_gb == pytest.approx(2_048_000 * 90 / 1e9)
+
+
+def test_first_run__one_step_after_the_other() -> None:
+    inputs = Inputs()
+    run = first_run(inputs)
+    works_s = run.gpu_hours / inputs.gpus * 3600
+    assert run.wall_hours * 3600 == pytest.approx(run.listing_s + run.plan_cpu_s + works_s + run.route_cpu_s)
+    at_once = first_run(Inputs(lists_at_once=1000))  # the process that lists is busier than its requests are slow
+    assert (run.wall_hours - at_once.wall_hours) * 3600 == pytest.approx(run.listing_s - run.listing_cpu_s)
+
+
+def test_night__puts_the_whole_snapshot_again() -> None:
+    inputs = Inputs(new_share=0.01)
+    full, later = first_run(inputs), night(inputs)
+    assert later.snapshot_gb == full.snapshot_gb == inputs.items * inputs.snapshot_item_bytes / 1e9
+    assert later.stored_gb - later.snapshot_gb == pytest.approx(0.01 * (full.stored_gb - full.snapshot_gb))
 
 
 def test_night__lists_everything_and_works_on_what_is_new() -> None:
