@@ -13,8 +13,8 @@ The engine runs inside torch.autocast, beside a bare loop whose weights are bflo
 would be refused where random weights do not answer alike. Its models are opened in there too, so that the batch size
 is searched in bfloat16; it is remembered as float32's, so the search is kept out of the machine's own cache. In the
 loop the inputs lie on the device, and two batches are under way. Decoding on the GPU needs a torchvision built with
-nvJPEG (the wheels for CUDA are); cards with a JPEG engine (A100, H100, H200) use it. On a CPU all of it is float32, and
-the GPU's idle share and its JPEG decoder have null figures.
+nvJPEG (the wheels for CUDA are); cards with a JPEG engine (A100, H100, H200) use it. On a CPU all of it is float32,
+nothing is held against a target, and the GPU's idle share and its JPEG decoder have null figures.
 
 Of the five tasks only reading text is on the CPU; its figure says how far the GPU is then from the bottleneck.
 """
@@ -196,7 +196,8 @@ def measure_model(name: str, paths: Sequence[Path], device: str, shard_items: in
             rates.append([round(rate, 1), round(alone, 1)])
             idle += [] if unused is None else [unused]
         what = f"10, {name}, JPEGs by the {jpeg}"
-        say(f"{what}, bytes to Parquet / bare model loop", ratios, at_least=OF_BARE, setup=setup, items_per_s=rates)
+        bound = OF_BARE if device == "cuda" else None  # of a GPU; elsewhere it says nothing
+        say(f"{what}, bytes to Parquet / bare model loop", ratios, at_least=bound, setup=setup, items_per_s=rates)
         say(f"{what}, share of the time in which the GPU was idle", idle, at_most=IDLE, setup=setup)
 
 
@@ -239,6 +240,13 @@ def measure_five(paths: Sequence[Path], device: str, shard_items: int, repeats: 
     say("10, five tasks fused, time beside that of five jobs", ratios, setup=setup, images=many)
 
 
+def where(device: str) -> str:
+    """What a line says of the device."""
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name(0)}, bfloat16"
+    return "on a CPU, where the script is only tried, float32"
+
+
 def main() -> int:
     """Measure; 0 whether it holds or not: the lines say it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -253,8 +261,7 @@ def main() -> int:
     if device == "cuda" and not torch.cuda.is_available():
         say("10, all of it", [], setup="torch sees no GPU here")
         return 0
-    where = f"{torch.cuda.get_device_name(0)}, bfloat16" if device == "cuda" else "no GPU, float32"
-    setup = f"{where}, {options.images} JPEGs of 800 x 600, {torch.get_num_threads()} threads, no Ray"
+    setup = f"{where(device)}, {options.images} JPEGs of 800 x 600, {torch.get_num_threads()} threads, no Ray"
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["XDG_CACHE_HOME"] = str(Path(scratch) / "cache")
         paths = jpegs(Path(scratch) / "photos", options.images)
