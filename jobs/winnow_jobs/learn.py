@@ -22,7 +22,7 @@ import pyarrow.csv
 from winnow_annotation.gate.gold import is_reserved
 from winnow_jobs.acceptance import TESTED, acceptance_of, is_accepted
 from winnow_jobs.beside import NEEDED, VectorsBeside
-from winnow_jobs.calibrators import columns_beside, fields_read, keep_calibrator, tasks_beside, with_p_ok
+from winnow_jobs.calibrators import beside_column, columns_beside, fields_read, keep_calibrator, tasks_beside, with_p_ok
 from winnow_jobs.draws import answered_before
 from winnow_jobs.given_truth import GivenTruth, Truths
 from winnow_jobs.part_verdicts import parts_right
@@ -296,10 +296,17 @@ def _outcomes(
         verdicts = [one for one in said if one is not None]
         if verdicts:
             parts = _majority([parts_right(task.operator, struct, value, acceptance) for value in values])
-            beside = None if vectors is None else (row.get(vectors.name) or {}).get("vector")
+            beside = None if vectors is None else _vector(row, vectors.name)
             truth = _word(task.operator, values)
             ok = 2 * sum(verdicts) > len(verdicts)
             found[row["item_id"]] = _Outcome(struct, ok, parts, truth, beside, row.get("content_sha256") or "")
+    return found
+
+
+def _vector(row: Mapping[str, Any], task: str) -> Sequence[float] | None:
+    """Of an `embed` task; where rows have all vectors in a column beside, its struct has only this run's own."""
+    name = beside_column(task)
+    found: Sequence[float] | None = row[name] if name in row else (row.get(task) or {}).get("vector")
     return found
 
 

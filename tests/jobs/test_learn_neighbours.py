@@ -135,6 +135,11 @@ def test_learn__from_a_run_whose_vectors_stand_in_an_earlier_one(tmp_path: Path)
     routed = [row for some in iter_routes(runs_of(resolved).store, "0004") for row in some.to_pylist()]
     assert [row["key"] for row in routed if row["task"] == "look"] == ["200.png"]
     assert None not in [row["p_ok"] for row in routed if row["task"] == "kind"]
+    found = learn(resolved, runs_of(resolved), tasks=("kind",), truth=tmp_path / "t.parquet", at=NOW, neighbours="look")
+    again = found["kind"]
+    assert isinstance(again, Learned), again
+    fitted_on = again.calibrator.fitted_on
+    assert (fitted_on.runs, fitted_on.labels) == (("0002", "0003", "0004"), 160)
 
 
 def test_learn__without_the_vectors_task_p_ok_stays_null(there: tuple[ResolvedSpec, Runs, Path]) -> None:
