@@ -266,8 +266,8 @@ def _sent_routes(
             found = {row["item_id"]: row for row in kept.to_pylist()}
             for order, one in sent[shard]:
                 if tasks[one.task].kind == "embed":  # people see its neighbours in its place; as text it would be large
-                    vector = found[one.item_id][one.task].pop(VECTOR, ())
-                    vectors[one.task][one.item_id] = np.array(vector, np.float32)
+                    vector = found[one.item_id][one.task].pop(VECTOR, None)
+                    vectors[one.task][one.item_id] = np.array(() if vector is None else vector, np.float32)
                 rows[order] = _sent_route(found[one.item_id], one, tasks[one.task], plan)
     for name, own in vectors.items():
         near = neighbours_of(store, plan, tasks[name], own)

@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.workers.operators import onnx_files
 from tests.workers.operators.classifier_folders import write_classifier, write_pair
 from tests.workers.operators.detrs import write_folder
 from tests.workers.operators.segformers import write_segformer
+from tests.workers.pipelines import make_work, pipeline_over, save_image
 from winnow_storage.errors import ModelError
 from winnow_workers.contract.views import noise_views
 from winnow_workers.models import patchcore
@@ -30,6 +32,7 @@ from winnow_workers.models.onnx_file import open_session
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.models.shapes_only import META, is_without_memory
 from winnow_workers.operator import TaskConfig
+from winnow_workers.pipeline import Pipeline
 from winnow_workers.preflight import check_task, check_tasks
 
 
@@ -228,6 +231,18 @@ def test_check_task__an_operator_of_ones_own_is_opened(tmp_path: Path) -> None:
     assert refused.value.hint == "name the model that they are of"
     check_tasks([broken, refusing], own=False)
     assert len((tmp_path / "log").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["NoVectors", "AnyLength"])
+def test_check_task__what_people_answer_as_an_embedding_makes_vectors(name: str, tmp_path: Path) -> None:
+    own = task(f"{bad_operators.__name__}:{name}", "builtin/none")
+    with pytest.raises(ModelError, match=f"task t: {name} is reviewed_as embed, and has no field vector"):
+        check_task(own)
+    check_task(replace(own, operator=f"{bad_operators.__name__}:OneLength"))
+    work = make_work(tmp_path, [save_image(tmp_path / "a.png", seed=1)])
+    pipeline = Pipeline(replace(pipeline_over(work).config, tasks=(own,)))
+    with pytest.raises(ModelError, match=f"{name} is reviewed_as embed, and has no field vector"):
+        pipeline.open()  # with run: {device: cuda} nothing was opened before
 
 
 def test_check_task__weights_take_no_memory_and_precision_is_the_devices_question() -> None:

@@ -30,6 +30,7 @@ from winnow_workers.frontier import IsolatingRunner, TaskFailure
 from winnow_workers.garbage import look_through_all, not_looked_for
 from winnow_workers.limits import WHITE, check_bytes
 from winnow_workers.operator import NO_PIXELS, Operator, OperatorParams, Prediction, TaskConfig
+from winnow_workers.operators.embed import check_vectors
 from winnow_workers.operators.head import check_widths
 from winnow_workers.quarantine import DECODE, FETCH
 from winnow_workers.rows import build_row, summarise
@@ -117,6 +118,7 @@ class Pipeline:
         operator.threads = self.config.threads
         operator.images = sum(part.rows for part in self.config.work)
         operator.open()
+        check_vectors(operator)
         self.operators[task.name] = operator
         runners = self.runners if operator.vectors_of is None else self.heads
         runners[task.name] = IsolatingRunner(task.name, operator, alone=self._alone, entering=self._entering)

@@ -20,6 +20,7 @@ from winnow_workers.models.onnx_file import is_onnx
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.shapes_only import META, ShapesUnknown
 from winnow_workers.operator import Operator, TaskConfig
+from winnow_workers.operators.embed import check_vectors
 from winnow_workers.operators.head import check_widths
 
 
@@ -108,6 +109,7 @@ def _refusal(operator: Operator[Any]) -> WinnowError | None:
     """What of ours it raises when it is opened: that has its own words, and says what to do."""
     try:
         operator.open()
+        check_vectors(operator)
     except WinnowError as error:
         return error
     return None

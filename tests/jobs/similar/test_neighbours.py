@@ -1,14 +1,16 @@
 """An embedding before people: images beside their neighbours in a real Label Studio, and what the answers measure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.annotation.people import Person
-from tests.jobs.histories import task
+from tests.jobs.histories import CORPUS, add_run, receipt, task
 from tests.jobs.similar.test_commands import ask, fill, run
 from tests.jobs.whole_nights import begin, job, reviewed, runs_of, work_through
 from winnow_annotation.kinds.embed import NEIGHBOURS
@@ -16,12 +18,16 @@ from winnow_jobs.audit import audit_records
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
 from winnow_jobs.people import index_run, pull_labels, push_pending
 from winnow_jobs.resolved import ResolvedSpec
+from winnow_jobs.review import route_run
 from winnow_jobs.routes import iter_sent
 from winnow_jobs.run import finish
 from winnow_jobs.runs import PlanDocument
+from winnow_jobs.similar.neighbours import neighbours_of
 from winnow_jobs.verify.routes import check_routes
+from winnow_storage.ids import item_id
 from winnow_storage.ledger import Ledger, open_ledger
-from winnow_storage.schemas import ROUTES
+from winnow_storage.schemas import ROUTES, result_schema
+from winnow_storage.shards import encode_shard, shard_key
 
 
 def routed(resolved: ResolvedSpec) -> PlanDocument:
@@ -157,6 +163,57 @@ def test_neighbours__of_a_night_are_of_all_nights(resolved: ResolvedSpec, tmp_pa
     assert (row["key"], len(beside)) == ("cat-small.png", NEIGHBOURS)
     assert {one["key"] for one in beside[:2]} == {"cat.png", "cat-bright.png"}
     assert [one["score"] for one in beside] == sorted((one["score"] for one in beside), reverse=True)
+
+
+def own_embedder(folder: Path) -> ResolvedSpec:
+    """A job of an operator of somebody's own, all of whose predictions people see."""
+    made = task("vector", operator="own.package:Embeds").model_copy(update={"reviewed_as": "embed"})
+    policies = {"vector": {"uncalibrated": "review"}}
+    return reviewed(job(folder).model_copy(update={"tasks": (made,)}), policies=policies, budget=9)
+
+
+def committed(resolved: ResolvedSpec, vectors: Mapping[str, Sequence[float] | None], kind: pa.DataType) -> PlanDocument:
+    """The next run, routed: `vectors` by key, as an operator of somebody's own made them, of this type."""
+    runs = runs_of(resolved)
+    plan = add_run(runs, resolved, [None], corpus=dict.fromkeys(vectors, "v1"))
+    common = {"version": "v1", "outcome": "done", "failed_tasks": [], "run_id": plan.run_id, "shard": 0}
+    rows = [
+        {
+            "item_id": item_id(CORPUS, key),
+            "key": key,
+            "uri": f"file:///{key}",
+            **common,
+            "vector": {"model": "m", "vector": one},
+        }
+        for key, one in vectors.items()
+    ]
+    table = pa.Table.from_pylist(rows, schema=result_schema({"vector": [pa.field("vector", kind)]}))
+    assert runs.store.put_if_absent(shard_key(plan.run_id, 0), encode_shard(table, receipt(plan, 0, ())))
+    route_run(runs.store, plan)
+    return plan
+
+
+def test_neighbours__what_cannot_be_compared_has_none(tmp_path: Path) -> None:
+    resolved = own_embedder(tmp_path)
+    vectors = {"a": [1.0, 0.0, 0.0], "b": [0.9, 0.1, 0.0], "c": None, "d": [float("nan"), 0.0, 0.0]}
+    rows = asked(resolved, committed(resolved, vectors, pa.list_(pa.float32(), 3)))
+    beside = {key: [one["key"] for one in json.loads(row["neighbours"])] for key, row in rows.items()}
+    assert beside == {"a": ["b"], "b": ["a"], "c": [], "d": []}
+    assert check_routes(runs_of(resolved).store, runs_of(resolved).plan("0001"), None).findings == ()
+
+
+def test_neighbours__of_vectors_of_no_length_there_are_none(tmp_path: Path) -> None:
+    resolved = own_embedder(tmp_path)
+    rows = asked(resolved, committed(resolved, {"a": [1.0, 0.0], "b": [1.0]}, pa.list_(pa.float32())))
+    assert [row["neighbours"] for row in rows.values()] == ["[]", "[]"]
+
+
+def test_neighbours__of_a_vector_of_another_width_there_are_none(tmp_path: Path) -> None:
+    resolved = job(tmp_path, "vector")
+    plan = committed(resolved, {"a": [1.0, 0.0], "b": [1.0, 0.1]}, pa.list_(pa.float32(), 2))
+    vectors = {"a": np.array([1.0, 0.0], np.float32), "of an older code": np.ones(3, np.float32)}
+    found = neighbours_of(runs_of(resolved).store, plan, resolved.task("vector"), vectors)
+    assert {name: len(beside) for name, beside in found.items()} == {"a": 2, "of an older code": 0}
 
 
 def test_evaluate__an_embedding_by_anything_but_what_people_said(

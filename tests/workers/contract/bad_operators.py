@@ -223,6 +223,20 @@ class Leaves(Good):
             os._exit(3)
 
 
+class NoVectors(Good):
+    reviewed_as = "embed"
+
+
+class AnyLength(NoVectors):
+    def fields(self) -> list[pa.Field]:
+        return [pa.field("vector", pa.list_(pa.float32()))]
+
+
+class OneLength(NoVectors):
+    def fields(self) -> list[pa.Field]:
+        return [pa.field("vector", pa.list_(pa.float32(), 4))]
+
+
 class NoDescription(Good):
     @property
     def preproc(self) -> str:

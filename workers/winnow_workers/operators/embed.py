@@ -1,7 +1,7 @@
 """Where does an image lie among others? One vector per image: a network's pooled features, or a plain fingerprint."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,8 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field, model_validator
 
 from winnow_storage.errors import ModelError
+from winnow_storage.schemas import prediction_type
+from winnow_storage.vectors import has_vectors
 from winnow_workers.models import fingerprint
 from winnow_workers.models.architectures import default_preprocessing
 from winnow_workers.models.build import open_network
@@ -168,3 +170,17 @@ class EmbedOperator(Operator[EmbedParams]):
         if np.abs(wide).max(initial=0.0) > np.finfo(kind).max:
             raise ArithmeticError(f"the model's features do not fit {kind.__name__}; write dtype: float32")
         return wide.astype(kind)
+
+
+def check_vectors(operator: Operator[Any]) -> None:
+    """Make sure that what people answer as an embedding makes vectors: they see neighbours, found by these; it is open.
+
+    Raises:
+        ModelError: it makes none, or not all of one length.
+    """
+    if operator.reviewed_as == "embed" and not has_vectors(prediction_type(operator.fields())):
+        raise ModelError(
+            f"{type(operator).__name__} is reviewed_as embed, and has no field vector, a list of floats of one length: "
+            "people see neighbours, which are found by it",
+            hint="give it that field (docs/operators.md, embed), or take its reviewed_as away",
+        )
