@@ -63,7 +63,7 @@ class Vectors:
     runs: frozenset[str] | None = None
 
     def blocks(self) -> Iterator[VectorBlock]:
-        """All of them, at most BLOCK_ROWS at a time. Rows without a usable vector are left out.
+        """All of them, at most BLOCK_ROWS at a time. Rows without a usable vector of finite numbers are left out.
 
         Raises:
             StoreError: an object is damaged, or the task's rows hold no vectors.
@@ -108,13 +108,17 @@ class Vectors:
         if self.runs is not None:
             usable = pc.and_(usable, pc.is_in(made, pa.array(sorted(self.runs), pa.string())))
         places = np.flatnonzero(usable.to_numpy(zero_copy_only=False))
+        vectors = _as_array(own[FIELD].take(pa.array(places)))
+        is_finite = np.isfinite(vectors).all(axis=1)  # a NaN would be the highest score of every query in its block
+        if not is_finite.all():
+            places, vectors = places[is_finite], vectors[is_finite]
         if len(places) == 0:
             return None
         index = pa.array(places)
         about = [table[name].take(index) for name in ABOUT]
         rows = pa.table([*about, made.take(index), own["model"].take(index)], schema=ROWS)
         half = pa.types.is_float16(own[FIELD].type.value_type)
-        return VectorBlock(rows, _as_array(own[FIELD].take(index)), "float16" if half else "float32")
+        return VectorBlock(rows, vectors, "float16" if half else "float32")
 
 
 def current_vectors(view: CurrentView, task: str, *, runs: Collection[str] | None = None) -> Vectors:

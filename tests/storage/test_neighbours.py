@@ -59,6 +59,19 @@ def test_nearest__what_is_left_out() -> None:
     assert own not in found.rows["item_id"].to_pylist()
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_nearest__a_vector_that_is_not_finite_hides_no_other(number: float) -> None:
+    stored = clustered(50, 8)
+    damaged = stored.copy()
+    damaged[3, 2] = number
+    (found,) = nearest(vectors_of(table_of(damaged)), stored[7:8], 60)
+    assert (found.among, found.rows["key"][0].as_py()) == (49, "000007.jpg")
+    assert len(found.scores) == 49
+    assert "000003.jpg" not in found.rows["key"].to_pylist()
+    (none,) = nearest(vectors_of(table_of(np.full((3, 8), number, np.float32))), stored[7:8], 5)
+    assert (none.among, len(none.scores)) == (0, 0)
+
+
 def test_nearest__another_width() -> None:
     with pytest.raises(UsageError, match="the query has 4 numbers, the vectors have 8"):
         nearest(vectors_of(table_of(clustered(5, 8))), np.ones((1, 4)), 3)
