@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.workers.image_files import chunk, encoded, exif_of, pages_of, png_of, profile, scene, tiff_of
 from winnow_workers.decode import DecodeLimits, decode
-from winnow_workers.headers.png import MAGIC
+from winnow_workers.headers.png import MAGIC, claim_of
 from winnow_workers.signals import ItemSignal, Rejected
 
 LIMITS = DecodeLimits()
@@ -162,6 +162,13 @@ def test_decode__a_png_with_a_small_second_header_is_held_against_the_large_one(
     data = MAGIC + chunk(b"IHDR", header) + pixels + chunk(b"IHDR", small) + chunk(b"IEND", b"")
     assert "limits.max_pixels" in rejected(data, SMALL)
     assert "limits.max_ratio" in rejected(data, LIMITS.model_copy(update={"max_pixels": 10**9}))
+
+
+def test_claim_of__two_png_headers_are_held_against_the_more_pixels_and_the_more_bits() -> None:
+    large, deep = (chunk(b"IHDR", struct.pack(">IIBBBBB", *said, 0, 0, 0)) for said in ((9, 9, 8, 0), (8, 8, 16, 6)))
+    for headers in ((large, deep), (deep, large)):
+        claim = claim_of(MAGIC + b"".join(headers), LIMITS)
+        assert (claim.width_px, claim.height_px, claim.bits_per_pixel) == (9, 9, 64)
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -25,7 +25,8 @@ def claim_of(data: bytes, limits: DecodeLimits) -> Claim:
             columns, rows, depth, colour = struct.unpack_from(">IIBB", data, body)
             # one is allowed; of more, decoders take whichever they come by: the limits are held against the largest
             if columns * rows >= width * height:
-                width, height, bits = columns, rows, max(bits, depth * CHANNELS.get(colour, 4))
+                width, height = columns, rows
+            bits = max(bits, depth * CHANNELS.get(colour, 4))
         elif name == b"acTL" and length >= 8:
             frames = max(1, int.from_bytes(data[body : body + 4], "big"))
         elif name == b"eXIf":
