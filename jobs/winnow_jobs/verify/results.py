@@ -77,7 +77,8 @@ def check_results(
     redo = _redo(plan, is_open=is_open)
     of_other_plans: list[int] = []
     types: tuple[str, ...] = ()
-    listener(Progress(0, plan.items, 0, plan.shards, 0, {}))  # rates are told from here on
+    if plan.shards:
+        listener(Progress(0, plan.items, 0, plan.shards, 0, {}))  # rates are told from here on
     for one in _checked(store, plan, standing, found):
         found.shards += 1
         problems = list(one.problems)

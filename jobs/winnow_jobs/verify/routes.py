@@ -89,7 +89,7 @@ def check_routes(
                     routed.add((row["item_id"], row["version"], row["task"]))
                 for what in _contradictions(row, plan, operators):
                     wrong.add(what, row["key"])
-    except (pa.ArrowException, OSError, KeyError, BlobMissing) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, BlobMissing) as error:  # neighbours are JSON
         what = f"it cannot be read: {type(error).__name__}: {error}"
         return RoutesCheck((Finding(key, what, DAMAGED, RESTORE),), None)
     findings = [Finding(key, what, REPLACED, RESTORE) for what in wrong.sentences()]

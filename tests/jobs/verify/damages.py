@@ -219,5 +219,9 @@ DAMAGES = [
     Damage("route unknown", routes(set_value("route", "maybe", at=-1)), _keys(ROUTES), "routes 'maybe', which is none"),
     Damage("route: dedupe_key", routes(set_value("dedupe_key", "0" * 32)), _keys(ROUTES), "that is not theirs"),
     Damage("route: prediction", routes(set_value("prediction", None)), _keys(ROUTES), "without the prediction"),
+    Damage("route: neighbours", routes(set_value("neighbours", "[{")), _keys(ROUTES),
+           "it cannot be read: JSONDecodeError"),
+    Damage("route: neighbours of another form", routes(set_value("neighbours", "[1]")), _keys(ROUTES),
+           "it cannot be read: TypeError"),
     Damage("route: run", routes(set_value("run_id", "0002")), _keys(ROUTES), "name another run or job"),
 ]  # fmt: skip

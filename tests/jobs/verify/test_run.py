@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.winnow import photographs, winnow, write_spec
+from tests.jobs.histories import add_run, output_runs, spec
 from tests.jobs.verify.damages import (
     DAMAGES,
     OTHER,
@@ -77,6 +78,13 @@ def test_verify__tells_how_far_it_is_from_the_beginning(out: Path) -> None:
     verify_run(Runs(open_store(parse(str(out)))), "0001", told.append)
     seen = [(event.items_now, event.shards) for event in told if isinstance(event, Progress)]
     assert (seen[0], seen[-1], len(seen)) == ((0, 0), (37, 5), 6)  # a rate begins where nothing is seen yet
+
+
+def test_verify__tells_nothing_of_a_run_without_items(tmp_path: Path) -> None:
+    runs, told = output_runs(tmp_path), list[Event]()
+    add_run(runs, spec(tmp_path), [])
+    verify_run(runs, "0001", told.append)
+    assert told == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
