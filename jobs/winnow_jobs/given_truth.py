@@ -35,6 +35,7 @@ class Truths:
     purposes: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)  # by purpose, labels that are of no uniform draw
     versions: Mapping[str, str] = field(default_factory=dict)  # of the items that people saw
+    set_aside: int = 0  # items whose answers may have taught the model
 
 
 class GivenTruth:

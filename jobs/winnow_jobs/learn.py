@@ -29,6 +29,7 @@ from winnow_jobs.part_verdicts import parts_right
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.verify.labels import read_labels
+from winnow_jobs.words import counted
 from winnow_storage.dataset import iter_results
 from winnow_storage.errors import StoreError, UsageError
 from winnow_storage.records import Label
@@ -56,11 +57,15 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A calibrator, whether it is new, and by purpose how many labels of no uniform draw were left out."""
+    """A calibrator, whether it is new, and by purpose how many labels of no uniform draw were left out.
+
+    `set_aside`: items whose answers may have taught or chosen the model.
+    """
 
     calibrator: Calibrator
     is_new: bool
     left_out: Mapping[str, int]
+    set_aside: int = 0
 
     @property
     def text(self) -> str:
@@ -85,6 +90,7 @@ class Learned:
             "neighbours": None if one.neighbours is None else one.neighbours.task,
             "fitted_on": one.fitted_on.model_dump(mode="json"),
             "labels_left_out": dict(self.left_out),
+            "set_aside": self.set_aside,
         }
 
 
@@ -124,9 +130,10 @@ def learn(
             acceptance = acceptance_of(spec.review.policies.get(task.name))
             calibrator = _fit(task, runs, known, vectors, acceptance)
         except UsageError as error:
-            found[task.name] = error
+            found[task.name] = _with_aside(error, known.set_aside)
         else:
-            found[task.name] = Learned(calibrator, keep_calibrator(runs.store, calibrator, at=at), known.left_out)
+            is_new = keep_calibrator(runs.store, calibrator, at=at)
+            found[task.name] = Learned(calibrator, is_new, known.left_out, known.set_aside)
     return found
 
 
@@ -134,6 +141,18 @@ def told(left_out: Mapping[str, int]) -> str:
     """Which labels do not count, in words."""
     counts = " and ".join(f"{count:,} of purpose {purpose}" for purpose, count in left_out.items())
     return f"{counts} do not count: they are no uniform draw"
+
+
+def told_aside(set_aside: int) -> str:
+    """Which items do not count though they were drawn, in words, and what does."""
+    return (
+        f"{counted(set_aside, 'item')} answered before this model first ran do not count: the answers may have taught "
+        f"or chosen it; those do that people give to draws of its own runs (review.calibrate), about other items"
+    )
+
+
+def _with_aside(error: UsageError, set_aside: int) -> UsageError:
+    return UsageError(f"{error.message}; {told_aside(set_aside)}", hint=error.hint) if set_aside else error
 
 
 def _chosen(spec: ResolvedSpec, names: Sequence[str]) -> list[ResolvedTask]:
@@ -335,17 +354,18 @@ def _labels(runs: Runs) -> list[Label]:
 
 
 def _untaught(spec: ResolvedSpec, runs: Runs, task: ResolvedTask, labels: Sequence[Label]) -> Truths:
-    """What people say, of a head without the items that may have taught it: it is surer of those than of others."""
+    """What people say, without the items that may have taught the model: it is surer of those than of others.
+
+    Gold teaches no head. Other models learn outside, from all labels that `winnow export labels` writes.
+    """
     known = _from_labels(spec.job, task.name, labels)
-    if task.vectors is None:
-        return known
     early = answered_before(labels, task, runs.plans())
+    gold = 0.0 if task.vectors is None else spec.learn.gold
     taught = {
-        one.item_id
-        for one in labels
-        if one.key in early and not is_reserved(spec.job, task.name, one.key, share=spec.learn.gold)
+        one.item_id for one in labels if one.key in early and not is_reserved(spec.job, task.name, one.key, share=gold)
     }
-    return replace(known, values={item: said for item, said in known.values.items() if item not in taught})
+    values = {item: said for item, said in known.values.items() if item not in taught}
+    return replace(known, values=values, set_aside=len(known.values) - len(values))
 
 
 def _from_labels(job: str, task: str, labels: Iterable[Label]) -> Truths:

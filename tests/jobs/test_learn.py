@@ -192,6 +192,26 @@ def test_learn__a_head_is_not_calibrated_on_what_taught_it(tmp_path: Path) -> No
     assert learned(before, runs).calibrator.fitted_on.labels == 600
 
 
+def test_learn__a_retrained_model_is_not_calibrated_on_what_may_have_taught_it(tmp_path: Path) -> None:
+    """Answers from before it first ran do not count, whatever stands among them; of the first model all do."""
+    before = job(tmp_path)
+    runs = Runs(open_store(parse(before.output)))
+    add_scored(runs, before, n=600, low=0.5, seed=1)
+    taught_at, rng = DAY_0 + timedelta(days=1.5), np.random.default_rng(2)
+    says = ["a" if rng.uniform() < 0.8 else "b" for _ in range(600)]
+    _put([label(i, says[i], "calibrate", created_at=taught_at) for i in range(400)], runs.store)
+    assert (learned(before, runs).calibrator.fitted_on.labels, learned(before, runs).set_aside) == (400, 0)
+    after = before.model_copy(update={"tasks": (before.tasks[0].model_copy(update={"revision": 2}),)})
+    add_scored(runs, after, n=600, low=0.5, seed=1)
+    refused = learn(after, runs, tasks=(), truth=None, at=NOW)["kind"]
+    assert isinstance(refused, UsageError)
+    assert "; 400 items answered before this model first ran do not count: " in refused.message
+    _put([label(i, says[i], "calibrate") for i in range(400, 600)], runs.store)  # its own draws, answered later
+    one = learned(after, runs)
+    assert (one.calibrator.fitted_on.labels, one.set_aside, one.record()["set_aside"]) == (200, 400, 400)
+    assert learned(before, runs).calibrator.fitted_on.labels == 600
+
+
 def test_learn__labels_of_no_uniform_draw_are_refused(tmp_path: Path) -> None:
     resolved = job(tmp_path)
     runs = Runs(open_store(parse(resolved.output)))

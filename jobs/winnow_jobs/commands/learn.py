@@ -10,7 +10,7 @@ from winnow_jobs.commands.learn_heads import learn_heads_command
 from winnow_jobs.commands.options import AsJson, SpecPath, now, split
 from winnow_jobs.head_learning.fit import HeadKind
 from winnow_jobs.head_learning.learn_heads import HeadOptions
-from winnow_jobs.learn import Learned, learn, told
+from winnow_jobs.learn import Learned, learn, told, told_aside
 from winnow_jobs.render import Screen
 from winnow_jobs.resolved import resolve_spec
 from winnow_jobs.runs import Runs
@@ -113,3 +113,5 @@ def _tell(screen: Screen, name: str, one: Learned) -> None:
         screen.say(f"  heeds labelled items that look alike, by {calibrator.neighbours.task}")
     if one.left_out:
         screen.note(f"{name}: labels {told(one.left_out)}")
+    if one.set_aside:
+        screen.note(f"{name}: {told_aside(one.set_aside)}")
