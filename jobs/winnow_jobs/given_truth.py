@@ -1,25 +1,20 @@
 """What does a file say is true of a uniform random sample? A truth for `winnow learn`, in the form of labels' values.
 
-A table (Parquet or CSV) has a row per item: `key`, and what its operator asks for. A `.json` file is COCO's, for detect
-and segment; its file names are the items' keys.
+Files are read as `winnow evaluate` reads them. A table has a row per item: `key`, and what its operator asks for; of
+detect and segment `boxes` or `masks`, as JSON. A `.json` file is COCO's, for these two; its file names are the items'
+keys.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
-
-from winnow_jobs.evaluation.true_items import TrueItem
-from winnow_jobs.evaluation.truth import read_truth
+from winnow_jobs.evaluation.true_items import TrueItem, with_paths
+from winnow_jobs.evaluation.truth import read_truth, truth_rows
 from winnow_jobs.resolved import ResolvedTask
 from winnow_storage.errors import UsageError
-from winnow_workers.classifiers.label_tree import path_to
 
 Values = Mapping[str, Sequence[Mapping[str, Any]]]  # by item: what each person, or the truth, says
 _OF_COCO = ("detect", "segment")
@@ -39,78 +34,64 @@ class Truths:
 
 
 class GivenTruth:
-    """A file, read once for all tasks."""
+    """A file, read when a task asks."""
 
     def __init__(self, file: Path) -> None:
-        """Read a table; COCO is read when a task asks.
+        """Look whether it is there.
 
         Raises:
-            UsageError: the file cannot be read, or its rows have no key.
+            UsageError: it is no file.
         """
+        if not file.is_file():
+            raise UsageError(f"there is no truth at {file}", hint="give --truth a file")
         self._file = file
-        self._is_coco = file.suffix.lower() == ".json"
-        if not self._is_coco:
-            self._rows  # noqa: B018  a file that cannot be read is said before any work
 
     def of(self, task: ResolvedTask) -> Truths:
         """What it says about a task.
 
         Raises:
-            UsageError: it is COCO, and says nothing about such a task, or cannot be read; a row holds no JSON.
+            UsageError: it says nothing about such a task, or cannot be read; names file and line.
         """
-        if not self._is_coco:
-            rows = [row for row in self._rows if row.get("operator") in (None, task.operator)]
-            return Truths("key", {row["key"]: [self._value(task, row)] for row in rows}, "truth")
+        if self._file.suffix.lower() == ".json":
+            return Truths("key", {key: [value] for key, value in self._of_coco(task).items()}, "truth")
+        if task.operator in _OF_COCO:
+            rows = truth_rows(self._file, task.operator)
+            return Truths("key", {row["key"]: [self._parts(task, line, row)] for line, row in rows}, "truth")
+        there = with_paths(read_truth(self._file, task.operator), task.params.get("tree") or {})
+        return Truths("key", {key: [_value(item)] for key, item in there.items.items()}, "truth")
+
+    def _of_coco(self, task: ResolvedTask) -> dict[str, dict[str, Any]]:
         if task.operator not in _OF_COCO:
             raise UsageError(
                 f"task {task.name}: COCO JSON says nothing about {task.operator}",
                 hint="give --truth a Parquet or CSV file with a row per item, and name the task with --tasks",
             )
-        there = read_truth(self._file, task.operator).items
-        return Truths("key", {key: [_coco_value(item)] for key, item in there.items()}, "truth")
+        return {key: _coco_value(item) for key, item in read_truth(self._file, task.operator).items.items()}
 
-    def _value(self, task: ResolvedTask, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row (see `quality`) as a label's value."""
-        if task.operator == "detect":
-            return {"boxes": self._parsed(row, "boxes")}
-        if task.operator == "segment":
-            there = self._parsed(row, "masks")
-            return {"masks": None if there is None else [{"label": label, "rle": rle} for label, rle in there.items()]}
-        labels = row.get("labels")
-        several = [one.strip() for one in labels.split("|") if one.strip()] if isinstance(labels, str) else labels
-        label, tree = row.get("label"), task.params.get("tree") or {}
-        path = path_to(label, tree) if label is not None and label in tree else None
-        others = {"full_text": row.get("text"), "is_anomalous": row.get("anomalous")}
-        return {"label": label, "labels": several, "path": path} | others
-
-    def _parsed(self, row: Mapping[str, Any], name: str) -> Any:
-        text = row.get(name)
+    def _parts(self, task: ResolvedTask, line: int, row: Mapping[str, str]) -> dict[str, Any]:
+        """The boxes or masks of a row as a label's value."""
+        name = "boxes" if task.operator == "detect" else "masks"
         try:
-            return None if text is None else json.loads(text)
+            found = json.loads(row.get(name, ""))
         except ValueError as error:
             raise UsageError(
-                f"the truth {self._file}, key {row['key']}: its {name} are no JSON: {error}",
+                f"{self._file}:{line}: key {row['key']}: its {name} are no JSON: {error}",
                 hint='boxes are [{"label": ..., "box": [left, top, right, bottom]}, ...], masks {label: RLE}',
             ) from error
+        if name == "masks" and found is not None:
+            found = [{"label": label, "rle": rle} for label, rle in found.items()]
+        return {name: found}
 
-    @cached_property
-    def _rows(self) -> list[dict[str, Any]]:
-        file = self._file
-        try:
-            table = pyarrow.csv.read_csv(file) if file.suffix == ".csv" else pq.read_table(file)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UsageError(
-                f"the truth {file} cannot be read: {error}", hint="give a Parquet or CSV file, or COCO JSON"
-            ) from error
-        if "key" not in table.column_names:
-            raise UsageError(f"the truth {file} has no column 'key'", hint="give a row per item with its key")
-        for name in ("label", "labels", "text", "key"):
-            if name in table.column_names and not pa.types.is_nested(table.schema.field(name).type):
-                # a CSV with labels such as 7 has them as numbers
-                place = table.column_names.index(name)
-                table = table.set_column(place, name, table[name].cast(pa.string()))
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
+
+def _value(item: TrueItem) -> dict[str, Any]:
+    labels, path = (None if some is None else list(some) for some in (item.labels, item.path))
+    return {
+        "label": item.label,
+        "labels": labels,
+        "path": path,
+        "full_text": item.text,
+        "is_anomalous": item.anomalous,
+    }
 
 
 def _coco_value(item: TrueItem) -> dict[str, Any]:

@@ -113,10 +113,11 @@ def learn(
 
     `neighbours` names an `embed` task: labelled items whose vectors are near speak for or against a prediction.
 
-    Where one task has too few labels the others are learned all the same; its error stands in its place.
+    Where one task has too few labels, or the truth says nothing about it that can be read, the others are learned all
+    the same; its error stands in its place.
 
     Raises:
-        UsageError: a task is not in the spec or has no acceptance test, or the truth cannot be read.
+        UsageError: a task is not in the spec or has no acceptance test, or there is no truth.
         StoreError: as the store says, or labels are damaged.
     """
     chosen = _chosen(spec, tasks)
@@ -125,15 +126,17 @@ def learn(
     labels = _labels(runs) if given is None else []
     found: dict[str, Learned | UsageError] = {}
     for task in chosen:
-        known = given.of(task) if given is not None else _untaught(spec, runs, task, labels)
+        set_aside = 0
         try:
+            known = given.of(task) if given is not None else _untaught(spec, runs, task, labels)
+            set_aside = known.set_aside
             acceptance = acceptance_of(spec.review.policies.get(task.name))
             calibrator = _fit(task, runs, known, vectors, acceptance)
         except UsageError as error:
-            found[task.name] = _with_aside(error, known.set_aside)
+            found[task.name] = _with_aside(error, set_aside)
         else:
             is_new = keep_calibrator(runs.store, calibrator, at=at)
-            found[task.name] = Learned(calibrator, is_new, known.left_out, known.set_aside)
+            found[task.name] = Learned(calibrator, is_new, known.left_out, set_aside)
     return found
 
 

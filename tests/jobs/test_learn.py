@@ -229,9 +229,12 @@ def test_learn__unknown_task_and_unreadable_truth(tmp_path: Path) -> None:
     runs = Runs(open_store(parse(resolved.output)))
     with pytest.raises(UsageError, match="no such task"):
         learn(resolved, runs, tasks=["knd"], truth=None, at=NOW)
-    (tmp_path / "t.csv").write_text("name\na\n")
-    with pytest.raises(UsageError, match="no column 'key'"):
+    with pytest.raises(UsageError, match="there is no truth at"):
         learn(resolved, runs, tasks=(), truth=tmp_path / "t.csv", at=NOW)
+    (tmp_path / "t.csv").write_text("name\na\n")
+    found = learn(resolved, runs, tasks=(), truth=tmp_path / "t.csv", at=NOW)["kind"]
+    assert isinstance(found, UsageError)
+    assert "t.csv:1: the columns are name" in found.message
 
 
 def test_calibrator__a_damaged_one_is_named(labelled: tuple[ResolvedSpec, Runs], tmp_path: Path) -> None:

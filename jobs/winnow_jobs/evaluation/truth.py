@@ -8,16 +8,22 @@ by `|`; or a column of 0 and 1 per label |
 | segment | COCO JSON: polygons, RLE, crowds; or a folder of PNG index masks, named like the images |
 | ocr | CSV with `key,text`, or a folder of .txt files, named like the images |
 | anomaly | CSV with `key,anomalous` (true or false; also good or defect, 1 or 0); or a folder `good` beside others |
-| any of them | `labels`: what people answered in Label Studio, or a JSON export of it; JSON Lines for what may be CSV |
+| any of them | `labels`: what people answered in Label Studio, or a JSON export of it; JSON Lines or Parquet for what \
+may be CSV |
 
 A key of the truth is the item's key, or the end of exactly one item's key from a `/` on, without suffix for folders.
+Where a table has a column `operator`, it says which kind of task a row is about.
 """
 
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from winnow_jobs.evaluation.true_items import TrueItem, TruthSet
 from winnow_jobs.evaluation.truth_coco import parse_json, read_coco
@@ -27,8 +33,19 @@ from winnow_storage.errors import UsageError
 
 _YES = {"true", "1", "yes", "defect", "anomalous", "bad"}
 _NO = {"false", "0", "no", "good", "normal", "ok"}
-_ROWS = frozenset({".csv", ".jsonl", ".ndjson"})
+_ROWS = frozenset({".csv", ".jsonl", ".ndjson", ".parquet"})
 _Row = tuple[int, Mapping[str, str]]
+# where a table says what is true, by operator; of classify every label may have a column of its own instead
+_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "classify": ("label", "labels", "path"),
+        "detect": ("boxes",),
+        "segment": ("masks",),
+        "ocr": ("text",),
+        "anomaly": ("anomalous", "label"),
+    }
+)
+_LARGEST_CELL = 1 << 26  # characters of a CSV's cell: masks of a large image, as JSON
 
 
 def read_truth(place: Path, operator: str, *, classes: Sequence[str] = ()) -> TruthSet:
@@ -46,7 +63,7 @@ def read_truth(place: Path, operator: str, *, classes: Sequence[str] = ()) -> Tr
         return _FOLDERS[operator, kind](place, classes)
     if kind in _ROWS and operator in _TABLES:
         return _TABLES[operator](place)
-    known = [*(".csv or .jsonl" for name in _TABLES if name == operator), ".json",
+    known = [*(".csv, .jsonl, .parquet" for name in _TABLES if name == operator), ".json",
              *("a folder" for name, _ in _FOLDERS if name == operator)]  # fmt: skip
     raise UsageError(
         f"{place}: no truth of this kind is known for {operator}", hint=f"for {operator} give {' or '.join(known)}"
@@ -65,19 +82,22 @@ def _json(place: Path, operator: str) -> TruthSet:
     return read_coco(place, text, document, wants_masks=operator == "segment")
 
 
-def _rows(place: Path, *needed: str) -> Iterator[_Row]:
-    """(line, row) of every row, each with a key of its own.
+def truth_rows(place: Path, operator: str) -> Iterator[_Row]:
+    """(line, row) of every row about this operator, each with a key of its own; of Parquet the number of the row.
 
     Raises:
-        UsageError: a row or the header is not as it must be.
+        UsageError: a row or the header is not as it must be, or it is no table.
     """
     seen: dict[str, int] = {}
-    for line, row in _csv(place) if place.suffix.lower() == ".csv" else _json_lines(place):
-        if not seen and ("key" not in row or (needed and not any(name in row for name in needed))):
+    needed = _COLUMNS[operator]
+    for line, row in _table(place, needed):
+        if not seen and ("key" not in row or (operator != "classify" and not any(name in row for name in needed))):
             raise UsageError(
                 f"{place}:1: the columns are {', '.join(row) or 'none'}",
                 hint=f"the first line must name key and {' or '.join(needed)}",
             )
+        if row.get("operator") not in (None, "", operator):
+            continue
         key = row.get("key")
         if not key:
             raise UsageError(f"{place}:{line}: the key is empty", hint="write the image's key")
@@ -86,10 +106,20 @@ def _rows(place: Path, *needed: str) -> Iterator[_Row]:
         seen[key] = line
         yield line, row
     if not seen:
-        raise UsageError(f"{place}: it has no rows", hint="write a header, then a row for each image")
+        raise UsageError(f"{place}: it has no rows about {operator}", hint="write a header, then a row for each image")
+
+
+def _table(place: Path, needed: Sequence[str]) -> Iterator[_Row]:
+    kind = place.suffix.lower()
+    if kind not in _ROWS:
+        raise UsageError(f"{place}: no table", hint="give a file .csv, .jsonl or .parquet")
+    if kind == ".parquet":
+        return _parquet(place, needed)
+    return _csv(place) if kind == ".csv" else _json_lines(place)
 
 
 def _csv(place: Path) -> Iterator[_Row]:
+    csv.field_size_limit(_LARGEST_CELL)
     with place.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, strict=True)
         try:
@@ -120,6 +150,22 @@ def _json_lines(place: Path) -> Iterator[_Row]:
             yield line, {name: _text(value) for name, value in row.items()}
 
 
+def _parquet(place: Path, needed: Sequence[str]) -> Iterator[_Row]:
+    """Null says nothing: such cells are left out, and so are rows that have no other in the columns that are needed."""
+    try:
+        table = pq.read_table(place)
+        for number, column in enumerate(table.schema):
+            if column.name in {"key", "label", "labels", "text", "anomalous"} and not pa.types.is_nested(column.type):
+                # as they are written: a label 7 that became 7.0 beside nulls is 7
+                table = table.set_column(number, column.name, table[number].cast(pa.string()))
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{place} cannot be read: {error}", hint="write it as Parquet again") from error
+    for number, row in enumerate(table.to_pylist(), 1):
+        said = {name: _text(value) for name, value in row.items() if value is not None}
+        if any(name in said for name in needed) or not any(name in row for name in needed):
+            yield number, said
+
+
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return "|".join(_text(one) for one in value)
@@ -130,7 +176,7 @@ def _text(value: Any) -> str:
 
 def _classes(place: Path) -> TruthSet:
     items = {}
-    for line, row in _rows(place):
+    for line, row in truth_rows(place, "classify"):
         if "labels" in row:
             items[row["key"]] = TrueItem(labels=tuple(sorted({one.strip() for one in row["labels"].split("|") if one})))
         elif "path" in row:
@@ -148,7 +194,7 @@ def _classes(place: Path) -> TruthSet:
 
 
 def _one_hot(place: Path, line: int, row: Mapping[str, str]) -> tuple[str, ...]:
-    columns = {name: value.strip() for name, value in row.items() if name != "key"}
+    columns = {name: value.strip() for name, value in row.items() if name not in {"key", "operator"}}
     if not columns:
         raise UsageError(f"{place}:1: the columns are key", hint="the first line must name key and label or labels")
     wrong = next((name for name, value in columns.items() if value not in {"0", "1"}), None)
@@ -161,12 +207,12 @@ def _one_hot(place: Path, line: int, row: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _texts(place: Path) -> TruthSet:
-    return TruthSet({row["key"]: TrueItem(text=row["text"]) for _, row in _rows(place, "text")}, str(place))
+    return TruthSet({row["key"]: TrueItem(text=row["text"]) for _, row in truth_rows(place, "ocr")}, str(place))
 
 
 def _verdicts(place: Path) -> TruthSet:
     items = {}
-    for line, row in _rows(place, "anomalous", "label"):
+    for line, row in truth_rows(place, "anomaly"):
         word = (row.get("anomalous") or row.get("label") or "").strip().lower()
         if word not in _YES | _NO:
             raise UsageError(f"{place}:{line}: {word!r} is no verdict", hint="write true or false (defect or good)")

@@ -3,6 +3,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,6 +88,25 @@ def test_read_truth__index_masks(tmp_path: Path) -> None:
         read_truth(tmp_path, "segment", classes=["coin"])
     with pytest.raises(UsageError, match="index masks say numbers"):
         read_truth(tmp_path, "segment")
+
+
+def test_read_truth__parquet_says_nothing_where_it_is_null(tmp_path: Path) -> None:
+    file = tmp_path / "truth.parquet"
+    rows: dict[str, list[object]] = {
+        "key": ["a", "b", "c", "d"],
+        "operator": ["classify", "classify", "ocr", None],
+        "label": [7.0, None, None, 8.0],
+        "text": [None, None, "", "x"],
+    }
+    pq.write_table(pa.table(rows), file)
+    assert {key: item.label for key, item in read_truth(file, "classify").items.items()} == {"a": "7", "d": "8"}
+    assert {key: item.text for key, item in read_truth(file, "ocr").items.items()} == {"c": "", "d": "x"}
+    pq.write_table(pa.table({"key": ["a", "a"], "label": ["x", "y"]}), file)
+    with pytest.raises(UsageError, match=r"truth\.parquet:2: a stands on line 1 already"):
+        read_truth(file, "classify")
+    file.write_text("key,label")
+    with pytest.raises(UsageError, match=r"truth\.parquet cannot be read"):
+        read_truth(file, "classify")
 
 
 def test_read_truth__unknown_kind(tmp_path: Path) -> None:
