@@ -185,19 +185,26 @@ def _vectors(spec: ResolvedSpec, name: str) -> ResolvedTask:
 def _fit(
     task: ResolvedTask, runs: Runs, known: Truths, vectors: ResolvedTask | None, acceptance: Acceptance
 ) -> Calibrator:
-    used = [plan for plan in runs.plans() if _made_both(plan, task, vectors)]
+    made = [plan for plan in runs.plans() if _made_both(plan, task, vectors)]
     columns = ["item_id", "key", "version", task.name]
     columns += [] if vectors is None else ["content_sha256", f"{vectors.name}.vector"]
     looked_at = [] if vectors is None else [vectors.name]
     structs: dict[str, _Outcome] = {}
     population: list[Floats] = []
-    for rows in _rows(runs, used, columns, looked_at):
-        usable = _usable(rows, task.name)
-        score = pc.struct_field(usable[task.name].combine_chunks(), "score").cast(pa.float64())
-        population.append(score.to_numpy(zero_copy_only=False))  # null: NaN
-        labelled = usable.filter(pc.is_in(usable[known.name], pa.array(list(known.values), pa.string())))
-        # of a later run: its version of the item stands
-        structs |= _outcomes(task, labelled, known, vectors, acceptance)
+    used: list[PlanDocument] = []  # a run that no label speaks of may have drifted: its scores would hide that
+    for plan in made:
+        scores: list[Floats] = []
+        outcomes: dict[str, _Outcome] = {}
+        for rows in _rows(runs, [plan], columns, looked_at):
+            usable = _usable(rows, task.name)
+            score = pc.struct_field(usable[task.name].combine_chunks(), "score").cast(pa.float64())
+            scores.append(score.to_numpy(zero_copy_only=False))  # null: NaN
+            labelled = usable.filter(pc.is_in(usable[known.name], pa.array(list(known.values), pa.string())))
+            outcomes |= _outcomes(task, labelled, known, vectors, acceptance)
+        if outcomes:
+            used.append(plan)
+            population += scores
+            structs |= outcomes  # of a later run: its version of the item stands
     ordered = [structs[name] for name in sorted(structs)]
     subject = Subject(
         task=task.name,

@@ -49,10 +49,11 @@ def job(folder: Path) -> ResolvedSpec:
     return spec(folder, task).model_copy(update={"review": review})
 
 
-def add_scored(runs: Runs, resolved: ResolvedSpec, *, n: int, low: float, seed: int) -> PlanDocument:
-    """A run whose predictions say "a", with scores between `low` and 1."""
+def add_scored(runs: Runs, resolved: ResolvedSpec, *, n: int, low: float, seed: int, named: int = 0) -> PlanDocument:
+    """A run whose predictions say "a", with scores between `low` and 1; the first item is number `named`."""
     plan = add_run(runs, resolved, [None])
-    rows = [_row(f"{i:05d}.jpg", float(s), plan) for i, s in enumerate(np.random.default_rng(seed).uniform(low, 1, n))]
+    scores = np.random.default_rng(seed).uniform(low, 1, n)
+    rows = [_row(f"{i:05d}.jpg", float(s), plan) for i, s in enumerate(scores, named)]
     table = pa.Table.from_pylist(rows, schema=result_schema({"kind": FIELDS}))
     assert runs.store.put_if_absent(shard_key(plan.run_id, 0), encode_shard(table, receipt(plan, 0, ())))
     return plan
@@ -128,6 +129,12 @@ def routes(runs: Runs, plan: PlanDocument) -> list[dict[str, Any]]:
     return pa.Table.from_batches(iter_routes(runs.store, plan.run_id), schema=ROUTES).to_pylist()
 
 
+def calibrated_test(runs: Runs, plan: PlanDocument) -> dict[str, Any]:
+    """How far a run's scores part from what its calibrator keeps."""
+    (found,) = [one for one in route_run(runs.store, plan)["drift"] if one["calibrator"]]
+    return dict(found)
+
+
 def test_learn__takes_the_last_answers_of_uniform_draws_only(labelled: tuple[ResolvedSpec, Runs]) -> None:
     one = learned(*labelled)
     assert one.left_out == {"review": 100, "audit": 50}
@@ -173,6 +180,20 @@ def test_route_run__says_when_the_scores_have_drifted(labelled: tuple[ResolvedSp
     assert record["drift"][0]["of"] in ("score", "p_ok")
     assert " of 500 predictions part from those" in warning
     assert "winnow learn SPEC --calibrate" in warning
+
+
+def test_learn__again_does_not_hide_a_drift_that_nobody_labelled(labelled: tuple[ResolvedSpec, Runs]) -> None:
+    """What is sketched is what labels speak of: the run that drifted, with new images, has none."""
+    resolved, runs = labelled
+    first = learned(resolved, runs).calibrator
+    before = calibrated_test(runs, add_scored(runs, resolved, n=900, low=0.2, seed=4, named=1000))
+    again = learned(resolved, runs)
+    assert (again.calibrator, again.is_new) == (first, False)
+    assert again.calibrator.fitted_on.runs == ("0001",)
+    assert {one.n for one in again.calibrator.sketches.values()} == {600}
+    after = calibrated_test(runs, add_scored(runs, resolved, n=900, low=0.2, seed=4, named=2000))
+    assert (before["drifted"], after["drifted"]) == (True, True)
+    assert before["distance"] == after["distance"]
 
 
 def test_learn__a_head_is_not_calibrated_on_what_taught_it(tmp_path: Path) -> None:
