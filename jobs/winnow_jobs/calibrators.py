@@ -24,7 +24,6 @@ from winnow_storage.errors import BlobMissing, StoreError
 from winnow_storage.ids import canonical_json
 from winnow_workers.confidence.calibrator import Calibrator
 from winnow_workers.confidence.features import Floats, features, said
-from winnow_workers.confidence.neighbours import Neighbours
 
 Calibrators = Mapping[str, Calibrator]  # by task
 
@@ -88,9 +87,7 @@ def pinned_calibrators(store: BlobStore, plan: PlanDocument) -> Calibrators:
         if pins and not store.put_if_absent(key, canonical_json(pins).encode()):
             pins = json.loads(store.get(key))  # another driver was first
     found = {name: _load(store, name, digest) for name, digest in pins.items()}
-    vectors = {task.name: task.digest for task in plan.chosen()}
-    # without the vectors that it was learned beside, p_ok stays null
-    return {name: one for name, one in found.items() if not one.neighbours or _has(vectors, one.neighbours)}
+    return {name: one for name, one in found.items() if has_vectors(plan, one)}
 
 
 def newest_calibrators(store: BlobStore, plan: PlanDocument) -> Calibrators:
@@ -118,8 +115,10 @@ def kept_calibrator(store: BlobStore, run_id: str, task: str) -> Calibrator | No
     return None if digest is None else _load(store, task, digest)
 
 
-def _has(vectors: Mapping[str, str], neighbours: Neighbours) -> bool:
-    return vectors.get(neighbours.task) == neighbours.task_digest
+def has_vectors(plan: PlanDocument, calibrator: Calibrator) -> bool:
+    """Whether a run has the vectors that it was learned beside, if it was beside any: without them p_ok stays null."""
+    near = calibrator.neighbours
+    return near is None or any((one.name, one.digest) == (near.task, near.task_digest) for one in plan.chosen())
 
 
 def columns_beside(calibrators: Calibrators) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.jobs.histories import add_run, receipt, spec
+from tests.jobs.histories import CORPUS, add_run, receipt, spec
 from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.runs import PlanDocument, Runs
@@ -127,17 +127,19 @@ def job(folder: Path, kind: Kind, review: ReviewSpec) -> tuple[ResolvedSpec, Run
 
 
 def commit_run(
-    runs: Runs, resolved: ResolvedSpec, kind: Kind, seed: int
+    runs: Runs, resolved: ResolvedSpec, kind: Kind, seed: int, *, count: int = COUNT
 ) -> tuple[PlanDocument, dict[str, dict[str, Any]]]:
-    """A committed run of COUNT items, each right with the probability that its parts say; what is true, by key."""
+    """A committed run of the first of COUNT items, each right with the probability that its parts say; what is true,
+    by key.
+    """
     rng = np.random.default_rng(seed)
     keys = [f"{seed}-{number:05d}.jpg" for number in range(COUNT)]
     plan = add_run(runs, resolved, [None], corpus=dict.fromkeys(keys, "v1"))
     rows, truth = [], {}
-    for key in keys:
+    for key in keys[:count]:
         p, noise = rng.uniform(0.3, 1.0), rng.uniform(0.5, 1.0)
         truth[key] = kind.true(bool(rng.uniform() < p))
-        common = {"item_id": item_id("c", key), "key": key, "uri": f"file:///{key}", "version": "v1", "outcome": "done"}
+        common = {"item_id": item_id(CORPUS, key), "key": key, "uri": f"file:///{key}", "version": "v1", "outcome": "done"}
         common |= {"failed_tasks": [], "run_id": plan.run_id, "shard": 0}
         rows.append(common | {TASK: {"model": "m", **kind.struct(p, noise)}})
     table = pa.Table.from_pylist(rows, schema=result_schema({TASK: kind.fields}))

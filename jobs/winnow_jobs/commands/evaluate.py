@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import pyarrow.parquet as pq
 import typer
 
+from winnow_annotation.policies import Policy
 from winnow_jobs.acceptance import acceptance_of, other_tests
 from winnow_jobs.commands.options import AsJson, split
 from winnow_jobs.evaluation.compare import OPERATORS, Resampling
 from winnow_jobs.evaluation.limits import broken, read_limits
 from winnow_jobs.evaluation.page import write_page
 from winnow_jobs.evaluation.rows import Rows, of_compaction, of_current, of_file, of_run
-from winnow_jobs.evaluation.task import evaluate_rows, truth_of
+from winnow_jobs.evaluation.task import LABELS, evaluate_rows, truth_of
 from winnow_jobs.evaluation.true_items import Coco, with_paths
 from winnow_jobs.render import Screen
 from winnow_jobs.runs import Runs
@@ -109,18 +110,21 @@ def evaluate(
     limits = read_limits(split(fail_under), split(fail_over))
     source = None if spec is None else load_spec(spec)
     name, kind = _task(source, task, operator)
-    by_policy = acceptance_of(None if source is None else source.spec.review.policies.get(name))
+    policy = None if source is None else source.spec.review.policies.get(name)
+    by_policy = acceptance_of(policy)
     tau = by_policy.mask_iou if mask_iou is None else mask_iou
     wanted = Acceptance(box_threshold, box_iou, tau, _normalisation(split(normalise)))
     runs = None if source is None else Runs(open_store(parse(source.spec.output.uri, base=source.base)))
     asked = frozenset(split(purpose))
     known = truth_of(truth, runs, name, kind, classes=split(classes), purposes=asked, run=run)
     known = with_paths(known, _tree(source, name))
-    rows = _rows(runs, name, kind, known.coco, (run, compaction, predictions))
+    rows = _rows(runs, name, kind, policy, known.coco, (run, compaction, predictions))
     record: dict[str, Any] = {"job": None if source is None else source.spec.name}
     record |= evaluate_rows(rows, known, wanted, resampling=Resampling(bootstrap, seed))
     if source is not None:
         record["notes"] += other_tests(kind, wanted, by_policy)
+    if rows.by is not None:
+        record["notes"] += rows.by.notes(wanted, asked if truth == LABELS else None)
     record["broken"] = [one.record(record["measures"]) for one in broken(limits, record["measures"])]
     items = record.pop("per_item")
     if per_item is not None:
@@ -164,7 +168,12 @@ def _tree(source: SpecSource | None, task: str) -> Mapping[str, str | None]:
 
 
 def _rows(
-    runs: Runs | None, task: str, operator: str, coco: Coco | None, where: tuple[str | None, bool, Path | None]
+    runs: Runs | None,
+    task: str,
+    operator: str,
+    policy: Policy | None,
+    coco: Coco | None,
+    where: tuple[str | None, bool, Path | None],
 ) -> Rows:
     run, compaction, file = where
     if sum((run is not None, compaction, file is not None)) > 1:
@@ -174,8 +183,8 @@ def _rows(
     if runs is None:
         raise UsageError("there are no predictions without a spec", hint="name the spec, or --predictions FILE")
     if compaction:
-        return of_compaction(runs, task, operator)
-    return of_current(runs, task, operator) if run is None else of_run(runs, run, task, operator)
+        return of_compaction(runs, task, operator, policy)
+    return of_current(runs, task, operator, policy) if run is None else of_run(runs, run, task, operator, policy)
 
 
 def _normalisation(words: list[str]) -> Normalisation:
@@ -211,12 +220,7 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
     for note in record["notes"]:
         screen.note(note, warning=True)
     screen.table("", ["measure", "value", "95 % interval"], [_line(record, name) for name in record["measures"]])
-    how = f"confidence is {record['confidence']}"
-    if record["without_confidence"]:
-        how += f"; {record['without_confidence']:,} items have none and rank last"
-    if "ece" not in record["measures"]:
-        how += "; it is no probability, so there is no calibration error"
-    screen.say(how)
+    screen.say(_confidence(record))
     if "classes" in record["tables"]:
         shown = [
             [str(one[0]), *(f"{value:.3f}" for value in one[1:4]), str(one[4])] for one in record["tables"]["classes"]
@@ -226,6 +230,19 @@ def _show(screen: Screen, record: dict[str, Any]) -> None:
             screen.say(f"... and {len(shown) - CLASSES_SHOWN:,} more: --json has them all")
     for one in record["broken"]:
         screen.say(f"{one['measure']} is {one['value']:.4f}, and must be {one['limit']}")
+
+
+def _confidence(record: dict[str, Any]) -> str:
+    """What items are ranked by, in words."""
+    how = f"confidence is {record['confidence']}"
+    if record["confidence"] == "p_ok":
+        by = record["calibrator"]
+        how += ", as the rows have it" if by is None else f" by {by['id']} ({by['which']})"
+    if record["without_confidence"]:
+        how += f"; {record['without_confidence']:,} items have none and rank last"
+    if "ece" not in record["measures"]:
+        how += "; it is no probability, so there is no calibration error"
+    return how
 
 
 _UNPAIRED = (

@@ -9,10 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from winnow_annotation.policies import Policy
+from winnow_jobs.evaluation.calibrated import Applied, applied_to_all, applied_to_run
 from winnow_jobs.evaluation.true_items import Coco
 from winnow_jobs.evaluation.truth_coco import parse_json
 from winnow_jobs.runs import Runs
 from winnow_storage import compaction
+from winnow_storage.current_view import project
 from winnow_storage.dataset import iter_current, iter_results
 from winnow_storage.errors import UsageError
 from winnow_storage.parquet_rows import read_groups
@@ -44,12 +47,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`name` for people; the rows are read as often as they are asked for, a part at a time."""
+    """`name` for people; the rows are read as often as they are asked for, a part at a time. `by`: a learned calibrator
+    whose p_ok they have then, as routing gives it.
+    """
 
     name: str
     task: str
     operator: str
     tables: Callable[[Sequence[str]], Iterable[pa.Table]]
+    by: Applied | None = None
 
     def keys(self) -> list[str]:
         """The keys of all items.
@@ -68,14 +74,23 @@ class Rows:
         """Every item, in the order of the source."""
         fields = (*_OF_ALL, *FIELDS[self.operator], *(("heat_map",) if with_heat else ()))
         columns = [*COMMON, *(f"{self.task}.{name}" for name in fields)]
-        for table in self.tables(columns):
+        for table in self._tables(columns):
             if self.task not in table.column_names:
                 continue  # a shard of another run's tasks
             for row in table.to_pylist():
                 yield _row(row, self.task)
 
+    def _tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        if self.by is None:
+            yield from self.tables(columns)
+            return
+        whole = {*columns}  # of a list that is read whole, nothing is asked for once more
+        more = [name for name in self.by.columns if ".".join(name.split(".")[:2]) not in whole]
+        for table in self.by(self.tables([*columns, *more])):
+            yield project(table, columns)
 
-def of_run(runs: Runs, run_id: str, task: str, operator: str) -> Rows:
+
+def of_run(runs: Runs, run_id: str, task: str, operator: str, policy: Policy | None = None) -> Rows:
     """The committed rows of one run.
 
     Raises:
@@ -85,16 +100,21 @@ def of_run(runs: Runs, run_id: str, task: str, operator: str) -> Rows:
     if task not in names:
         raise UsageError(f"run {run_id} has no task {task!r}", hint=f"it has {', '.join(names)}")
     return Rows(
-        f"run {run_id}", task, operator, lambda columns: (t for _, t in iter_results(runs.store, run_id, columns))
+        f"run {run_id}",
+        task,
+        operator,
+        lambda columns: (t for _, t in iter_results(runs.store, run_id, columns)),
+        applied_to_run(runs, run_id, task, policy),
     )
 
 
-def of_current(runs: Runs, task: str, operator: str) -> Rows:
+def of_current(runs: Runs, task: str, operator: str, policy: Policy | None = None) -> Rows:
     """The newest usable prediction of every item of the newest snapshot."""
-    return Rows("current", task, operator, lambda columns: iter_current(runs.store.root, columns))
+    by = applied_to_all(runs, task, policy)
+    return Rows("current", task, operator, lambda columns: iter_current(runs.store.root, columns), by)
 
 
-def of_compaction(runs: Runs, task: str, operator: str) -> Rows:
+def of_compaction(runs: Runs, task: str, operator: str, policy: Policy | None = None) -> Rows:
     """What the newest compaction holds, whatever came later.
 
     Raises:
@@ -109,6 +129,7 @@ def of_compaction(runs: Runs, task: str, operator: str) -> Rows:
         task,
         operator,
         lambda columns: (table for info in files for table in read_groups(runs.store, info, columns)),
+        applied_to_all(runs, task, policy),
     )
 
 

@@ -138,6 +138,7 @@ def evaluate_rows(
         "task": rows.task,
         "operator": rows.operator,
         "predictions": rows.name,
+        "calibrator": None if rows.by is None else rows.by.record(),
         "truth": truth.where,
         "notes": [*truth.notes, *record.pop("notes")],
         "acceptance": asdict(wanted),
