@@ -139,8 +139,8 @@ def commit_run(
     for key in keys[:count]:
         p, noise = rng.uniform(0.3, 1.0), rng.uniform(0.5, 1.0)
         truth[key] = kind.true(bool(rng.uniform() < p))
-        common = {"item_id": item_id(CORPUS, key), "key": key, "uri": f"file:///{key}", "version": "v1", "outcome": "done"}
-        common |= {"failed_tasks": [], "run_id": plan.run_id, "shard": 0}
+        common = {"item_id": item_id(CORPUS, key), "key": key, "uri": f"file:///{key}", "version": "v1"}
+        common |= {"outcome": "done", "failed_tasks": [], "run_id": plan.run_id, "shard": 0}
         rows.append(common | {TASK: {"model": "m", **kind.struct(p, noise)}})
     table = pa.Table.from_pylist(rows, schema=result_schema({TASK: kind.fields}))
     assert runs.store.put_if_absent(shard_key(plan.run_id, 0), encode_shard(table, receipt(plan, 0, ())))
