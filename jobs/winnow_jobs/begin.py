@@ -11,7 +11,7 @@ from datetime import datetime
 from winnow_jobs.draft import draft_run
 from winnow_jobs.plan import Selection
 from winnow_jobs.resolved import ResolvedSpec, differences
-from winnow_jobs.run import Tally, abandon, finish, is_given_up
+from winnow_jobs.run import Tally, abandon, finish, is_abandoned
 from winnow_jobs.runs import PlanDocument, Runs
 from winnow_jobs.scratch import scratch
 from winnow_storage.blobs import BlobStore, open_store
@@ -52,7 +52,7 @@ def begin_or_go_on(
         if standing is not None and standing.items == 0:
             _close_without_items(runs, standing)  # its driver ended between the two
             continue
-        if standing is not None and not new and not is_given_up(runs, standing):
+        if standing is not None and not new and not is_abandoned(runs, standing):
             _refuse_other(standing, spec, selection)
             return standing, True
         if standing is not None:

@@ -254,7 +254,7 @@ def finish(runs: Runs, plan: PlanDocument, tally: Tally, seconds: float) -> dict
 
 def stop_if_abandoned(runs: Runs, plan: PlanDocument) -> None:
     """Raises RunFailed if another driver abandoned the run, or began to; it is closed then."""
-    if is_given_up(runs, plan):
+    if is_abandoned(runs, plan):
         abandon(runs, plan)
         raise _abandoned(plan)
 
@@ -265,7 +265,7 @@ def abandon(runs: Runs, plan: PlanDocument) -> None:
     runs.close(plan.run_id, {"run_id": plan.run_id, "job": plan.spec.job, "state": ABANDONED})
 
 
-def is_given_up(runs: Runs, plan: PlanDocument) -> bool:
+def is_abandoned(runs: Runs, plan: PlanDocument) -> bool:
     """Whether a driver began to abandon the run, and sealed it, while shards were open."""
     sealed = read_seal(runs.store, plan.run_id)
     return sealed is not None and len(sealed) < plan.shards
