@@ -1,6 +1,5 @@
 """Which objects does a corpus file name? Its `uri` column, read, checked row by row, made canonical and looked up."""
 
-import io
 import itertools
 import posixpath
 from collections.abc import Iterable, Iterator
@@ -79,14 +78,14 @@ def _texts(file: Location, announce: Announce) -> Iterator[Iterable[str | None]]
     info = store.info(file.name)
     if info is None:
         raise BlobMissing(f"{file} is not there")
-    with VersionRanges(store, info, announce).file() as opened:
-        batches_of = _csv_batches if file.name.lower().endswith(".csv") else _parquet_batches
-        for batch in batches_of(opened, file):
-            yield batch.column(0).to_pylist()
+    ranges = VersionRanges(store, info, announce)
+    batches_of = _csv_batches if file.name.lower().endswith(".csv") else _parquet_batches
+    for batch in batches_of(ranges, file):
+        yield batch.column(0).to_pylist()
 
 
-def _parquet_batches(opened: io.RawIOBase, file: Location) -> Iterator[pa.RecordBatch]:
-    parquet = pq.ParquetFile(opened)
+def _parquet_batches(ranges: VersionRanges, file: Location) -> Iterator[pa.RecordBatch]:
+    parquet = pq.ParquetFile(ranges.file())
     schema = parquet.schema_arrow
     if COLUMN not in schema.names:
         raise _no_column(file, schema.names)
@@ -97,14 +96,15 @@ def _parquet_batches(opened: io.RawIOBase, file: Location) -> Iterator[pa.Record
     yield from parquet.iter_batches(_ROWS, columns=[COLUMN])
 
 
-def _csv_batches(opened: io.RawIOBase, file: Location) -> Iterator[pa.RecordBatch]:
+def _csv_batches(ranges: VersionRanges, file: Location) -> Iterator[pa.RecordBatch]:
     reading = pa_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
-    names = pa_csv.open_csv(opened, read_options=reading).schema.names
+    with pa_csv.open_csv(ranges.file(), read_options=reading) as header:
+        names = header.schema.names
     if COLUMN not in names:
         raise _no_column(file, names)
-    opened.seek(0)
     converting = pa_csv.ConvertOptions(include_columns=[COLUMN], column_types={COLUMN: pa.string()})
-    yield from pa_csv.open_csv(opened, read_options=reading, convert_options=converting)
+    # opened anew: Arrow's thread may still read ahead in the other, and would take blocks of this one
+    yield from pa_csv.open_csv(ranges.file(), read_options=reading, convert_options=converting)
 
 
 def _no_column(file: Location, names: list[str]) -> SpecError:
