@@ -21,6 +21,7 @@ from winnow_storage.registry import Registry
 from winnow_storage.uri import parse
 from winnow_workers.catalogue import operator_named
 from winnow_workers.decode import DecodeLimits, DecodeSettings
+from winnow_workers.models.published import with_published_input
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.resolve import resolve_model
 from winnow_workers.operator import TaskConfig
@@ -134,15 +135,14 @@ def resolve_spec(source: SpecSource) -> ResolvedSpec:
     for task in spec.tasks:
         operator = operator_named(task.operator)
         params = operator.params_type.model_validate(task.params).pinned(source.base)
+        model = resolve_model(task.model or operator.default_model, task.weights, registry=models, base=source.base)
         tasks.append(
             ResolvedTask(
                 name=task.name,
                 operator=task.operator,
                 revision=operator.revision,
-                params=params.model_dump(mode="json"),
-                model=resolve_model(
-                    task.model or operator.default_model, task.weights, registry=models, base=source.base
-                ),
+                params=with_published_input(params.model_dump(mode="json"), task.operator, model),
+                model=model,
                 decode=spec.decode,
                 reviewed_as=operator.reviewed_as,
             )

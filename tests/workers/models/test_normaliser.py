@@ -9,14 +9,16 @@ from winnow_workers.models.normaliser import Normaliser
 from winnow_workers.models.preprocess import to_canvas, to_tensor
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("fit", ["stretch", "crop", "crop of 60", "pad"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("pad_value", [None, 114])
 @pytest.mark.parametrize("size", [(32, 48), (50, 20), (7, 90), (1, 1)])
 def test_normaliser__the_numbers_of_to_tensor(
     fit: str, channels: int, pad_value: int | None, size: tuple[int, int]
 ) -> None:
-    said: dict[str, object] = {"height_px": 32, "width_px": 48, "fit": fit, "channels": channels}
+    said: dict[str, object] = {"height_px": 32, "width_px": 48, "fit": fit.partition(" ")[0], "channels": channels}
+    if fit == "crop of 60":
+        said |= {"resize_px": 60, "interpolation": "bicubic"}
     if channels == 1:
         said |= {"mean": (0.449,), "std": (0.226,)}
     if fit == "pad":

@@ -56,6 +56,26 @@ def test_to_tensor__any_size(fit: str, size: tuple[int, int]) -> None:
     assert torch.isfinite(tensor).all()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (3, 5), (48, 48)])
+def test_to_tensor__any_size_whose_shorter_side_is_scaled_first(size: tuple[int, int]) -> None:
+    given = Preprocessing(height_px=32, width_px=48, fit="crop", resize_px=50, interpolation="bicubic")
+    tensor = to_tensor(np.full((*size, 3), 255, np.uint8), given)
+    assert tensor.shape == (3, 32, 48)
+    assert torch.isfinite(tensor).all()
+
+
+def test_placement__the_centre_after_the_shorter_side_was_scaled() -> None:
+    given = Preprocessing(height_px=8, width_px=8, fit="crop", resize_px=10)
+    assert placement(40, 20, given).source == Window(12, 2, 16, 16)
+    assert placement(1, 1, given).source == Window(0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("wrong", [{"fit": "stretch", "resize_px": 32}, {"fit": "crop", "resize_px": 15}])
+def test_preprocessing__resize_px_is_for_a_centre_that_fits_in(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="resize_px is for fit: crop"):
+        Preprocessing.model_validate({"height_px": 16, "width_px": 16, **wrong})
+
+
 def test_placement__crop_and_pad() -> None:
     square = Preprocessing(height_px=10, width_px=10, fit="crop")
     assert placement(40, 20, square).source == Window(10, 0, 20, 20)

@@ -21,6 +21,7 @@ from winnow_workers.models.folder import local_folder, read_config
 from winnow_workers.models.model_file import ModelCard, Preprocessing, encode_model
 from winnow_workers.models.padim import fit_gaussians
 from winnow_workers.models.preprocess import needed_side_px, to_tensor
+from winnow_workers.models.published import usual_input
 from winnow_workers.models.reference import ResolvedModel
 from winnow_workers.models.transformers_model import open_transformers
 from winnow_workers.operator import PixelsHWC, View
@@ -121,12 +122,14 @@ def _open_backbone(model: ResolvedModel, fit: AnomalyFit) -> _Backbone:
         architecture = model.architecture or (loaded.card.architecture if loaded.card else "")
         module = patchcore.build_backbone(architecture, arguments, layers=layers, seed=model.weights.seed or 0)
         known = loaded.card.preprocessing if loaded.card else None
-        given = known or default_preprocessing(architecture)
+        is_random = model.weights.kind == "random"
+        given = known or (default_preprocessing(architecture) if is_random else usual_input(architecture, arguments))
         tensors = loaded.tensors
     if model.weights.kind != "random":
         fill(module, _matching(module, tensors), where=f"the backbone {architecture}")
     side = {} if fit.side_px is None else {"height_px": fit.side_px, "width_px": fit.side_px}
-    fitting = given.model_copy(update={"fit": "pad" if given.fit == "pad" else "stretch", **side})
+    fit_all = "pad" if given.fit == "pad" else "stretch"
+    fitting = given.model_copy(update={"fit": fit_all, "resize_px": None, **side})
     return _Backbone(module, architecture, arguments, fitting)
 
 

@@ -1,9 +1,10 @@
-"""How are torchvision, timm and smp reached without paying for what is not used? Lightly, names remembered."""
+"""How are torchvision, timm and smp reached without paying for what is not used? Lightly, answers remembered."""
 
 import importlib
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -50,15 +51,20 @@ def smp() -> ModuleType:
 def names(library: str) -> list[str]:
     """The models of "torchvision" (classifiers, segmenters, detectors) "timm" or "smp", sorted.
 
-    They are remembered for the installed version on this machine, so that a spec is checked without the library.
+    They are remembered, so that a spec is checked without the library.
     """
-    place = names_folder() / f"{library}-{version(_PACKAGES.get(library, library))}-{_REVISION}.json"
+    return [str(name) for name in remembered(library, str(_REVISION), lambda: _ask(library))]
+
+
+def remembered(library: str, what: str, ask: Callable[[], Any]) -> Any:
+    """What `ask` gives, as JSON, remembered for the library's installed version on this machine."""
+    place = names_folder() / f"{library}-{version(_PACKAGES.get(library, library))}-{what}.json"
     try:
         known = json.loads(place.read_bytes())
     except (OSError, ValueError):
-        known = _ask(library)
+        known = ask()
         _remember(place, known)
-    return [str(name) for name in known]
+    return known
 
 
 def _ask(library: str) -> list[str]:
@@ -71,7 +77,7 @@ def _ask(library: str) -> list[str]:
     return sorted(name for module in modules for name in models.list_models(module=module))
 
 
-def _remember(place: Path, known: list[str]) -> None:
+def _remember(place: Path, known: Any) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=place.parent, prefix=".part-", delete=False) as file:

@@ -16,13 +16,15 @@ from winnow_storage.errors import BlobMissing, ModelError
 from winnow_storage.ids import digest_bytes
 from winnow_workers.models.cache import cache_folder
 from winnow_workers.models.hub import download
-from winnow_workers.models.model_file import ModelCard, decode_model
+from winnow_workers.models.model_file import ModelCard, decode_model, is_safetensors, read_card
 from winnow_workers.models.reference import ResolvedModel, Weights
 
 if TYPE_CHECKING:
     import torch
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
+_PEEKED_BYTES = 1 << 16
+_MOST_HEADER_BYTES = 100_000_000  # what safetensors itself reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,28 @@ def fetch(weights: Weights) -> bytes:
     try:
         return open_store(root).get(key)
     except BlobMissing as error:
-        raise ModelError(
-            f"the weights file {uri} is not there", hint="put the file back, or name another in the spec"
-        ) from error
+        raise _gone(uri) from error
+
+
+def peek_card(weights: Weights) -> ModelCard | None:
+    """The card of a safetensors file by its header alone, None of any other file; nothing is checked by its digest.
+
+    Raises:
+        ModelError: the file is not there, or its card does not validate.
+        StoreError: the store cannot be reached or refuses.
+    """
+    uri = weights.uri or ""
+    root, key = locate(uri)
+    try:
+        head = open_store(root).get_range(key, 0, _PEEKED_BYTES)
+        if not is_safetensors(head):
+            return None
+        length = 8 + int.from_bytes(head[:8], "little")
+        if len(head) < length <= _MOST_HEADER_BYTES:
+            head = open_store(root).get_range(key, 0, length)
+    except BlobMissing as error:
+        raise _gone(uri) from error
+    return read_card(head, where=uri)
 
 
 def cached(sha256: str, read: Callable[[], bytes], *, where: str) -> bytes:
@@ -114,6 +135,10 @@ def cached(sha256: str, read: Callable[[], bytes], *, where: str) -> bytes:
         )
     keep(data, sha256)
     return data
+
+
+def _gone(uri: str) -> ModelError:
+    return ModelError(f"the weights file {uri} is not there", hint="put the file back, or name another in the spec")
 
 
 def keep(data: bytes, sha256: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _MAGIC = b'{"'  # what follows the eight bytes of a safetensors header's length
 Kind = Literal["classify", "detect", "segment", "instances", "ocr", "anomaly", "embed", "head"]
 Variant = Literal["bf16", "int8"]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CARD_KEY = "winnow"  # the key of the card in the safetensors metadata
 
 
@@ -31,15 +32,27 @@ class Preprocessing(BaseModel):
     width_px: int = Field(gt=0, le=4096)
     channels: Literal[1, 3] = 3
     fit: Literal["stretch", "crop", "pad"] = "stretch"  # crop: the centre, after the shorter side fits
-    # the grey around what `pad` shows; not said: the mean's colour. Left out of ids at its default, as of before it was
+    # These three are left out of ids at their defaults, as of before they were.
+    # of `crop`: what the shorter side is scaled to before the centre is cut; not said: the centre fills the input
+    resize_px: int | None = Field(default=None, gt=0, le=8192, exclude_if=lambda value: value is None)
+    interpolation: Literal["bilinear", "bicubic"] = Field(  # antialiased both
+        default="bilinear", exclude_if=lambda value: value == "bilinear"
+    )
+    # the grey around what `pad` shows; not said: the mean's colour
     pad_value: int | None = Field(default=None, ge=0, le=255, exclude_if=lambda value: value is None)
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
     @model_validator(mode="after")
     def _one_number_per_channel(self) -> "Preprocessing":
         if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
             raise ValueError(f"mean and std need {self.channels} number(s) each, one per channel, and std above zero")
+        return self
+
+    @model_validator(mode="after")
+    def _room_for_the_centre(self) -> "Preprocessing":
+        if self.resize_px is not None and (self.fit != "crop" or self.resize_px < max(self.height_px, self.width_px)):
+            raise ValueError("resize_px is for fit: crop, and no less than height_px and width_px")
         return self
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from winnow_storage.errors import ModelError
 from winnow_workers.models.agreement import Compares, agreements, overall
-from winnow_workers.models.architectures import default_preprocessing, is_detector
+from winnow_workers.models.architectures import is_detector
 from winnow_workers.models.build import Network, open_network
 from winnow_workers.models.check import is_anomaly_detector
 from winnow_workers.models.features import pooled_features
@@ -19,6 +19,7 @@ from winnow_workers.models.load import cached, fetch
 from winnow_workers.models.model_file import ModelCard, Preprocessing, read_card
 from winnow_workers.models.onnx_file import is_onnx
 from winnow_workers.models.precision import TorchParams, Wanted, open_batch
+from winnow_workers.models.published import usual_input
 from winnow_workers.models.reference import ResolvedModel, Weights
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def open_form(model: ResolvedModel, kind: Task | None) -> OpenForm:
     if card is None:
         raise ModelError(f"{model.name} has no card", hint="register it with one: winnow models add --card card.yaml")
     check_kind(card, model.name)
-    preprocessing = card.preprocessing or default_preprocessing(network.architecture)
+    preprocessing = card.preprocessing or usual_input(network.architecture, card.arguments)
     kind = _settle_kind(network, card, kind, preprocessing)
     module = pooled_features(network.module, network.architecture) if kind == "embed" else network.module
     compares: Compares = "direction" if kind == "embed" else "choice"
