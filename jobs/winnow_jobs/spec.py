@@ -172,9 +172,6 @@ class JobSpec(Section):
                 raise ValueError(
                     f"review.{section} names {unknown[0]!r}, which is no task of this job (tasks: {names})"
                 )
-        unknown = [task.name for task in self.tasks if task.operator == "embed" and task.name in self.review.gold]
-        if unknown:
-            raise ValueError(f"review.gold names {unknown[0]!r}: which neighbours it has nobody knows before")
         for name in self.review.select.committee:
             member = next((task for task in self.tasks if task.name == name), None)
             if member is None or member.operator != "classify" or member.params.get("choose") == "several":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from winnow_annotation.kinds.catalogue import kind_of
+from winnow_annotation.kinds.catalogue import KINDS, kind_of
 from winnow_annotation.policies import Policy, check_policy
 from winnow_jobs.spec import JobSpec, TaskSpec
 from winnow_jobs.spec_errors import SECRETS, Explainer
@@ -61,6 +61,8 @@ def load_spec(path: Path, environ: Mapping[str, str] | None = None) -> SpecSourc
         _check_vectors(task, index, spec, marked)
         if task.name in spec.review.policies:
             _check_policy(task, spec.review.policies[task.name], marked)
+        if task.name in spec.review.gold:
+            _check_gold(task, marked)
     return SpecSource(spec, path)
 
 
@@ -99,12 +101,31 @@ def _check_vectors(task: TaskSpec, index: int, spec: JobSpec, marked: MarkedYaml
 
 def _check_policy(task: TaskSpec, policy: Policy, marked: MarkedYaml) -> None:
     try:
-        kind = operator_named(task.operator).reviewed_as or task.operator
+        kind = _kind(task)
         kind_of(kind)
         check_policy(kind, policy)
     except SpecError as error:
         place = marked.where(("review", "policies", task.name), key=True)
         raise SpecError(f"{place}: {error.message}", hint=error.hint) from error
+
+
+def _check_gold(task: TaskSpec, marked: MarkedYaml) -> None:
+    kind, place = _kind(task), marked.where(("review", "gold", task.name), key=True)
+    if kind == "embed":
+        raise SpecError(
+            f"{place}: review.gold names {task.name!r}: which neighbours it has nobody knows before",
+            hint="remove it from review.gold",
+        )
+    if kind not in KINDS:
+        raise SpecError(
+            f"{place}: review.gold names {task.name!r}, and nobody can answer the operator {kind!r}",
+            hint=f"remove it from review.gold, or give the operator a reviewed_as: one of {', '.join(KINDS)}",
+        )
+
+
+def _kind(task: TaskSpec) -> str:
+    """The operator in whose interface people answer the task, if there is one."""
+    return operator_named(task.operator).reviewed_as or task.operator
 
 
 def _fill_in(value: object, path: MarkPath, marked: MarkedYaml, environ: Mapping[str, str]) -> object:

@@ -15,6 +15,13 @@ tasks:
   - {name: text, operator: ocr}
   - {name: vector, operator: embed, model: builtin/fingerprint}
 """
+OWN = """\
+name: own
+corpus: {{uri: photos}}
+output: out
+tasks: [{{name: text, operator: "tests.workers.contract.bad_operators:{}"}}]
+review: {{gold: {{text: {{truth: a.csv}}}}}}
+"""
 HEAD = "  - {{name: kind, operator: classify, model: h.safetensors, vectors: {}}}\n"
 
 
@@ -102,7 +109,9 @@ run:
         (GOOD.replace("embed, model: builtin/fingerprint", "classify"), "names no model"),
         (GOOD + "ledger: postgresql://u:secret@h/db\n", "/job.yaml:8:9: ledger: a password is taken"),
         (GOOD + "review: {policies: {vector: {min_p_ok: 0.5}}}\n", "/job.yaml:8:21: predictions of embed have no"),
-        (GOOD + "review: {gold: {vector: {truth: a.csv}}}\n", "gold names 'vector': which neighbours it has nobody"),
+        (GOOD + "review: {gold: {vector: {truth: a.csv}}}\n", ":8:17: review.gold names 'vector': which neighbours it"),
+        (OWN.format("OneLength"), ":5:17: review.gold names 'text': which neighbours it"),
+        (OWN.format("Good"), ":5:17: review.gold names 'text', and nobody can answer the operator 'tests."),
         (GOOD.replace("photos", "${PHOTOS}"), "/job.yaml:3:8: the environment variable PHOTOS is not set"),
         (GOOD + HEAD.format("vektor"), "/job.yaml:8:69: the task 'kind' classifies the vectors of 'vektor', which"),
         (GOOD + HEAD.format("text"), "which is of the operator ocr\n  next: name a task of embed: vector"),

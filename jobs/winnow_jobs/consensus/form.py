@@ -81,7 +81,7 @@ def form_consensus(spec: ResolvedSpec, runs: Runs, *, tasks: Sequence[str], at: 
         StoreError: as the store says, or labels are damaged. UsageError: known answers cannot be read.
     """
     events, standing, sent = job_labels(runs), standing_rows(runs.store), sent_rows(runs)
-    chosen = [task for task in spec.tasks if task.operator in OPERATORS and (not tasks or task.name in tasks)]
+    chosen = [task for task in spec.tasks if task.kind in OPERATORS and (not tasks or task.name in tasks)]
     found = []
     for task in chosen:
         before = {subject: row for subject, row in standing.items() if subject[:2] == (spec.job, task.name)}
@@ -97,7 +97,7 @@ class _Former:
     sent: Mapping[Place, Mapping[str, Any]]
 
     def form(self, before: Mapping[Subject, ConsensusRow], at: datetime) -> TaskConsensus:
-        operator = self.task.operator
+        operator = self.task.kind
         gold, decided = self._gold(), self._adjudicated()
         known = {**gold, **{item: value for item, (value, _) in decided.items()}}
         opinions = [
@@ -160,7 +160,7 @@ class _Former:
         row: dict[str, Any] = {
             "job": self.spec.job,
             "task": self.task.name,
-            "operator": self.task.operator,
+            "operator": self.task.kind,
             "item_id": live.item_id,
             "version": live.version,
             "key": last.key,
@@ -190,7 +190,7 @@ class _Former:
         if gold is None:
             return {}
         keys = {item: live.last.key for item, live in self.live.items()}
-        return gold_values(read_gold(gold, self.task.operator), self.task.operator, keys)
+        return gold_values(read_gold(gold, self.task.kind), self.task.kind, keys)
 
     def _adjudicated(self) -> dict[str, tuple[Value, str]]:
         """Of the items that an adjudicator decided: what, and by which label."""
@@ -207,7 +207,7 @@ class _Former:
     def _beliefs(self) -> dict[str, Mapping[Any, float]]:
         found = {}
         for item, live in self.live.items():
-            belief = belief_of(self.task.operator, *self._prediction(live))
+            belief = belief_of(self.task.kind, *self._prediction(live))
             if belief is not None:
                 found[item] = belief
         return found
@@ -217,7 +217,7 @@ class _Former:
         return prediction_of(row)
 
     def _labels(self) -> tuple[str, ...]:
-        if self.task.operator != "classify":
+        if self.task.kind != "classify":
             return ()
         tops = (self._prediction(live)[0].get("top") or [] for live in self.live.values())
         return tuple(sorted({str(one["label"]) for top in tops for one in top}))

@@ -51,7 +51,7 @@ def gold_draws(spec: ResolvedSpec, runs: Runs, run_id: str) -> list[dict[str, An
         if gold.per_run == 0:
             continue
         keys = _keys(runs, run_id, task)
-        truth = read_gold(gold, spec.task(task).operator)
+        truth = read_gold(gold, spec.task(task).kind)
         there = sorted(pair_keys(truth, keys), key=lambda key: position("gold", run_id, task, key))
         rows = rows_of_keys(runs, run_id, task, there[: gold.per_run])
         drawn += [ask(row, Purpose.GOLD, REASON) for row in rows]

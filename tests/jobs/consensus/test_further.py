@@ -149,6 +149,22 @@ def test_gold__is_mixed_in_and_tells_who_is_good(tmp_path: Path) -> None:
     assert {row.method for row in job.standing().values()} == {"gold"}
 
 
+def test_settle__of_an_operator_of_somebodys_own_as_of_the_one_it_is_reviewed_as(tmp_path: Path) -> None:
+    truth = tmp_path / "gold.csv"
+    truth.write_text(f"key,label\n{key_of(0)},0\n{key_of(1)},0\n")
+    job = crowd(tmp_path, gold={TASK: {"truth": str(truth), "per_run": 2}})
+    own = job.spec.task(TASK).model_copy(update={"operator": "own.package:Judges", "reviewed_as": "classify"})
+    job.spec = job.spec.model_copy(update={"tasks": (own,)})
+    assert put_gold(job.spec, job.runs) == 2
+    job.answer([(0, "ann", "0"), (1, "ann", "1")], purpose="gold")
+    job.answer([(2, "ann", "0"), (3, "ann", "1")])
+    (ann,) = job.settle()["annotators"]
+    assert (ann["gold"], ann["gold_right"]) == (2, 1)
+    rows = job.standing()
+    assert {row.operator for row in rows.values()} == {"classify"}
+    assert (rows[2].state, rows[3].state) == (State.SETTLED, State.UNSURE)  # the model has a voice
+
+
 def test_second_look__at_labels_that_vectors_contradict(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     truth = np.arange(60) % 3
