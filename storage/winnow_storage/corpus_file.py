@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from winnow_storage import blobs
 from winnow_storage.blobs import Announce, unannounced
-from winnow_storage.errors import BlobMissing, SpecError
+from winnow_storage.errors import BlobMissing, BlobRefused, SpecError
 from winnow_storage.external_sort import sorted_unique
 from winnow_storage.found import found_batch
 from winnow_storage.packed.ranges import VersionRanges
@@ -19,7 +19,7 @@ from winnow_storage.uri import Location, parse
 
 SUFFIXES = (".parquet", ".csv")
 COLUMN = "uri"
-ABSENT = "absent"  # the version of an item that a corpus file names and the store does not have
+ABSENT = "absent"  # the version of an item that a corpus file names and the store does not have, or does not give
 _ROWS = 16384  # read, and handed out for look-up, at a time
 _LOOK_UP_THREADS = 16
 _CSV_BLOCK_BYTES = 4 << 20  # one ranged read
@@ -39,14 +39,17 @@ def look_up(file: Location, announce: Announce = unannounced) -> Iterator[pa.Rec
 
     Raises:
         SpecError: no such file, not Parquet or CSV, no text column `uri`, or a row that names no object.
-        StoreError: a store refuses or cannot answer.
+        StoreError: a store refuses us, or cannot answer.
     """
     stores: dict[Location, blobs.BlobStore] = {}
 
     def look(uri: str) -> tuple[str, int | None]:
         root, key = blobs.locate(uri)
         announce(0)
-        info = stores[root].info(key)
+        try:
+            info = stores[root].info(key)
+        except BlobRefused:  # of which its fetching will tell
+            info = None
         return (ABSENT, None) if info is None else (info.version, info.bytes)
 
     with ThreadPoolExecutor(_LOOK_UP_THREADS) as pool:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.test_blobs import ODD_KEYS
+from tests.servers.scripted import refusing_s3
 from winnow_storage import blobs, corpus_file, external_sort, ids, listing, schemas, uri
-from winnow_storage.errors import SpecError, StoreError
+from winnow_storage.errors import SpecError, StoreDenied, StoreError
 from winnow_storage.found import found_batch
 from winnow_storage.listing import BATCH_ROWS, CorpusSource, stream_corpus
 
@@ -192,6 +193,27 @@ def test_corpus_file__its_uris_are_the_items(root: uri.Location, name: str) -> N
     assert (rows[full]["version"], rows[full]["bytes"]) == (info.version, info.bytes)
     gone = rows[blobs.uri_of(root, "gone.jpg")]
     assert (gone["version"], gone["bytes"]) == ("absent", None)
+
+
+def test_corpus_file__an_object_that_the_store_does_not_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look-up of an object under a key of the customer's own: it is an item, and its fetching tells the reason."""
+    root = uri.parse(str(tmp_path))
+    fill(root, "a.jpg")
+    file = write_corpus_file(root, "corpus.csv", ["a.jpg", "s3://bucket/locked.jpg"])
+    with refusing_s3(monkeypatch, 400, "InvalidRequest"):
+        items = listed(file).items
+    assert items["uri"].to_pylist() == [blobs.uri_of(root, "a.jpg"), "s3://bucket/locked.jpg"]
+    assert items["version"].to_pylist()[1] == "absent"
+    assert items["bytes"].to_pylist() == [len("a.jpg"), None]
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (400, "ExpiredToken")])
+def test_corpus_file__a_refused_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    file = write_corpus_file(uri.parse(str(tmp_path)), "corpus.csv", ["s3://bucket/a.jpg"])
+    with refusing_s3(monkeypatch, status, code), pytest.raises(StoreDenied, match=r"s3://bucket/a\.jpg"):
+        listed(file)
 
 
 @pytest.mark.parametrize("name", ["corpus.parquet", "corpus.csv"])
