@@ -1,6 +1,7 @@
 """How is a store asked again? The shell around `backoff`: it holds the clock, the sleep and the dice."""
 
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from winnow_storage.backoff import Backoff, decide
 from winnow_storage.errors import StoreUnavailable
 
 Result = TypeVar("Result")
+_TRIED = re.compile(r" \(tried \d+ times in \d+ s\)$")  # what a caller inside of this one had said
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Retrying:
                 decision = decide(policy(error), attempt=attempt, elapsed_s=elapsed_s, jitter=self.jitter())
                 if decision.wait_s is None:
                     tried = f"tried {attempt} times in {elapsed_s:.0f} s"
-                    raise StoreUnavailable(f"{error.message} ({tried})", hint=error.hint) from error
+                    said = _TRIED.sub("", error.message)
+                    raise StoreUnavailable(f"{said} ({tried})", hint=error.hint) from error
             self.sleep(decision.wait_s)
             attempt += 1

@@ -106,6 +106,17 @@ def test_retrying__gives_up_and_says_how_long_it_tried() -> None:
     assert caught.value.hint == "wake it"
 
 
+def test_retrying__rounds_of_tries_say_once_how_long_they_tried() -> None:
+    time = FakeTime()
+    once = Failing(time, 99)
+    with pytest.raises(StoreUnavailable) as caught:
+        time.retrying().call(
+            lambda: time.retrying().call(once, lambda _: policy(attempts=3)), lambda _: policy(attempts=2)
+        )
+    assert caught.value.message == f"the store sleeps (tried 2 times in {time.now_s:.0f} s)"
+    assert once.tries == 6
+
+
 def test_retrying__policy_may_differ_from_error_to_error() -> None:
     time = FakeTime()
     patience = iter([policy(), policy(), policy(attempts=3)])
