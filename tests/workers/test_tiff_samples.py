@@ -69,6 +69,15 @@ def test_decode__float_colour_over_one_range_for_all_channels(order: str) -> Non
     assert np.array_equal(pixels_of(tiff_of(values, photometric="rgb", byteorder=order)), scene())
 
 
+@pytest.mark.parametrize("highest", [1.0000002, 1.003])
+def test_decode__floats_that_end_a_hair_above_one(highest: float) -> None:
+    values = (scene() / 255).astype(np.float32)
+    values[0, 0] = highest
+    pixels = pixels_of(tiff_of(values, photometric="rgb")).astype(int)
+    assert np.abs(pixels[1:] - scene()[1:]).max() <= 1
+    assert pixels.max() == 255
+
+
 @pytest.mark.parametrize("compression", ["tiff_adobe_deflate", "tiff_lzw"])
 @pytest.mark.parametrize("mode", ["F", "I;16", "I"])
 def test_decode__libtiffs_own_predictors(compression: str, mode: str) -> None:

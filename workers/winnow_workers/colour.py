@@ -64,7 +64,8 @@ def to_uint8(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     """Map wide values to 0..255 over the smallest usual range that holds them all, so that none is clipped.
 
     uint16: 0..65535 always. Other integers and floats: 0..1 (floats only), 0..255 or 0..65535, else from minimum to
-    maximum. What is no finite number is 0. uint8 stays.
+    maximum. Floats that are a little above 1, below 2: from 0 to maximum, for over 0..255 they would all be black. What
+    is no finite number is 0. uint8 stays.
     """
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
@@ -79,6 +80,8 @@ def to_uint8(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 def _range(values: npt.NDArray[np.generic]) -> tuple[float, float]:
     ends = [(part.min(), part.max()) for part in (_finite(values[rows]) for rows in _blocks(values))]
     low, high = float(min(least for least, _ in ends)), float(max(most for _, most in ends))
+    if low >= 0 and 1 < high < 2 and values.dtype.kind == "f":
+        return 0.0, high
     if low >= 0 and high <= 65535:
         tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
         return 0.0, next(top for top in tops if high <= top)
