@@ -61,6 +61,14 @@ def test_decode_page__over_a_limit_before_there_are_pixels(monkeypatch: pytest.M
         decode_page(document, 1, limits=DecodeLimits(max_bytes=10))
 
 
+def test_decode_page__an_image_on_it_over_the_limit_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = pdf_of([solid((1, 2, 3), (40, 30))])
+    assert document.count(b"/Width 40") == 1
+    monkeypatch.setattr(pypdfium2.PdfPage, "render", None)
+    with pytest.raises(Rejected, match="90000 x 30 px for an image on its page, over the limit of 2000000 pixels"):
+        decode_page(document.replace(b"/Width 40", b"/Width 90000"), 1, limits=DecodeLimits(max_pixels=2_000_000))
+
+
 def test_decode_page__damaged_and_absent() -> None:
     document = pdf_of([solid((1, 2, 3))])
     for data, page in ((document[: len(document) // 2], 1), (b"", 1), (b"%PDF-1.7", 1), (document, 2)):

@@ -1,5 +1,6 @@
 """How does a page of a PDF document become pixels? Drawn on white at 200 dpi, within the limits of images."""
 
+import contextlib
 import math
 import threading
 
@@ -47,6 +48,10 @@ def _drawn(page: pypdfium2.PdfPage, limits: DecodeLimits) -> Decoded:
     check_pixels(width_px, height_px, limits, f"at {DPI} dpi")
     if width_px < 1 or height_px < 1:
         raise Unreadable(f"its page is {width_px} x {height_px} px at {DPI} dpi")
+    for image in page.get_objects([pypdfium2.raw.FPDF_PAGEOBJ_IMAGE]):
+        with contextlib.suppress(pypdfium2.PdfiumError):  # of an image without a size nothing is drawn
+            across_px, down_px = image.get_px_size()
+            check_pixels(across_px, down_px, limits, "for an image on its page")
     bitmap = page.render(scale=SCALE, rev_byteorder=True)  # RGB
     pixels = np.array(bitmap.to_numpy()[:, :, :3], order="C")  # a copy: the library's memory goes with the page
     return Decoded(pixels, width_px, height_px, FORMAT)
