@@ -118,6 +118,9 @@ def measure(point: Point, images: int, repeats: int) -> None:
             task = Task(point.model, str(folder / "photos"), str(folder / "peer"), size, workers)
             for peer in point.peers:
                 theirs[peer.name].append(peer_rate(peer, task))
+            beside = {name: rates[-1] and round(rates[-1].whole, 1) for name, rates in theirs.items()}
+            told = f"turn {turn + 1} of {repeats}, images/s whole: winnow {ours[-1].whole:.1f}, {beside}"
+            sys.stderr.write(f"{told}\n")  # a cut-off in the last turn loses no other
     for peer in point.peers:
         _tell(point, peer, ours, theirs[peer.name], images)
 
