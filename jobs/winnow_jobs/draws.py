@@ -89,13 +89,16 @@ class DrawSet:
 def all_labels(store: BlobStore) -> list[Label]:
     """Every label event in the bucket; of several people about an item each says what all together say.
 
+    Of embeddings each says its own: which neighbours they are of is not known here.
+
     Raises:
         StoreError: an object among them is damaged: an answer that is not counted could make a promise too bold.
     """
     labels, findings = read_labels(store)
     for finding in findings:
         raise StoreError(f"{store.root}/{finding.key}: {finding.what}", hint=finding.next)
-    return with_one_answer(store, labels)
+    alone, several = ([one for one in labels if (one.operator == "embed") is wanted] for wanted in (True, False))
+    return [*with_one_answer(store, several), *alone]
 
 
 def answered_draws(
@@ -113,7 +116,7 @@ def answered_draws(
     own = [plan for plan in plans if (task.name, task.digest) in _tasks(plan) and is_routed(store, plan.run_id)]
     if task.kind == "embed":  # what was said of other vectors' neighbours says nothing of these
         asked = questions_of(store, (plan.run_id for plan in own))
-        labels = [label for label in labels if label.dedupe_key in asked]
+        labels = with_one_answer(store, [label for label in labels if label.dedupe_key in asked])
     truth = _truth(labels, task, purpose)
     early = answered_before(labels, task, plans)
     measure = OPERATORS[task.kind](wanted)

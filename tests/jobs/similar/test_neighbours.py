@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,15 @@ import pyarrow as pa
 import pytest
 
 from tests.annotation.people import Person
+from tests.jobs.drawn_runs import _label
 from tests.jobs.histories import CORPUS, add_run, receipt, task
 from tests.jobs.similar.test_commands import ask, fill, run
 from tests.jobs.whole_nights import begin, job, reviewed, runs_of, work_through
 from winnow_annotation.kinds.embed import NEIGHBOURS
+from winnow_annotation.pull import _put
 from winnow_jobs.audit import audit_records
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
+from winnow_jobs.draws import all_labels, answered_draws
 from winnow_jobs.people import index_run, pull_labels, push_pending
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.review import route_run
@@ -26,8 +31,9 @@ from winnow_jobs.similar.neighbours import neighbours_of
 from winnow_jobs.verify.routes import check_routes
 from winnow_storage.ids import item_id
 from winnow_storage.ledger import Ledger, open_ledger
-from winnow_storage.schemas import ROUTES, result_schema
+from winnow_storage.schemas import ROUTES, Route, result_schema
 from winnow_storage.shards import encode_shard, shard_key
+from winnow_workers.evaluation.acceptance import Acceptance
 
 
 def routed(resolved: ResolvedSpec) -> PlanDocument:
@@ -214,6 +220,29 @@ def test_neighbours__of_a_vector_of_another_width_there_are_none(tmp_path: Path)
     vectors = {"a": np.array([1.0, 0.0], np.float32), "of an older code": np.ones(3, np.float32)}
     found = neighbours_of(runs_of(resolved).store, plan, resolved.task("vector"), vectors)
     assert {name: len(beside) for name, beside in found.items()} == {"a": 2, "of an older code": 0}
+
+
+def test_answered_draws__of_two_models_each_by_its_own_neighbours(tmp_path: Path) -> None:
+    first = own_embedder(tmp_path)
+    first = reviewed(first, policies={"vector": {"uncalibrated": "accept"}}, calibrate=9, budget=9)
+    made = first.task("vector").model_copy(update={"revision": 2})
+    second, runs = first.model_copy(update={"tasks": (made,)}), runs_of(first)
+    others = {key: [1.0, 0.0] for key in "bcdefgh"}
+    near, far = {"a": [1.0, 0.1], "z": [1.0, 0.2]}, {"a": [0.1, 1.0], "y": [0.2, 1.0]}
+    for resolved, more, who in ((first, near, "ann"), (second, far, "bob")):
+        plan = committed(resolved, dict(sorted((others | more).items())), pa.list_(pa.float32(), 2))
+        sent = [row for row in asked(resolved, plan).values() if row["key"] == "a"]
+        same = who == "ann"
+        said = [{"neighbours": [one | {"same": same} for one in json.loads(row["neighbours"])]} for row in sent]
+        at = plan.created_at + timedelta(hours=1)
+        labels = [_label(row, value, plan.run_id, at) for row, value in zip(sent, said, strict=True)]
+        assert labels
+        _put([replace(one, operator="embed", annotator=who) for one in labels], runs.store)
+    for resolved, same in ((first, True), (second, False)):
+        task_of = resolved.task("vector")
+        found = answered_draws(runs.store, runs.plans(), task_of, all_labels(runs.store), Route.CALIBRATE, Acceptance())
+        (draw,) = found.draws
+        assert set(draw.truth.neighbours or ()) == {same}
 
 
 def test_evaluate__an_embedding_by_anything_but_what_people_said(
