@@ -15,7 +15,9 @@ from winnow_storage.blobs import BlobInfo, BlobStore
 from winnow_storage.errors import StoreUnavailable
 from winnow_storage.parquet_rows import find_rows, first_value
 from winnow_storage.range_file import RangeFile
+from winnow_storage.retrying import Retrying
 from winnow_storage.schemas import WORK
+from winnow_storage.shards import PATIENCE
 
 PART_ROWS = 1 << 20
 PART_GROUPS = 4096  # a footer names every row group: more of them cost more to open than they hold
@@ -146,9 +148,13 @@ def find_in_parts(store: BlobStore, parts: Sequence[Part | WorkPart], key: str) 
 
 
 class WorkReader:
-    """The shards of a run's work, read one at a time; the footer of the part that was read last is remembered."""
+    """The shards of a run's work, read one at a time; the footer of the part that was read last is remembered.
 
-    def __init__(self, store: BlobStore, parts: Sequence[WorkPart]) -> None:
+    A store that does not answer is asked for as long as at a commit: given up, either ends the run.
+    """
+
+    def __init__(self, store: BlobStore, parts: Sequence[WorkPart], *, retrying: Retrying | None = None) -> None:
+        self._retrying = retrying or Retrying()
         self._store = store
         self._parts = parts
         self._footer: tuple[str, pq.FileMetaData] | None = None
@@ -158,21 +164,24 @@ class WorkReader:
 
         Raises:
             BlobMissing: its part is not there.
-            StoreUnavailable: it came damaged twice.
+            StoreUnavailable: it came damaged twice, or the store could not answer, for as long as PATIENCE says.
         """
         part = self._parts[bisect.bisect_right(self._parts, shard, key=lambda one: one.first_shard) - 1]
         known = self._footer  # once: another thread may replace it
         try:
-            return self._read(part, shard, known[1] if known is not None and known[0] == part.key else None)
+            return self._patiently(part, shard, known[1] if known is not None and known[0] == part.key else None)
         except (pa.ArrowException, OSError):  # on its way, perhaps; the footer too, of which no checksum is kept
             self._footer = None
         try:
-            return self._read(part, shard, None)
+            return self._patiently(part, shard, None)
         except (pa.ArrowException, OSError) as error:
             raise StoreUnavailable(
                 f"the work of shard {shard} in {self._store.root}/{part.key} came damaged twice: {error}",
                 hint="try again; if it stays so, winnow verify says what is wrong with the run's objects",
             ) from error
+
+    def _patiently(self, part: WorkPart, shard: int, footer: pq.FileMetaData | None) -> pa.Table:
+        return self._retrying.call(lambda: self._read(part, shard, footer), lambda _: PATIENCE)
 
     def _read(self, part: WorkPart, shard: int, footer: pq.FileMetaData | None) -> pa.Table:
         with (

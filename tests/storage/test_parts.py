@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from winnow_storage.blobs import open_store
+from tests.storage.fake_time import FakeTime
+from winnow_storage import shards
+from winnow_storage.blobs import BlobStore, open_store
 from winnow_storage.errors import BlobMissing, StoreUnavailable
 from winnow_storage.parts import PartFile, PartWriter, WorkPart, WorkReader, find_in_parts
 from winnow_storage.schemas import WORK
@@ -88,6 +90,36 @@ def test_work_reader__finds_every_shard(tmp_path: Path, monkeypatch: pytest.Monk
     place.unlink()
     with pytest.raises(BlobMissing):
         WorkReader(store, found).rows(4)
+
+
+class Out:
+    """A store whose every ranged read fails after a minute, until it is back."""
+
+    def __init__(self, store: BlobStore, time: FakeTime, back_s: float) -> None:
+        self.root = store.root
+        self._store, self._time, self._back_s = store, time, back_s
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        if self._time.now_s < self._back_s:
+            self._time.now_s += 60.0
+            raise StoreUnavailable("the store sleeps", hint="wake it")
+        return self._store.get_range(key, start, length)
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_work_reader__is_as_patient_as_a_commit(tmp_path: Path, *, is_back: bool) -> None:
+    table, time = work(5, 5), FakeTime()
+    (file,) = written(tmp_path / "files", table, batch_rows=5, group_rows=5)
+    store = open_store(parse(str(tmp_path / "out")))
+    store.put_if_absent(file.name, file.path.read_bytes())
+    out: BlobStore = Out(store, time, back_s=300.0 if is_back else float("inf"))  # type: ignore[assignment]
+    reader = WorkReader(out, [WorkPart(file.name, file.bytes, file.rows, 0, 1)], retrying=time.retrying())
+    if is_back:
+        assert reader.rows(0) == table
+        return
+    with pytest.raises(StoreUnavailable, match="the store sleeps"):
+        reader.rows(0)
+    assert shards.PATIENCE.budget_s <= time.now_s <= shards.PATIENCE.budget_s + 60.0
 
 
 def test_find_in_parts__the_row_of_a_key_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
