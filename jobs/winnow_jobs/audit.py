@@ -76,7 +76,7 @@ def _audited(
 ) -> Audited:
     wanted = acceptance_of(policy)
     drawn = answered_draws(store, plans, task, labels, Route.AUDIT, wanted)
-    rows = drawn.structs()
+    rows = drawn.structs(task.kind)
     high = 1.0
     if policy.min_recall is not None:
         uniform = answered_draws(store, plans, task, labels, Route.CALIBRATE, wanted).draws

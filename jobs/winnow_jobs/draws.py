@@ -33,19 +33,23 @@ from winnow_workers.evaluation.boxes import match
 _COLUMNS = ("task", "route", "reason", "item_id", "key", "version", "prediction", "inclusion")
 _NAMED = [("label", pa.string()), ("score", pa.float32())]
 _PART = [*_NAMED, ("is_output", pa.bool_())]
-# of a task's struct, what ranks and calibrators look at: all of `features.fields_of`, and of lists of `parts.LISTS`
-_TYPES: Mapping[str, pa.DataType] = {
-    "score": pa.float32(),
-    "p_ok": pa.float32(),
-    "label": pa.string(),
-    "margin": pa.float32(),
-    "entropy": pa.float32(),
-    "top": pa.list_(pa.struct(_NAMED)),
-    "is_anomalous": pa.bool_(),
-    "boxes": pa.list_(pa.struct([*_PART, ("box", BOX_XYXY_PX)])),
-    "masks": pa.list_(pa.struct([*_PART, ("area_px", pa.int64())])),
-    "boundary_entropy": pa.float32(),
-    "lines": pa.list_(pa.struct([("text", pa.string()), ("score", pa.float32())])),
+_OF_ALL = [("score", pa.float32()), ("p_ok", pa.float32())]
+# of a task's struct, what ranks and calibrators look at: all of `features.fields_of`, and of lists of `parts.LISTS`; by
+# operator, for one of somebody's own may have further fields, of other types than those of another operator
+_TYPES: Mapping[str, list[tuple[str, pa.DataType]]] = {
+    "classify": [
+        ("label", pa.string()),
+        ("margin", pa.float32()),
+        ("entropy", pa.float32()),
+        ("top", pa.list_(pa.struct(_NAMED))),
+    ],
+    "detect": [("boxes", pa.list_(pa.struct([*_PART, ("box", BOX_XYXY_PX)])))],
+    "segment": [
+        ("masks", pa.list_(pa.struct([*_PART, ("area_px", pa.int64())]))),
+        ("boundary_entropy", pa.float32()),
+    ],
+    "ocr": [("lines", pa.list_(pa.struct([("text", pa.string()), ("score", pa.float32())])))],
+    "anomaly": [("is_anomalous", pa.bool_())],
 }
 
 
@@ -74,13 +78,13 @@ class DrawSet:
     set_aside: int = 0
     runs: tuple[str, ...] = ()
 
-    def structs(self) -> pa.StructArray:
+    def structs(self, operator: str) -> pa.StructArray:
         """(n,) the predictions, with what ranks and calibrators look at; of this type even if there is none."""
         # what it has no place for, such as the pixels of masks, is left out
-        return pa.array([one.struct for one in self.draws], pa.struct(list(_TYPES.items())))
+        return pa.array([one.struct for one in self.draws], pa.struct([*_OF_ALL, *_TYPES.get(operator, ())]))
 
     def predictions(self, operator: str, rows: pa.StructArray) -> Predictions:
-        """(n,) as policies see them; `rows` are `structs`, perhaps with another p_ok."""
+        """(n,) as policies see them; `rows` are its `structs`, perhaps with another p_ok."""
         keys, items = (pa.array([getattr(one, name) for one in self.draws], pa.string()) for name in ("key", "item_id"))
         versions = pa.nulls(len(keys), pa.string())  # which no policy looks at
         return Predictions(items, versions, rows.field("score"), rows.field("p_ok"), None, operator, rows, keys)

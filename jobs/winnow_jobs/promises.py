@@ -182,7 +182,7 @@ def shown_by(
 ) -> Shown:
     """Whether these draws by themselves show at its threshold what a promise says; `calibrator` is that of its rank."""
     drawn = _untaught(drawn, calibrator, labels)
-    labelled = labelled_draws(task.kind, policy, said.rule, drawn, calibrated_structs(drawn, calibrator))
+    labelled = labelled_draws(task.kind, policy, said.rule, drawn, calibrated_structs(task.kind, drawn, calibrator))
     return shown(policy.rules()[said.rule], labelled, math.inf if said.threshold is None else said.threshold)
 
 
@@ -191,7 +191,7 @@ def evidence_of(fitting: Fitting, task: ResolvedTask, policy: Policy, said: Prom
     calibrator = fitting.calibrators.get(task.name) if said.rank == "p_ok" else None
     drawn = _untaught(promised_on(fitting, task, policy), calibrator, fitting.labels)
     drawn = replace(drawn, draws=tuple(one for one in drawn.draws if one.run_id in said.evidence.runs))
-    return labelled_draws(task.kind, policy, said.rule, drawn, calibrated_structs(drawn, calibrator))
+    return labelled_draws(task.kind, policy, said.rule, drawn, calibrated_structs(task.kind, drawn, calibrator))
 
 
 def promised_on(fitting: Fitting, task: ResolvedTask, policy: Policy) -> DrawSet:
@@ -248,9 +248,9 @@ def keep_promise(store: BlobStore, one: Promise) -> str:
     return one.digest
 
 
-def calibrated_structs(drawn: DrawSet, calibrator: Calibrator | None) -> pa.StructArray:
+def calibrated_structs(operator: str, drawn: DrawSet, calibrator: Calibrator | None) -> pa.StructArray:
     """The drawn predictions, with p_ok by this calibrator."""
-    rows = drawn.structs()
+    rows = drawn.structs(operator)
     if calibrator is None:
         return rows
     if calibrator.neighbours is None:
@@ -266,7 +266,7 @@ def _fit_rule(fitting: Fitting, task: ResolvedTask, policy: Policy, name: str, d
     rule = policy.rules()[name]
     calibrator = fitting.calibrators.get(task.name) if rule.rank == "p_ok" else None
     drawn = _untaught(drawn, calibrator, fitting.labels)
-    rows = calibrated_structs(drawn, calibrator)
+    rows = calibrated_structs(task.kind, drawn, calibrator)
     labelled = labelled_draws(task.kind, policy, name, drawn, rows)
     counts = RankCounts()
     for run_id in drawn.runs if len(labelled) else ():

@@ -174,7 +174,7 @@ class _Fits:
         if one.task not in self._draws:
             self._draws[one.task] = promised_on(self._fitting, task, policy)
         drawn = self._draws[one.task]
-        rows = calibrated_structs(drawn, self._fitting.calibrators.get(one.task))
+        rows = calibrated_structs(task.kind, drawn, self._fitting.calibrators.get(one.task))
         predictions = drawn.predictions(task.kind, rows)
         codes = wishes(predictions, policy, self.thresholds(one.review).get(one.task, NO_THRESHOLDS))
         accepted = AUDITED[codes]

@@ -1,8 +1,10 @@
 """Promises whose order is a learned p_ok, and what other policies would route by it, for every operator with one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.jobs.drawn_runs import answer
@@ -43,7 +45,7 @@ def test_promise__by_p_ok_of_a_learned_calibrator(kind: Kind, tmp_path: Path) ->
     drawn = promised_on(fitting, resolved.task(TASK), POLICY)
     rows = with_p_ok(read_results(runs.store, first.run_id), TASK, calibrator)
     by_key = dict(zip(rows["key"].to_pylist(), rows[TASK].combine_chunks().field("p_ok").to_pylist(), strict=True))
-    said = calibrated_structs(drawn, calibrator).field("p_ok").to_pylist()
+    said = calibrated_structs(kind.operator, drawn, calibrator).field("p_ok").to_pylist()
     assert said == pytest.approx([by_key[one.key] for one in drawn.draws])
     assert len(set(said)) > 10
 
@@ -75,7 +77,22 @@ def test_promise__by_p_ok_before_anyone_answered(kind: Kind, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_draws__have_all_that_calibrators_look_at(kind: Kind) -> None:
-    structs = DrawSet().structs()
+    structs = DrawSet().structs(kind.operator)
     assert {*fields_of(kind.operator)} <= {field.name for field in structs.type}
     name, entries = LISTS.get(kind.operator, ("", ()))
     assert not name or {*entries} <= {field.name for field in structs.field(name).type.value_type}
+
+
+def test_draws__further_fields_may_be_named_as_those_of_another_operator(tmp_path: Path) -> None:
+    """As rows of somebody's own operator may be, which is reviewed as this one."""
+    plain = KINDS["classify"]
+    fields = [*plain.fields, pa.field("lines", pa.int32()), pa.field("boundary_entropy", pa.string())]
+    kind = replace(
+        plain, fields=fields, struct=lambda p, noise: plain.struct(p, noise) | {"lines": 3, "boundary_entropy": "high"}
+    )
+    resolved, runs = job(tmp_path, kind, review(Policy(max_error=0.9, confidence=0.9)))
+    first, truth = commit_run(runs, resolved, kind, 1)
+    route_run(runs.store, first)
+    assert answer(runs, first.run_id, truth, ["calibrate"], operator=kind.operator) == DRAWN
+    (promise,) = route_run(runs.store, commit_run(runs, resolved, kind, 2)[0])["promises"]
+    assert promise["evidence"]["labels"] == DRAWN

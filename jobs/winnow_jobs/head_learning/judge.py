@@ -94,7 +94,7 @@ def _draws(head: Head, gold: Labelled) -> DrawSet:
 
 def _supported(drawn: DrawSet, policy: Policy, name: str, rule: Rule) -> tuple[float | None, bool]:
     """(the share of gold that is accepted under the promise, None if gold does not support it; whether it could)."""
-    rows = drawn.structs()
+    rows = drawn.structs("classify")
     place = list(policy.rules()).index(name)
     counts = RankCounts()
     own = ruled_by(drawn.predictions("classify", rows), policy) == place
