@@ -7,11 +7,16 @@ from typing import Any
 
 import boto3
 import pytest
+from hypothesis import settings
 
 from tests.servers.label_studio import running_label_studio
 from tests.servers.postgres import PostgresServer, postgres_server
 from tests.servers.s3 import S3Server, s3_server
 from winnow_jobs.demo.label_studio_server import LabelStudioServer
+
+# on what Hypothesis itself chose (it knows a CI), but no example fails for its time
+settings.register_profile("untimed", settings.default, deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
