@@ -96,7 +96,7 @@ def _no_vector(space: Space, item: str) -> UsageError:
             reason = f" ({row['outcome']}: {row['reason']})" if row["reason"] else f" ({row['outcome']})"
             return UsageError(
                 f"{row['key']} has no vector of the task {space.task.name!r} in this space{reason}",
-                hint="winnow run SPEC brings it up to date, or search by its file: --image",
+                hint=f"{space.command} brings it up to date, or search by its file: --image",
             )
     near = difflib.get_close_matches(item, _some_keys(space), n=3, cutoff=0.5)
     meant = f"did you mean {' or '.join(near)}? " if near else ""

@@ -59,9 +59,14 @@ class Space:
             return None
         return (
             f"{counted(self.others, 'item')} left out: the task {self.task.name!r} as it is in run {self.plan.run_id} "
-            "has not embedded them, and what another model or other parameters made cannot be compared. winnow run "
-            "SPEC embeds them"
+            "has not embedded them, and what another model or other parameters made cannot be compared. "
+            f"{self.command} embeds them"
         )
+
+    @property
+    def command(self) -> str:
+        """What gives such items a vector: to a model that was rolled back to, what it embedded before is not due."""
+        return f"winnow run SPEC (after a rollback: winnow run SPEC --tasks {self.task.name} --since 0001)"
 
 
 def current_space(runs: Runs, task: str | None) -> Space:

@@ -150,8 +150,32 @@ def test_search__two_models_are_never_mixed(
     assert (record["vectors"], record["left_out"]) == (4, 8)
     _, _, err = run(capsys, "search", "--output", tmp_path / "out", "--image", tmp_path / "corpus/cat.png")
     assert err.startswith("warning: 8 items left out: the task 'vector' as it is in run 0002 has not embedded them")
+    assert "cannot be compared. winnow run SPEC (after" in err
     record = ask(capsys, "search", "--output", tmp_path / "out", "--item", "woman.png")
     assert "woman.png has no vector of the task 'vector' in this space (done)" in record["error"]
+
+
+@pytest.mark.parametrize("is_seen_by_all", [True, False])
+def test_search__after_a_rollback_says_what_embeds_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_seen_by_all: bool
+) -> None:
+    fill(tmp_path / "corpus")
+    (tmp_path / "corpus/cat.png").rename(tmp_path / "cat.png")
+    first = job(tmp_path, "vector", same_content="each")
+    first, second = (embedding(first, "builtin/small_embedder", seed) for seed in (3, 4))
+    night(first)
+    night(second, **({} if is_seen_by_all else {"limit": 5}))
+    if is_seen_by_all:  # one item is due after the rollback: of the others the second model's vectors are newer
+        (tmp_path / "cat.png").rename(tmp_path / "corpus/cat.png")
+        night(first)
+    search = ("search", "--output", tmp_path / "out", "--image", tmp_path / "cat-like.png")
+    Image.fromarray(data.cat()).save(tmp_path / "cat-like.png")
+    assert ask(capsys, *search)["left_out"] > 0
+    _, _, err = run(capsys, *search)
+    assert "(after a rollback: winnow run SPEC --tasks vector --since 0001) embeds them" in err
+    assert night(first) == {}
+    night(first, tasks=["vector"], since="0001")
+    assert ask(capsys, *search)["left_out"] == 0
 
 
 def test_duplicates__groups_in_every_format(shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
