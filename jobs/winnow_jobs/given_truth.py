@@ -31,6 +31,15 @@ class Truths:
     left_out: Mapping[str, int] = field(default_factory=dict)  # by purpose, labels that are of no uniform draw
     versions: Mapping[str, str] = field(default_factory=dict)  # of the items that people saw
     set_aside: int = 0  # items whose answers may have taught the model
+    file: Path | None = None
+
+    def unfit(self, key: str, error: ValueError) -> UsageError:
+        """What is said where an item's masks are of another size than the predicted ones."""
+        place = "" if self.file is None else f"{self.file}: "
+        return UsageError(
+            f"{place}key {key}: {error}",
+            hint="correct the truth: its masks must be of the upright image's size",
+        )
 
 
 class GivenTruth:
@@ -53,10 +62,12 @@ class GivenTruth:
             UsageError: it says nothing about such a task, or cannot be read; names file and line.
         """
         if self._file.suffix.lower() == ".json":
-            return Truths("key", {key: [value] for key, value in self._of_coco(task).items()}, "truth")
+            return Truths("key", {key: [value] for key, value in self._of_coco(task).items()}, "truth", file=self._file)
         if task.operator in _OF_COCO:
             rows = truth_rows(self._file, task.operator)
-            return Truths("key", {row["key"]: [self._parts(task, line, row)] for line, row in rows}, "truth")
+            return Truths(
+                "key", {row["key"]: [self._parts(task, line, row)] for line, row in rows}, "truth", file=self._file
+            )
         there = with_paths(read_truth(self._file, task.operator), task.params.get("tree") or {})
         return Truths("key", {key: [_value(item)] for key, item in there.items.items()}, "truth")
 

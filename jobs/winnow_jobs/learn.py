@@ -321,10 +321,13 @@ def _outcomes(
         if known.versions.get(row["item_id"], row["version"]) != row["version"]:
             continue  # people saw another version of it
         values = known.values[row[known.name]]
-        said = [is_accepted(task.operator, struct, value, acceptance) for value in values]
+        try:
+            said = [is_accepted(task.operator, struct, value, acceptance) for value in values]
+            parts = _majority([parts_right(task.operator, struct, value, acceptance) for value in values])
+        except ValueError as error:
+            raise known.unfit(row["key"], error) from error
         verdicts = [one for one in said if one is not None]
         if verdicts:
-            parts = _majority([parts_right(task.operator, struct, value, acceptance) for value in values])
             beside = None if vectors is None else _vector(row, vectors.name)
             truth = _word(task.operator, values)
             ok = 2 * sum(verdicts) > len(verdicts)

@@ -18,7 +18,7 @@ from winnow_jobs.resolved import ResolvedSpec, ResolvedTask
 from winnow_jobs.review import route_run
 from winnow_jobs.runs import Runs
 from winnow_storage.blobs import open_store
-from winnow_storage.errors import SpecError
+from winnow_storage.errors import SpecError, UsageError
 from winnow_storage.ids import item_id
 from winnow_storage.schemas import result_schema
 from winnow_storage.shards import encode_shard, shard_key
@@ -60,7 +60,7 @@ def asking(resolved: ResolvedSpec, mask_iou: float | None) -> ResolvedSpec:
     return resolved.model_copy(update={"review": ReviewSpec(policies={"parts": policy}, budget=1000)})
 
 
-def add_masks(runs: Runs, resolved: ResolvedSpec) -> str:
+def add_masks(runs: Runs, resolved: ResolvedSpec, *, is_put_out: bool = True) -> str:
     """A run of images with one mask each, whose score is about its IoU."""
     plan = add_run(runs, resolved, [None])
     rng, rows = np.random.default_rng(2), []
@@ -68,7 +68,8 @@ def add_masks(runs: Runs, resolved: ResolvedSpec) -> str:
         key = f"{number:05d}.jpg"
         score = float(np.clip(covered / 10 + rng.normal() * 0.1, 0.01, 0.99))
         area = 10 * int(covered)
-        mask = {"label": "a", "area_px": area, "score": score, "rle": rle(int(covered)), "is_output": True}
+        mask = {"label": "a", "area_px": area, "score": score, "rle": rle(int(covered))}
+        mask["is_output"] = is_put_out
         struct = {"model": "m", "score": score, "masks": [mask], "boundary_entropy": 0.1}
         common = {"item_id": item_id("c", key), "key": key, "uri": f"file:///{key}", "version": "v1", "outcome": "done"}
         rows.append(common | {"failed_tasks": [], "run_id": plan.run_id, "shard": 0, "parts": struct})
@@ -79,11 +80,15 @@ def add_masks(runs: Runs, resolved: ResolvedSpec) -> str:
 
 @pytest.fixture
 def there(tmp_path: Path) -> tuple[ResolvedSpec, Runs, Path]:
+    return made(tmp_path)
+
+
+def made(tmp_path: Path, *, is_put_out: bool = True) -> tuple[ResolvedSpec, Runs, Path]:
     """A run of masks, and the truth: ten rows of every image."""
     model = resolve_model("builtin/fingerprint")
     resolved = spec(tmp_path, ResolvedTask(name="parts", operator="segment", revision=1, params={}, model=model))
     runs = Runs(open_store(parse(resolved.output)))
-    add_masks(runs, asking(resolved, None))
+    add_masks(runs, asking(resolved, None), is_put_out=is_put_out)
     truth = tmp_path / "truth.csv"
     cell = json.dumps({"a": rle(10)}).replace('"', '""')
     truth.write_text("key,masks\n" + "".join(f'{number:05d}.jpg,"{cell}"\n' for number in range(COUNT)))
@@ -143,6 +148,29 @@ def test_learn__crowds_count_neither_way_as_evaluate_has_it(
     assert found.parts is not None
     assert found.parts.right == ok.sum()
     assert evaluated(tmp_path, masks, capsys)["measures"]["ok_share"] == pytest.approx(ok.mean())
+
+
+@pytest.mark.parametrize("is_put_out", [True, False])
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_learn__a_truth_whose_masks_are_of_another_size_is_refused(tmp_path: Path, form: str, is_put_out: bool) -> None:
+    resolved, runs, truth = made(tmp_path, is_put_out=is_put_out)
+    larger = encode_rle(np.ones((20, 10), np.bool_))
+    if form == "csv":
+        cell = json.dumps({"a": larger}).replace('"', '""')
+        truth.write_text(f'key,masks\n00003.jpg,"{cell}"\n')
+    else:
+        truth = tmp_path / "truth.json"
+        image = {"id": 1, "file_name": "00003.jpg", "width": 10, "height": 20}
+        square = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": larger, "bbox": [0, 0, 10, 20]}
+        objects = [square | {"area": 200, "iscrowd": 0}]
+        truth.write_text(
+            json.dumps({"images": [image], "annotations": objects, "categories": [{"id": 1, "name": "a"}]})
+        )
+    error = learn(resolved, runs, tasks=(), truth=truth, at=NOW)["parts"]
+    assert isinstance(error, UsageError)
+    sizes = "masks of different sizes (height x width): 10 x 10, 20 x 10"
+    assert error.message == f"{truth}: key 00003.jpg: {sizes}"
+    assert "the upright image's size" in (error.hint or "")
 
 
 def evaluated(folder: Path, truth: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
