@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from winnow_annotation.gate.gold import is_reserved
 from winnow_annotation.wishes import Predictions, ruled_by
 from winnow_jobs.calibrators import kept_calibrator, learned_calibrators
 from winnow_jobs.consensus.live import live_items
+from winnow_jobs.draws import answered_before
 from winnow_jobs.explain.people import Said
 from winnow_jobs.explain.ran import Ran
 from winnow_jobs.promises import Promise, kept_promises, promise_text
@@ -75,21 +77,27 @@ def learnt_records(
 ) -> list[dict[str, Any]]:
     """What counted the item's random draws among its labels: calibrators, and the evidence of promises.
 
-    Both take every answered draw of the runs that they name, so it follows from when the answers came.
+    Both take every answered draw of the runs that they name, so it follows from when the answers came; but none of an
+    item that was answered before their model first ran.
 
     Raises:
         StoreError: one of them is damaged.
     """
     if not any(label.task == task and label.purpose in RANDOM_DRAWS for label in said.labels):
         return []
-    return [*_calibrators(store, ran, said, task), *_promises(store, plans, ran, said, task)]
+    return [*_calibrators(store, plans, ran, said, task), *_promises(store, plans, ran, said, task)]
 
 
-def _calibrators(store: BlobStore, ran: Sequence[Ran], said: Said, task: str) -> list[dict[str, Any]]:
-    found = []
+def _calibrators(
+    store: BlobStore, plans: Sequence[PlanDocument], ran: Sequence[Ran], said: Said, task: str
+) -> list[dict[str, Any]]:
+    by_id, found = {plan.run_id: plan for plan in plans}, []
     for at, one in learned_calibrators(store, task):
         runs = {each.run_id for each in ran if each.has_prediction(task)} & set(one.fitted_on.runs)
-        if one.fitted_on.source == "labels" and runs and _answered(said, task, at, one.fitted_on.purposes):
+        if one.fitted_on.source != "labels" or not runs or not _answered(said, task, at, one.fitted_on.purposes):
+            continue
+        plan = by_id[min(runs, key=int)]
+        if _is_gold(plan, said, task) or not answered_before(said.labels, plan.spec.task(task), plans):
             found.append({"kind": "calibrator", "at": at.isoformat(), **_calibrator(one)})
     return found
 
@@ -102,10 +110,19 @@ def _promises(
     for plan in plans if drawn else ():
         if int(plan.run_id) <= min(map(int, drawn)) or not _answered(said, task, plan.created_at, [Route.CALIBRATE]):
             continue
-        for one in kept_promises(store, plan.run_id, task).values():
+        kept = kept_promises(store, plan.run_id, task)
+        if not kept or _is_gold(plan, said, task) or answered_before(said.labels, plan.spec.task(task), plans):
+            continue
+        for one in kept.values():
             if drawn & set(one.evidence.runs):
                 found.setdefault(one.digest, _promise(one, plan.run_id))
     return list(found.values())
+
+
+def _is_gold(plan: PlanDocument, said: Said, task: str) -> bool:
+    """Whether it never teaches a head of the task, as the plan has it: then answers from before teach calibrators."""
+    share = 0.0 if plan.spec.task(task).vectors is None else plan.spec.learn.gold
+    return any(is_reserved(plan.spec.job, task, one.key, share=share) for one in said.labels)
 
 
 def _answered(said: Said, task: str, at: datetime, purposes: Sequence[str]) -> bool:

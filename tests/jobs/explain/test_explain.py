@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,12 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> ExplainedJob:
     return job
 
 
-def drawn_key(job: ExplainedJob) -> str:
-    """An item of the first run that was drawn, answered, and right."""
+def drawn_key(job: ExplainedJob, run_id: str = "0001", of: Sequence[str] = KEYS) -> str:
+    """An item of a run that was drawn, answered, and right."""
     from winnow_jobs.routes import iter_sent
 
-    rows = iter_sent(job.runs.store, "0001", ["key", "route"])
-    return max(row["key"] for row in rows if row["route"] == "calibrate")
+    rows = iter_sent(job.runs.store, run_id, ["key", "route"])
+    return max(row["key"] for row in rows if row["route"] == "calibrate" and row["key"] in of)
 
 
 def test_explain__a_drawn_item_from_its_object_to_what_it_taught(answered: ExplainedJob) -> None:
@@ -110,6 +111,28 @@ def test_explain__an_accepted_item_by_its_promise_and_calibrator(answered: Expla
     assert task["learnt_by"] == []
     (other,) = told(answered, "99/0000.jpg")["tasks"]
     assert (other["route"]["reason"], other["decision"]["word"]) == ("below_promise", "waiting")
+
+
+def test_explain__what_was_answered_before_a_model_ran_did_not_teach_its_calibrator(tmp_path: Path) -> None:
+    job = ExplainedJob(tmp_path, REVIEW | {"calibrate": 260, "budget": 400})
+    add_files(job.folder, *KEYS)
+    job.run(scored)
+    answer(job.runs, "0001", {key: truth(key) for key in KEYS}, ["calibrate"])
+    early = drawn_key(job)
+    retrained = job.spec.task("kind").model_copy(update={"revision": 2})
+    job.spec = job.spec.model_copy(update={"tasks": (retrained,)})
+    more = [f"98/{number:04d}.jpg" for number in range(240)]
+    add_files(job.folder, *more)
+    job.run(scored)
+    answer(job.runs, "0002", {key: truth(key) for key in (*KEYS, *more)}, ["calibrate"])
+    learned = learn(job.spec, job.runs, tasks=["kind"], truth=None, at=DAY_0 + timedelta(days=2.7))["kind"]
+    assert isinstance(learned, Learned), learned
+    assert learned.calibrator.fitted_on.runs == ("0002",)
+    add_files(job.folder, "99/0990.jpg")
+    job.run(scored)
+    for key, taught in ((early, []), (drawn_key(job, "0002", of=more), ["calibrator", "promise"])):
+        (task,) = told(job, key)["tasks"]
+        assert [one["kind"] for one in task["learnt_by"]] == taught
 
 
 def test_explain__by_every_name(answered: ExplainedJob) -> None:
