@@ -2,7 +2,6 @@
 
 import bisect
 import contextlib
-import os
 import socket
 import subprocess
 import time
@@ -252,21 +251,13 @@ def classed(key: str, storage_class: str) -> str:
 
 
 @pytest.fixture
-def answering(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Callable[[Callable[[Request], Answer]], Any]]:
+def answering(aws: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Request], Answer]], Any]]:
     """Start a server that answers as told, and make the AWS settings lead to it."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "absent"))
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "any")
     opened = []
 
     def start(answer: Callable[[Request], Answer]) -> None:
         opened.append(scripted_server(answer))
-        monkeypatch.setenv("AWS_ENDPOINT_URL", opened[-1].__enter__())
+        aws.setenv("AWS_ENDPOINT_URL", opened[-1].__enter__())
 
     yield start
     for server in opened:
