@@ -66,7 +66,7 @@ def run_samples(store: BlobStore, plan: PlanDocument, *, vectors: str | None) ->
         StoreError: an object cannot be read.
     """
     shards, wanted, seed = committed_shards(store, plan.run_id), plan.spec.review.drift.sample, _seed(plan)
-    tasks = [task for task in plan.tasks() if task.operator != "embed" or task.name == vectors]
+    tasks = [task for task in plan.tasks() if task.kind != "embed" or task.name == vectors]
     kept: dict[str, list[_Kept]] = {task.name: [] for task in tasks}
     bounds = dict.fromkeys(kept, 1.0)
     for shard, names, scored in _scored(store, shards, tasks):

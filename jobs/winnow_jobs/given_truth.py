@@ -63,25 +63,25 @@ class GivenTruth:
         """
         if self._file.suffix.lower() == ".json":
             return Truths("key", {key: [value] for key, value in self._of_coco(task).items()}, "truth", file=self._file)
-        if task.operator in _OF_COCO:
-            rows = truth_rows(self._file, task.operator)
+        if task.kind in _OF_COCO:
+            rows = truth_rows(self._file, task.kind)
             return Truths(
                 "key", {row["key"]: [self._parts(task, line, row)] for line, row in rows}, "truth", file=self._file
             )
-        there = with_paths(read_truth(self._file, task.operator), task.params.get("tree") or {})
+        there = with_paths(read_truth(self._file, task.kind), task.params.get("tree") or {})
         return Truths("key", {key: [_value(item)] for key, item in there.items.items()}, "truth")
 
     def _of_coco(self, task: ResolvedTask) -> dict[str, dict[str, Any]]:
-        if task.operator not in _OF_COCO:
+        if task.kind not in _OF_COCO:
             raise UsageError(
-                f"task {task.name}: COCO JSON says nothing about {task.operator}",
+                f"task {task.name}: COCO JSON says nothing about {task.kind}",
                 hint="give --truth a Parquet or CSV file with a row per item, and name the task with --tasks",
             )
-        return {key: _coco_value(item) for key, item in read_truth(self._file, task.operator).items.items()}
+        return {key: _coco_value(item) for key, item in read_truth(self._file, task.kind).items.items()}
 
     def _parts(self, task: ResolvedTask, line: int, row: Mapping[str, str]) -> dict[str, Any]:
         """The boxes or masks of a row as a label's value."""
-        name = "boxes" if task.operator == "detect" else "masks"
+        name = "boxes" if task.kind == "detect" else "masks"
         try:
             found = json.loads(row.get(name, ""))
         except ValueError as error:

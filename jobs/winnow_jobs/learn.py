@@ -163,19 +163,19 @@ def _chosen(spec: ResolvedSpec, names: Sequence[str]) -> list[ResolvedTask]:
     for name in names:
         if name not in there:
             raise UsageError(f"--tasks {name!r}: the spec has no such task", hint=f"it has {', '.join(there)}")
-        if there[name].operator not in TESTED:
+        if there[name].kind not in TESTED:
             raise UsageError(
                 f"task {name}: for {there[name].operator} there is no acceptance test yet, so no p_ok",
                 hint=f"tasks of {', '.join(TESTED)} can be calibrated",
             )
-    chosen = [task for task in spec.tasks if (task.name in names if names else task.operator in TESTED)]
+    chosen = [task for task in spec.tasks if (task.name in names if names else task.kind in TESTED)]
     if not chosen:
         raise UsageError("no task of the spec can be calibrated", hint=f"tasks of {', '.join(TESTED)} can be")
     return chosen
 
 
 def _vectors(spec: ResolvedSpec, name: str) -> ResolvedTask:
-    found = {task.name: task for task in spec.tasks if task.operator == "embed"}
+    found = {task.name: task for task in spec.tasks if task.kind == "embed"}
     if name not in found:
         there = f"it has {', '.join(found)}" if found else "add one with operator: embed, and run it"
         raise UsageError(f"--neighbours {name!r}: the spec has no such task of embed", hint=there)
@@ -208,10 +208,10 @@ def _fit(
     ordered = [structs[name] for name in sorted(structs)]
     subject = Subject(
         task=task.name,
-        operator=task.operator,
+        operator=task.kind,
         model=task.model.digest,
         task_digest=task.digest,
-        mask_iou=acceptance.mask_iou if task.operator == "segment" else None,
+        mask_iou=acceptance.mask_iou if task.kind == "segment" else None,
     )
     if not ordered:
         raise UsageError(
@@ -219,9 +219,9 @@ def _fit(
             f"parameters" + (f" ({told(known.left_out)})" if known.left_out else ""),
             hint="set review.calibrate and pull labels, or give --truth FILE with the truth of a uniform random sample",
         )
-    fields = fields_of(task.operator)
+    fields = [name for name in fields_of(task.kind) if name in ordered[0].struct]  # an own operator may lack some
     table = pa.array([{name: one.struct[name] for name in fields} for one in ordered])
-    found, beside = _judged(features(task.operator, table), ordered), None
+    found, beside = _judged(features(task.kind, table), ordered), None
     if vectors is not None:
         found, beside = _beside(found, task, vectors, ordered)
     calibrator = fit_calibrator(
@@ -293,7 +293,7 @@ def _beside(
     truths, right = [one.truth for one in outcomes], np.array([one.ok for one in outcomes], np.bool_)
     known = gather(vectors.name, vectors.digest, points[there], right[there], list(np.array(truths)[there]))
     groups = np.unique([one.content for one in outcomes], return_inverse=True)[1].astype(np.int64)
-    says = said(task.operator, pa.array([one.struct for one in outcomes]))
+    says = said(task.kind, pa.array([one.struct for one in outcomes]))
     columns = known.columns(points[there], says[there], groups=groups[there])
     return found.beside({name: _spread(column, there) for name, column in columns.items()}), known
 
@@ -322,14 +322,14 @@ def _outcomes(
             continue  # people saw another version of it
         values = known.values[row[known.name]]
         try:
-            said = [is_accepted(task.operator, struct, value, acceptance) for value in values]
-            parts = _majority([parts_right(task.operator, struct, value, acceptance) for value in values])
+            said = [is_accepted(task.kind, struct, value, acceptance) for value in values]
+            parts = _majority([parts_right(task.kind, struct, value, acceptance) for value in values])
         except ValueError as error:
             raise known.unfit(row["key"], error) from error
         verdicts = [one for one in said if one is not None]
         if verdicts:
             beside = None if vectors is None else _vector(row, vectors.name)
-            truth = _word(task.operator, values)
+            truth = _word(task.kind, values)
             ok = 2 * sum(verdicts) > len(verdicts)
             found[row["item_id"]] = _Outcome(struct, ok, parts, truth, beside, row.get("content_sha256") or "")
     return found

@@ -20,7 +20,7 @@ def to_calibrate(spec: ResolvedSpec, store: BlobStore) -> list[tuple[ResolvedTas
     """
     found = []
     for task in spec.tasks:
-        if task.operator in TESTED and _asks_for_p_ok(spec.review, task.name):
+        if task.kind in TESTED and _asks_for_p_ok(spec.review, task.name):
             known = newest_calibrator(store, task, spec.review.policies.get(task.name))
             if known is None or not _promises_by_p_ok(spec.review, task.name):
                 found.append((task, known))

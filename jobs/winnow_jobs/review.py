@@ -163,7 +163,7 @@ def _again(plan: PlanDocument, again: HeldOver, place: int, rows: pa.Table) -> I
 
 def vectors_task(plan: PlanDocument, review: ReviewSpec) -> str | None:
     """The task of a run whose vectors say which images are alike: the one that is named, or the first there is."""
-    embed = [task.name for task in plan.chosen() if task.operator == "embed"]
+    embed = [task.name for task in plan.chosen() if task.kind == "embed"]
     wish = review.select.vectors
     return next((name for name in embed if wish in (None, name)), None)
 

@@ -176,10 +176,4 @@ class JobSpec(Section):
             member = next((task for task in self.tasks if task.name == name), None)
             if member is None or member.operator != "classify" or member.params.get("choose") == "several":
                 raise ValueError(f"review.select.committee names {name!r}, which is no classify task of one label")
-        vectors, embed = self.review.select.vectors, [task.name for task in self.tasks if task.operator == "embed"]
-        if vectors is not None and vectors not in embed:
-            raise ValueError(
-                f"review.select.vectors names {vectors!r}, which is no task of operator embed "
-                f"(there is {', '.join(embed) or 'none: add one, or leave vectors out'})"
-            )
         return self

@@ -63,6 +63,7 @@ def load_spec(path: Path, environ: Mapping[str, str] | None = None) -> SpecSourc
             _check_policy(task, spec.review.policies[task.name], marked)
         if task.name in spec.review.gold:
             _check_gold(task, marked)
+    _check_select(spec, marked)
     return SpecSource(spec, path)
 
 
@@ -97,6 +98,16 @@ def _check_vectors(task: TaskSpec, index: int, spec: JobSpec, marked: MarkedYaml
         f"which {what}",
         hint=f"name a task of embed: {there}" if there else "add a task {name: look, operator: embed, model: ...}",
     )
+
+
+def _check_select(spec: JobSpec, marked: MarkedYaml) -> None:
+    vectors, embed = spec.review.select.vectors, [task.name for task in spec.tasks if _kind(task) == "embed"]
+    if vectors is not None and vectors not in embed:
+        raise SpecError(
+            f"{marked.where(('review', 'select', 'vectors'))}: review.select.vectors names {vectors!r}, which is no "
+            "task of embed",
+            hint=f"there is {', '.join(embed)}" if embed else "add one, or leave vectors out",
+        )
 
 
 def _check_policy(task: TaskSpec, policy: Policy, marked: MarkedYaml) -> None:

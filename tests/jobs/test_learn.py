@@ -1,6 +1,7 @@
 """Calibrators learned from labels, applied while routing, and the warning when scores have drifted."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,12 +50,24 @@ def job(folder: Path) -> ResolvedSpec:
     return spec(folder, task).model_copy(update={"review": review})
 
 
-def add_scored(runs: Runs, resolved: ResolvedSpec, *, n: int, low: float, seed: int, named: int = 0) -> PlanDocument:
-    """A run whose predictions say "a", with scores between `low` and 1; the first item is number `named`."""
+def add_scored(
+    runs: Runs,
+    resolved: ResolvedSpec,
+    *,
+    n: int,
+    low: float,
+    seed: int,
+    named: int = 0,
+    fields: Sequence[pa.Field] = FIELDS,
+) -> PlanDocument:
+    """A run whose predictions say "a", with scores between `low` and 1; the first item is number `named`.
+
+    Of their fields only these are written.
+    """
     plan = add_run(runs, resolved, [None])
     scores = np.random.default_rng(seed).uniform(low, 1, n)
     rows = [_row(f"{i:05d}.jpg", float(s), plan) for i, s in enumerate(scores, named)]
-    table = pa.Table.from_pylist(rows, schema=result_schema({"kind": FIELDS}))
+    table = pa.Table.from_pylist(rows, schema=result_schema({"kind": fields}))
     assert runs.store.put_if_absent(shard_key(plan.run_id, 0), encode_shard(table, receipt(plan, 0, ())))
     return plan
 
@@ -243,6 +256,23 @@ def test_learn__labels_of_no_uniform_draw_are_refused(tmp_path: Path) -> None:
     assert "50 of purpose review and 150 of purpose audit do not count" in found.message
     assert found.hint is not None
     assert "review.calibrate" in found.hint
+
+
+def test_learn__an_operator_of_somebodys_own_that_says_no_more_than_a_label_and_a_score(tmp_path: Path) -> None:
+    resolved = job(tmp_path)
+    own = resolved.task("kind").model_copy(update={"operator": "own.package:Judges", "reviewed_as": "classify"})
+    resolved = resolved.model_copy(update={"tasks": (own,)})
+    runs = Runs(open_store(parse(resolved.output)))
+    plans = [add_scored(runs, resolved, n=400, low=0.5, seed=seed, fields=FIELDS[:1]) for seed in (1, 2)]
+    scores = [np.random.default_rng(seed).uniform(0.5, 1, 400) for seed in (1, 2)]
+    chance = np.random.default_rng(3).uniform(size=400)
+    _put([label(i, "a" if chance[i] < scores[1][i] ** 2 else "b", "calibrate") for i in range(400)], runs.store)
+    one = learned(resolved, runs).calibrator
+    assert one.inputs in (("score",), ("log_score", "log_rest"))
+    route_run(runs.store, plans[1])
+    found = {row["key"]: row["p_ok"] for row in routes(runs, plans[1])}
+    gaps = [p_ok - scores[1][int(key[:5])] ** 2 for key, p_ok in found.items()]
+    assert np.abs(gaps).mean() < 0.06
 
 
 def test_learn__unknown_task_and_unreadable_truth(tmp_path: Path) -> None:

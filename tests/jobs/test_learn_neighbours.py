@@ -65,21 +65,38 @@ def add_seen(runs: Runs, resolved: ResolvedSpec, seed: int) -> PlanDocument:
 @pytest.fixture
 def there(tmp_path: Path) -> tuple[ResolvedSpec, Runs, Path]:
     """A spec of both tasks, a run, and the truth of its items."""
+    return seen(tmp_path)
+
+
+def seen(folder: Path, *, own: bool = False) -> tuple[ResolvedSpec, Runs, Path]:
+    """`own`: the operators are somebody's own, reviewed as classify and embed."""
     model = resolve_model("builtin/fingerprint")
-    kind = ResolvedTask(name="kind", operator="classify", revision=1, params={}, model=model)
-    resolved = spec(tmp_path, kind, ResolvedTask(name="look", operator="embed", revision=1, params={}, model=model))
+    kind, look = (
+        ResolvedTask(
+            name=name,
+            operator=f"own.package:{name.title()}" if own else operator,
+            revision=1,
+            params={},
+            model=model,
+            reviewed_as=operator if own else None,
+        )
+        for name, operator in (("kind", "classify"), ("look", "embed"))
+    )
+    resolved = spec(folder, kind, look)
     runs = Runs(open_store(parse(resolved.output)))
     add_seen(runs, resolved, 1)
     rows = [{"key": f"{number:05d}.jpg", "label": label} for number, label in enumerate(truths(1)[0])]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
-    return resolved, runs, tmp_path / "t.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), folder / "t.parquet")
+    return resolved, runs, folder / "t.parquet"
 
 
-def test_learn__beside_vectors_finds_errors_while_routing(there: tuple[ResolvedSpec, Runs, Path]) -> None:
-    resolved, runs, truth = there
+@pytest.mark.parametrize("own", [False, True])
+def test_learn__beside_vectors_finds_errors_while_routing(tmp_path: Path, own: bool) -> None:
+    resolved, runs, truth = seen(tmp_path, own=own)
     one = learn(resolved, runs, tasks=(), truth=truth, at=NOW, neighbours="look")["kind"]
     assert isinstance(one, Learned)
     assert one.calibrator.neighbours is not None
+    assert one.calibrator.subject.operator == "classify"
     assert one.calibrator.fitted_on.labels == COUNT - 1
     plan = add_seen(runs, resolved, 2)
     route_run(runs.store, plan)

@@ -104,6 +104,7 @@ run:
         (GOOD + "review: {instructions: {txt: Read it.}}\n", "review.instructions names 'txt', which is no task"),
         (GOOD + "review: {label_studio: {url: http://ls, projects: {txt: a}}}\n", "label_studio.projects names 'txt'"),
         (GOOD + "review: {select: {by: disagreement, committee: [text, vector]}}\n", "committee names 'text'"),
+        (GOOD + "review: {select: {vectors: text}}\n", ":8:28: review.select.vectors names 'text'"),
         (GOOD + "review: {overlaps: {text: 2}}\n", "text: keys are wanted here (allowed: overlap, max_overlap, sure)"),
         (GOOD + "review: {budgt: 3}\n", "/job.yaml:8:10: unknown key 'budgt'; did you mean 'budget'?"),
         (GOOD.replace("embed, model: builtin/fingerprint", "classify"), "names no model"),
@@ -122,6 +123,11 @@ run:
 )  # fmt: skip
 def test_load_spec__says_where_and_what(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in message(tmp_path, text)
+
+
+def test_load_spec__vectors_that_select_may_be_of_an_operator_of_somebodys_own(tmp_path: Path) -> None:
+    text = OWN.format("OneLength").replace("gold: {text: {truth: a.csv}}", "select: {vectors: text}")
+    assert load(tmp_path, text).spec.review.select.vectors == "text"
 
 
 def test_resolve_spec__an_output_inside_the_corpus_is_refused(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def doubts(
 
 def _vectors_task(spec: ResolvedSpec) -> str | None:
     wish = spec.review.second_look.vectors if spec.review.second_look else None
-    embed = [task.name for task in spec.tasks if task.operator == "embed"]
+    embed = [task.name for task in spec.tasks if task.kind == "embed"]
     if wish is not None and wish not in embed:
         raise UsageError(
             f"review.second_look.vectors names {wish!r}, which is no task of operator embed",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.jobs.consensus.crowd_job import JOB, TASK, CrowdJob, id_of, key_of
+from tests.jobs.consensus.crowd_job import JOB, TASK, VECTORS, CrowdJob, id_of, key_of
 from winnow_annotation.consensus.decision import State
 from winnow_annotation.policies import ReviewSpec
 from winnow_annotation.tasks import PushItem, review_task
@@ -165,11 +165,15 @@ def test_settle__of_an_operator_of_somebodys_own_as_of_the_one_it_is_reviewed_as
     assert (rows[2].state, rows[3].state) == (State.SETTLED, State.UNSURE)  # the model has a voice
 
 
-def test_second_look__at_labels_that_vectors_contradict(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [False, True])
+def test_second_look__at_labels_that_vectors_contradict(tmp_path: Path, own: bool) -> None:
     rng = np.random.default_rng(0)
     truth = np.arange(60) % 3
     vectors = rng.normal(0, 0.3, (60, 4)) + np.eye(4)[truth] * 3
     job = CrowdJob(tmp_path, np.tile(SURE, (60, 1)), vectors, second_look={"budget": 5})
+    if own:
+        embed = job.spec.task(VECTORS).model_copy(update={"operator": "own.package:Looks", "reviewed_as": "embed"})
+        job.spec = job.spec.model_copy(update={"tasks": (job.spec.task(TASK), embed)})
     said = truth.copy()
     said[[7, 20, 33]] = (said[[7, 20, 33]] + 1) % 3
     job.answer([(place, "ann", str(label)) for place, label in enumerate(said.tolist())])

@@ -89,7 +89,7 @@ def paths_of(operator: str, field: str) -> tuple[str, ...]:
 
 
 def features(operator: str, rows: pa.ChunkedArray | pa.StructArray) -> Features:
-    """Of a task's structs, which have `fields_of(operator)`; without `top` there are no `tops`.
+    """Of a task's structs, which have `fields_of(operator)`; without one of them, what it says is left out.
 
     Raises:
         KeyError: of this operator nothing is known.
@@ -112,17 +112,22 @@ def features(operator: str, rows: pa.ChunkedArray | pa.StructArray) -> Features:
 
 
 def _of_classify(score: Floats, rows: pa.ChunkedArray | pa.StructArray) -> Features:
-    margin = _numbers(pc.struct_field(rows, "margin"))
+    margin, entropy = (_numbers_if_there(rows, name) for name in ("margin", "entropy"))
     columns = {
         "score": score,
         "margin": margin,
         "log_score": log(score),
         "log_rest": -log(1.0 - score),
-        "log_margin": log(margin),
-        "certainty": -_numbers(pc.struct_field(rows, "entropy")),
+        "log_margin": None if margin is None else log(margin),
+        "certainty": None if entropy is None else -entropy,
     }
     has_tops = rows.type.get_field_index("top") >= 0  # which only a temperature looks at, and which are slow to read
-    return Features(score, columns, _tops(pc.struct_field(rows, "top").to_pylist()) if has_tops else None)
+    tops = _tops(pc.struct_field(rows, "top").to_pylist()) if has_tops else None
+    return Features(score, {name: column for name, column in columns.items() if column is not None}, tops)
+
+
+def _numbers_if_there(rows: pa.ChunkedArray | pa.StructArray, name: str) -> Floats | None:
+    return _numbers(pc.struct_field(rows, name)) if rows.type.get_field_index(name) >= 0 else None
 
 
 def _of_anomaly(score: Floats) -> Features:
