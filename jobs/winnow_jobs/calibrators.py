@@ -137,11 +137,13 @@ def beside_column(task: str) -> str:
 
 
 def vectors_of(rows: pa.Table, task: str) -> Floats:
-    """(n, length) of an `embed` task, NaN where a row has none; of length 0 where none has."""
+    """(n, length) of an `embed` task, NaN where a row has none; of length 0 where none has, or not of one length."""
     name = beside_column(task)
     is_beside = name in rows.column_names
     column = rows[name].combine_chunks() if is_beside else pc.struct_field(rows[task].combine_chunks(), "vector")
-    length = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
+    if not pa.types.is_fixed_size_list(column.type):  # all null, or an operator's own, of no one length
+        return np.zeros((len(column), 0))
+    length = column.type.list_size
     there = pc.is_valid(column).to_numpy(zero_copy_only=False)
     found = np.full((len(column), length), np.nan)
     values = pc.list_flatten(column.filter(pa.array(there))).to_numpy(zero_copy_only=False)

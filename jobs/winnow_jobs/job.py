@@ -22,7 +22,7 @@ from winnow_jobs.support import support_records
 from winnow_jobs.words import counted
 from winnow_storage.blobs import open_store
 from winnow_storage.dataset import results_glob
-from winnow_storage.errors import StoreError, UsageError, WinnowError
+from winnow_storage.errors import LedgerError, StoreError, UsageError, WinnowError
 from winnow_storage.ledger import Ledger
 from winnow_storage.probe import require_conditional_puts
 from winnow_storage.records import RunRecord
@@ -62,7 +62,7 @@ def run_job(
             record = _drive(runs, plan, spec, ledger, options, listener, used)
     if plan is None:
         listener(Note(f"nothing is due: no item of {spec.corpus.uri} is new, changed or asked for again"))
-        sync_ledger(runs, ledger)
+        _note(lambda: sync_ledger(runs, ledger), listener)
         record = _nothing_due(runs, spec)
     record |= _audits(spec, runs, listener)
     return _with_push(record, spec, runs, ledger, options, listener)
@@ -120,13 +120,23 @@ def _drive(
     engine: Engine,
 ) -> dict[str, Any]:
     # `spec` may differ from the plan's in where the work is done and where people are; the plan decides all else
-    ledger.record_run(RunRecord(runs.store.root.uri, plan.run_id, spec.job, "open", plan.digest, plan.created_at))
+    begun = RunRecord(runs.store.root.uri, plan.run_id, spec.job, "open", plan.digest, plan.created_at)
+    _note(lambda: ledger.record_run(begun), listener)
     tally, seconds = work_through(runs, plan, spec, ledger, listener, options, engine=engine)
     if not engine.is_shared:
         engine.end()
     summary = finish(runs, plan, tally, seconds)
-    sync_ledger(runs, ledger)
+    _note(lambda: sync_ledger(runs, ledger), listener)
     return run_record(summary, spec)
+
+
+def _note(what: Callable[[], None], listener: Listener) -> None:
+    """In the ledger. It is an index of the bucket: a process that was stopped while it held it stops no run."""
+    try:
+        what()
+    except LedgerError as error:
+        text = f"the work goes on, but the ledger was not brought up to date: {error.message}; the next run does it"
+        listener(Note(text, warning=True))
 
 
 def _audits(spec: ResolvedSpec, runs: Runs, listener: Listener) -> dict[str, list[dict[str, Any]]]:

@@ -1,11 +1,14 @@
 """What one command does to a job on a night on which nothing is due, and what the other commands say then."""
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.jobs.histories import make_corpus, output_runs, spec, task, work_off
+from tests.workers.pipelines import save_image
 from winnow_annotation.policies import ReviewSpec
 from winnow_jobs.begin import begin_or_go_on
 from winnow_jobs.doctor import _output
@@ -19,6 +22,7 @@ from winnow_jobs.report import write_report
 from winnow_jobs.resolved import ResolvedSpec
 from winnow_jobs.runs import Runs
 from winnow_jobs.views import plan_record, status_record
+from winnow_storage import ledger_engine
 from winnow_storage.errors import StoreError
 from winnow_storage.probe import RECORD
 from winnow_storage.schemas import Outcome
@@ -53,6 +57,33 @@ def test_run_job__nothing_is_due(night: tuple[Runs, ResolvedSpec], tmp_path: Pat
     assert notes == [f"nothing is due: no item of {tmp_path / 'corpus'} is new, changed or asked for again"]
     assert (record["state"], record["run_id"], record["items"]) == ("nothing_due", "0001", 0)
     assert record["results"] == f"{tmp_path / 'out'}/runs/0001/results/*.parquet"
+
+
+def test_run_job__a_ledger_that_a_stopped_process_holds_stops_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINNOW_LEDGER", f"sqlite:///{tmp_path / 'ledger.db'}")
+    monkeypatch.setattr(ledger_engine, "LOCK_WAIT_S", 0)
+    (tmp_path / "corpus").mkdir()
+    for seed in range(3):
+        save_image(tmp_path / f"corpus/{seed}.jpg", seed=seed)
+    resolved, said = spec(tmp_path), list[str]()
+    ledger_of(None).close()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Note) and event.warning:
+            said.append(event.text)
+
+    with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        first = run_job(resolved, Options(), listen, lambda: NOW).record
+        again = run_job(resolved, Options(), listen, lambda: NOW).record
+    assert (first["state"], first["outcomes"]["done"], again["state"]) == ("done", 3, "nothing_due")
+    assert sum("the ledger was not brought up to date" in text and "locked" in text for text in said) == 3
+    with ledger_of(None) as ledger:
+        assert not ledger.runs()
+        run_job(resolved, Options(), lambda _: None, lambda: NOW)
+        assert [(run.run_id, run.state) for run in ledger.runs()] == [("0001", "done")]
 
 
 def test_run_job__nothing_is_due_and_an_image_is_gone(night: tuple[Runs, ResolvedSpec], tmp_path: Path) -> None:
