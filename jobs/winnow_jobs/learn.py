@@ -134,6 +134,13 @@ def learn(
             calibrator = _fit(task, runs, known, vectors, acceptance)
         except UsageError as error:
             found[task.name] = _with_aside(error, set_aside)
+        except (KeyError, pa.ArrowInvalid) as error:
+            if task.kind == task.operator:
+                raise
+            found[task.name] = UsageError(  # the others are learned all the same
+                f"task {task.name}: the rows of {task.operator} lack a field of {task.kind}: {error}",
+                hint=f"give it the fields that {task.kind} has (docs/operators.md); winnow operators check looks at it",
+            )
         else:
             is_new = keep_calibrator(runs.store, calibrator, at=at)
             found[task.name] = Learned(calibrator, is_new, known.left_out, set_aside)

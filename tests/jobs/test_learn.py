@@ -275,6 +275,18 @@ def test_learn__an_operator_of_somebodys_own_that_says_no_more_than_a_label_and_
     assert np.abs(gaps).mean() < 0.06
 
 
+def test_learn__an_operator_of_somebodys_own_without_a_field_that_is_judged(tmp_path: Path) -> None:
+    resolved = job(tmp_path)
+    own = resolved.task("kind").model_copy(update={"operator": "own.package:Judges", "reviewed_as": "classify"})
+    resolved = resolved.model_copy(update={"tasks": (own,)})
+    runs = Runs(open_store(parse(resolved.output)))
+    add_scored(runs, resolved, n=4, low=0.5, seed=1, fields=FIELDS[1:])
+    _put([label(i, "a", "calibrate") for i in range(4)], runs.store)
+    found = learn(resolved, runs, tasks=(), truth=None, at=NOW)["kind"]
+    assert isinstance(found, UsageError)
+    assert "task kind: the rows of own.package:Judges lack a field of classify: 'label'" in found.message
+
+
 def test_learn__unknown_task_and_unreadable_truth(tmp_path: Path) -> None:
     resolved = job(tmp_path)
     runs = Runs(open_store(parse(resolved.output)))
