@@ -70,7 +70,7 @@ def _vectors_task(spec: ResolvedSpec) -> str | None:
     embed = [task.name for task in spec.tasks if task.kind == "embed"]
     if wish is not None and wish not in embed:
         raise UsageError(
-            f"review.second_look.vectors names {wish!r}, which is no task of operator embed",
+            f"review.second_look.vectors names {wish!r}, which is no task of embed",
             hint=f"there is {', '.join(embed) or 'none'}; leave it out to go by the model's p_ok",
         )
     return wish or (embed[0] if embed else None)
